@@ -1,0 +1,244 @@
+"""What can be done to a desktop, and what came back: the one vocabulary of actions.
+
+REST bodies, MCP tool inputs, SDK methods and logs all use these models. A new verb is one model
+here, one handler in ``desktopd`` and one conformance check. Coordinates are whole pixels from the
+top left of the screen; (0, 0) is a pixel like any other, and one outside the screen is refused
+with :class:`~workspace.errors.OffScreen`, never clamped.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Protocol
+
+from pydantic import Base64Bytes, BaseModel, ConfigDict, Field, TypeAdapter, model_validator
+
+Button = Literal["left", "middle", "right", "back", "forward"]
+ImageFormat = Literal["jpeg", "png", "webp"]
+Pixel = Annotated[int, Field(ge=-32768, le=32767, description="pixels from the top left")]
+Point = tuple[Pixel, Pixel]
+Chord = Annotated[
+    str, Field(min_length=1, max_length=200, description="keys joined by '+': ctrl+shift+t")
+]
+Modifiers = Annotated[
+    list[Annotated[str, Field(min_length=1, max_length=40)]],
+    Field(max_length=5, description="keys held during the action: ctrl, shift, alt, super"),
+]
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Region(_Model):
+    """A rectangle of the screen, in pixels."""
+
+    x: Pixel
+    y: Pixel
+    width: Annotated[int, Field(ge=1, le=32767)]
+    height: Annotated[int, Field(ge=1, le=32767)]
+
+
+class _Picture(_Model):
+    format: ImageFormat = "jpeg"
+    quality: Annotated[int, Field(ge=1, le=100, description="of jpeg and webp")] = 80
+    scale: Annotated[
+        float, Field(gt=0, le=4, description="size of the picture by that of the screen")
+    ] = 1.0
+    cursor: Annotated[bool, Field(description="draw the mouse pointer")] = True
+
+
+class Screenshot(_Picture):
+    """A picture of the screen, or of a region of it."""
+
+    type: Literal["screenshot"] = "screenshot"
+    region: Region | None = None
+
+
+class Zoom(_Picture):
+    """A region at the screen's own resolution, enlarged to ``width`` pixels if given.
+
+    A zoomed picture is for reading: coordinates of actions stay those of the screen.
+    """
+
+    type: Literal["zoom"] = "zoom"
+    region: Region
+    width: Annotated[int, Field(ge=1, le=4096)] | None = None
+
+
+class CursorPosition(_Model):
+    """Where the mouse pointer is: ``Observation.cursor``."""
+
+    type: Literal["cursor_position"] = "cursor_position"
+
+
+class Move(_Model):
+    """Move the pointer."""
+
+    type: Literal["move"] = "move"
+    x: Pixel
+    y: Pixel
+
+
+class _AtPoint(_Model):
+    x: Pixel | None = None
+    y: Pixel | None = None
+
+    @model_validator(mode="after")
+    def _both_or_neither(self) -> _AtPoint:
+        if (self.x is None) != (self.y is None):
+            raise ValueError("give both x and y, or neither for where the pointer is")
+        return self
+
+
+class Click(_AtPoint):
+    """Click at a point, or where the pointer is. ``count`` 2 is a double click."""
+
+    type: Literal["click"] = "click"
+    button: Button = "left"
+    count: Annotated[int, Field(ge=1, le=3)] = 1
+    modifiers: Modifiers = []
+
+
+class MouseDown(_AtPoint):
+    """Press a button and keep it down; see also ``mouse_up``."""
+
+    type: Literal["mouse_down"] = "mouse_down"
+    button: Button = "left"
+
+
+class MouseUp(_AtPoint):
+    """Release a button."""
+
+    type: Literal["mouse_up"] = "mouse_up"
+    button: Button = "left"
+
+
+class Drag(_Model):
+    """Press at the first point, move along the path, release at the last."""
+
+    type: Literal["drag"] = "drag"
+    path: Annotated[list[Point], Field(min_length=2, max_length=1000)]
+    button: Button = "left"
+    modifiers: Modifiers = []
+
+
+class Scroll(_AtPoint):
+    """Turn the wheel by notches: ``dy`` > 0 scrolls down, ``dx`` > 0 to the right."""
+
+    type: Literal["scroll"] = "scroll"
+    dx: Annotated[int, Field(ge=-100, le=100)] = 0
+    dy: Annotated[int, Field(ge=-100, le=100)] = 0
+    modifiers: Modifiers = []
+
+
+class Type(_Model):
+    """Type text, any Unicode; newline and tab are the keys Return and Tab."""
+
+    type: Literal["type"] = "type"
+    text: Annotated[str, Field(max_length=100_000)]
+
+
+class Key(_Model):
+    """Press a chord such as ``ctrl+s``, ``Return`` or ``plus``, ``repeat`` times."""
+
+    type: Literal["key"] = "key"
+    chord: Chord
+    repeat: Annotated[int, Field(ge=1, le=100)] = 1
+
+
+class KeyDown(_Model):
+    """Press keys and keep them down; the watchdog releases what nobody releases."""
+
+    type: Literal["key_down"] = "key_down"
+    chord: Chord
+
+
+class KeyUp(_Model):
+    """Release keys."""
+
+    type: Literal["key_up"] = "key_up"
+    chord: Chord
+
+
+class HoldKey(_Model):
+    """Hold a chord for some seconds."""
+
+    type: Literal["hold_key"] = "hold_key"
+    chord: Chord
+    seconds: Annotated[float, Field(gt=0, le=30)]
+
+
+class Wait(_Model):
+    """Do nothing for some seconds."""
+
+    type: Literal["wait"] = "wait"
+    seconds: Annotated[float, Field(ge=0, le=60)]
+
+
+Action = Annotated[
+    Screenshot
+    | Zoom
+    | CursorPosition
+    | Move
+    | Click
+    | MouseDown
+    | MouseUp
+    | Drag
+    | Scroll
+    | Type
+    | Key
+    | KeyDown
+    | KeyUp
+    | HoldKey
+    | Wait,
+    Field(discriminator="type"),
+]
+Actions = Annotated[list[Action], Field(min_length=1, max_length=100)]
+
+ACTION: TypeAdapter[Action] = TypeAdapter(Action)
+ACTIONS: TypeAdapter[list[Action]] = TypeAdapter(Actions)
+
+Observe = Literal["none", "frame"]
+Effect = Literal["changed", "no_visible_change", "not_observed"]
+
+
+class Image(BaseModel):
+    """An encoded picture; ``width`` and ``height`` are its own, in pixels."""
+
+    model_config = ConfigDict(frozen=True)
+    format: ImageFormat
+    width: int
+    height: int
+    data: Base64Bytes  # raw bytes in Python, base64 in JSON
+
+
+class Observation(BaseModel):
+    """What could be seen of an action.
+
+    ``effect`` is ``not_observed`` unless the screen was watched; ``settled`` is None then, True
+    when the screen came to rest before the cap, False when it was still changing. ``changed``
+    bounds what was repainted since the first action began.
+    """
+
+    model_config = ConfigDict(frozen=True)
+    screenshot: Image | None = None
+    cursor: tuple[int, int]
+    screen: tuple[int, int]
+    effect: Effect = "not_observed"
+    settled: bool | None = None
+    changed: list[Region] = []
+    elapsed_ms: float = 0.0
+
+
+class CanAct(Protocol):
+    """Anything that plays actions: a desktop's client, the daemon's screen, a fake."""
+
+    async def act(self, *actions: Action) -> Observation:
+        """Play the actions in order, stopping at the first failure; never retried.
+
+        Raises:
+            OffScreen, UnknownKey, UntypableText: nothing of that action was done; ``details``
+                holds ``index`` (the failing action) and ``completed`` (how many were done).
+            DesktopLost: the daemon went away; it may have been done.
+        """
+        ...

@@ -1,0 +1,224 @@
+"""The error tree: one for REST, MCP, the SDK and the command line.
+
+    CarrelError
+    ├── InvalidRequest 422        the request itself is wrong: mend it and send it again
+    │   ├── OffScreen             a coordinate outside the screen (never clamped)
+    │   ├── UnknownKey            no key of that name; the hint offers the nearest
+    │   └── UntypableText         a control character that no keyboard types
+    ├── Unauthorized 401, Forbidden 403
+    ├── NotFound 404              WorkspaceNotFound, TemplateNotFound, FileMissing,
+    │                             ProcessNotFound, WindowNotFound
+    ├── Conflict 409              NotReady, TemplateExists, IsADirectory, NotADirectory, FileExists
+    ├── WorkspaceEnded 410        it was released, ran out or failed; the message says which
+    ├── TooLarge 413
+    ├── Unsupported 501
+    ├── DesktopLost 502           the daemon inside went away: what was asked may have been done
+    ├── Unavailable 503           NoCapacity, BackendUnavailable (no bubblewrap, no user namespaces)
+    ├── StartFailed 500           the sandbox or its desktop did not come up
+    ├── TimedOut 504              CommandTimedOut
+    ├── DiskFull 507
+    └── Internal 500              a defect of Carrel's own
+
+On the wire an error is ``{"code", "message", "hint"}`` (and ``details`` where there are any) with
+the class's HTTP status. :func:`from_wire` turns that back into the class for its code; a code it
+does not know becomes a plain :class:`CarrelError`, so nothing a sandbox says picks a class freely.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, ClassVar
+
+
+class CarrelError(Exception):
+    """What failed and why (``message``), what to do next (``hint``), and a stable ``code``."""
+
+    code: ClassVar[str] = "error"
+    status: ClassVar[int] = 500
+    default_hint: ClassVar[str] = ""
+
+    def __init__(
+        self, message: str, *, hint: str | None = None, details: Mapping[str, Any] | None = None
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = self.default_hint if hint is None else hint
+        self.details: dict[str, Any] = dict(details or {})  # Any: JSON values
+
+    def __str__(self) -> str:
+        return f"{self.message} {self.hint}".strip()
+
+    def to_wire(self) -> dict[str, Any]:  # Any: JSON values
+        """The body that every transport sends."""
+        body: dict[str, Any] = {"code": self.code, "message": self.message, "hint": self.hint}
+        if self.details:
+            body["details"] = self.details
+        return body
+
+
+class InvalidRequest(CarrelError):
+    code, status = "invalid_request", 422
+    default_hint = "Correct the request and send it again."
+
+
+class OffScreen(InvalidRequest):
+    code = "off_screen"
+    default_hint = "Coordinates start at (0, 0), top left. Take a screenshot to see the screen."
+
+
+class UnknownKey(InvalidRequest):
+    code = "unknown_key"
+
+
+class UntypableText(InvalidRequest):
+    code = "untypable_text"
+    default_hint = "Leave control characters out; send keys such as Escape as a key action."
+
+
+class Unauthorized(CarrelError):
+    code, status = "unauthorized", 401
+    default_hint = "Send 'Authorization: Bearer <key>'; `carrel up` prints where the key is."
+
+
+class Forbidden(CarrelError):
+    code, status = "forbidden", 403
+
+
+class NotFound(CarrelError):
+    code, status = "not_found", 404
+
+
+class WorkspaceNotFound(NotFound):
+    code = "workspace_not_found"
+    default_hint = "List the live ones, or create one."
+
+
+class TemplateNotFound(NotFound):
+    code = "template_not_found"
+
+
+class FileMissing(NotFound):
+    code = "file_not_found"
+    default_hint = "Check the path; relative paths start in /home/user."
+
+
+class ProcessNotFound(NotFound):
+    code = "process_not_found"
+    default_hint = "List the desktop's processes, or start one."
+
+
+class WindowNotFound(NotFound):
+    code = "window_not_found"
+    default_hint = "List the windows again: it may have closed."
+
+
+class Conflict(CarrelError):
+    code, status = "conflict", 409
+
+
+class NotReady(Conflict):
+    code = "not_ready"
+    default_hint = "Wait until its state is 'ready'."
+
+
+class TemplateExists(Conflict):
+    code = "template_exists"
+
+
+class IsADirectory(Conflict):
+    code = "is_a_directory"
+    default_hint = "Name a file, or list the directory."
+
+
+class NotADirectory(Conflict):
+    code = "not_a_directory"
+
+
+class FileExists(Conflict):
+    code = "file_exists"
+    default_hint = "Choose another name, or ask to overwrite."
+
+
+class WorkspaceEnded(CarrelError):
+    code, status = "workspace_ended", 410
+    default_hint = "Create a new one."
+
+
+class TooLarge(CarrelError):
+    code, status = "too_large", 413
+
+
+class Unsupported(CarrelError):
+    code, status = "unsupported", 501
+
+
+class DesktopLost(CarrelError):
+    code, status = "desktop_lost", 502
+    default_hint = (
+        "What was asked may or may not have been done and was not retried: "
+        "look at the desktop before you repeat it."
+    )
+
+
+class Unavailable(CarrelError):
+    code, status = "unavailable", 503
+    default_hint = "Try again in a moment."
+
+
+class NoCapacity(Unavailable):
+    code = "no_capacity"
+    default_hint = "Release a desktop or wait for one to end."
+
+
+class BackendUnavailable(Unavailable):
+    code = "backend_unavailable"
+    default_hint = "Run `carrel doctor` on the node: it says what is missing and how to mend it."
+
+
+class StartFailed(CarrelError):
+    code, status = "start_failed", 500
+    default_hint = "Run `carrel doctor` on the node, then try again."
+
+
+class TimedOut(CarrelError):
+    code, status = "timed_out", 504
+
+
+class CommandTimedOut(TimedOut):
+    code = "command_timed_out"
+    default_hint = 'Run it with "background": true and poll it, or allow it more time.'
+
+
+class DiskFull(CarrelError):
+    code, status = "disk_full", 507
+    default_hint = "Remove files in the desktop, or use a template with a larger disk."
+
+
+class Internal(CarrelError):
+    code, status = "internal", 500
+    default_hint = "This is a defect of Carrel: the controller's log has the trace."
+
+
+def _tree(root: type[CarrelError]) -> Iterator[type[CarrelError]]:
+    yield root
+    for child in root.__subclasses__():
+        yield from _tree(child)
+
+
+BY_CODE: Mapping[str, type[CarrelError]] = {cls.code: cls for cls in _tree(CarrelError)}
+
+
+def from_wire(body: object, *, status: int) -> CarrelError:
+    """The error that ``body`` (an error's JSON, not trusted) tells of.
+
+    A body that is not one of ours becomes a plain CarrelError that names the HTTP status.
+    """
+    if not isinstance(body, Mapping) or not isinstance(body.get("message"), str):
+        return CarrelError(f"The server answered HTTP {status} without saying why.")
+    cls = BY_CODE.get(str(body.get("code")), CarrelError)
+    hint, details = body.get("hint"), body.get("details")
+    return cls(
+        body["message"][:4000],
+        hint=hint[:4000] if isinstance(hint, str) else None,
+        details=details if isinstance(details, Mapping) else None,
+    )

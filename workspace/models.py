@@ -1,0 +1,224 @@
+"""The nouns: templates, workspaces, and what a desktop says of its processes, files and windows.
+
+Inputs refuse unknown fields; outputs ignore them, so that an older client can read a newer
+server.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+WORKSPACE_ID = r"^[a-z0-9]{8,20}$"
+MAX_TTL_SECONDS = 24 * 3600
+
+Environment = Annotated[
+    dict[
+        Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,127}$")],
+        Annotated[str, Field(max_length=32_768)],
+    ],
+    Field(max_length=200),
+]
+Seconds = Annotated[float, Field(gt=0, le=MAX_TTL_SECONDS)]
+
+
+class _Input(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class _Output(BaseModel):
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+
+class Screen(_Input):
+    """The size of a desktop's screen, in pixels."""
+
+    width: Annotated[int, Field(ge=320, le=7680)] = 1280
+    height: Annotated[int, Field(ge=240, le=4320)] = 800
+
+
+class Template(_Input):
+    """A named recipe for desktops."""
+
+    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
+    description: Annotated[str, Field(max_length=500)] = ""
+    backend: Annotated[str, Field(pattern=r"^[a-z0-9_-]{1,30}$")] = "bubblewrap"
+    screen: Screen = Screen()
+    cpus: Annotated[float, Field(ge=0.1, le=256)] = 2.0
+    memory_mib: Annotated[int, Field(ge=256, le=1 << 20)] = 2048
+    pids: Annotated[int, Field(ge=128, le=100_000, description="processes and threads")] = 1024
+    disk_mib: Annotated[int, Field(ge=64, le=1 << 20, description="of the home folder")] = 4096
+    environment: Environment = {}
+    startup: Annotated[
+        list[Annotated[str, Field(min_length=1, max_length=4096)]],
+        Field(max_length=20, description="programs started with the desktop, in bash"),
+    ] = []
+
+
+State = Literal["starting", "ready", "releasing", "released", "failed"]
+LIVE_STATES: frozenset[State] = frozenset({"starting", "ready"})
+
+
+class ErrorInfo(_Output):
+    """An error as it stands in JSON."""
+
+    code: str
+    message: str
+    hint: str = ""
+
+
+class WorkspaceRequest(_Input):
+    """The body of ``POST /v1/workspaces``."""
+
+    template: str = "desktop"
+    name: Annotated[str, Field(max_length=100)] = ""
+    ttl_seconds: Seconds = 1800
+    metadata: Annotated[
+        dict[
+            Annotated[str, Field(min_length=1, max_length=100)],
+            Annotated[str, Field(max_length=1000)],
+        ],
+        Field(max_length=50),
+    ] = {}
+    environment: Environment = {}
+    setup: Annotated[
+        list[Annotated[str, Field(min_length=1, max_length=32_768)]],
+        Field(max_length=50, description="commands run in bash, in order, before it is ready"),
+    ] = []
+    wait: Annotated[bool, Field(description="answer when it is ready, not at once")] = True
+
+
+class Workspace(_Output):
+    """One sandboxed desktop, as the controller tells of it."""
+
+    id: str
+    name: str = ""
+    state: State
+    template: str
+    screen: Screen
+    created_at: datetime
+    ready_at: datetime | None = None
+    ended_at: datetime | None = None
+    expires_at: datetime
+    metadata: dict[str, str] = {}
+    node: str | None = None
+    watch_url: str = ""
+    error: ErrorInfo | None = None
+
+
+class Stats(_Output):
+    """What a sandbox uses now; None where the machine cannot tell."""
+
+    cpu_seconds: float | None = None
+    memory_mib: float | None = None
+    pids: int | None = None
+    disk_mib: float | None = None
+
+
+class Health(_Output):
+    """What desktopd says of itself."""
+
+    ready: bool
+    screen: tuple[int, int]
+    uptime_seconds: float
+
+
+class ProcessRequest(_Input):
+    """The body of ``POST .../processes``. A text command runs in bash, a list as it stands."""
+
+    command: (
+        Annotated[str, Field(min_length=1, max_length=131_072)]
+        | Annotated[list[str], Field(min_length=1, max_length=1000)]
+    )
+    timeout_seconds: Annotated[float, Field(gt=0, le=3600)] = 30
+    background: bool = False
+    cwd: Annotated[str, Field(max_length=4096)] = "/home/user"
+    environment: Environment = {}
+    stdin: Annotated[str, Field(max_length=1 << 20)] | None = None
+
+
+class ProcessResult(_Output):
+    """A command that ended. ``exit_code`` is minus the signal's number when one ended it."""
+
+    exit_code: int
+    stdout: str
+    stderr: str
+    truncated: bool = False
+
+
+class Job(_Output):
+    """A background command. ``*_next`` is the offset to read on from, in bytes.
+
+    ``stdout`` and ``stderr`` hold what came since the offsets asked for; ``lost_bytes`` counts
+    what had already been dropped (the daemon keeps the last 4 MiB of each).
+    """
+
+    id: str
+    command: str
+    state: Literal["running", "exited"]
+    exit_code: int | None = None
+    stdout: str = ""
+    stderr: str = ""
+    stdout_next: int = 0
+    stderr_next: int = 0
+    lost_bytes: int = 0
+
+
+class Signal(_Input):
+    """The body of ``POST .../processes/{job}/signal``."""
+
+    signal: Literal["INT", "TERM", "KILL", "HUP", "QUIT", "STOP", "CONT", "USR1", "USR2"] = "TERM"
+
+
+class FileInfo(_Output):
+    """A file as it lies in the desktop; ``path`` is absolute."""
+
+    path: str
+    name: str
+    kind: Literal["file", "directory", "link", "other"]
+    size: int
+    mode: str
+    modified_at: datetime
+
+
+class FileList(_Output):
+    """One page of a directory, by name; ``after`` is what to ask for next, None at the end."""
+
+    entries: list[FileInfo]
+    after: str | None = None
+
+
+class FileMove(_Input):
+    """The body of ``POST .../files/move``."""
+
+    source: Annotated[str, Field(min_length=1, max_length=4096)]
+    destination: Annotated[str, Field(min_length=1, max_length=4096)]
+    overwrite: bool = False
+
+
+class Clipboard(_Input):
+    """The clipboard's text."""
+
+    text: Annotated[str, Field(max_length=4 << 20)]
+
+
+class Window(_Output):
+    """A top-level window; the box is in screen pixels, without the frame."""
+
+    id: int
+    title: str
+    window_class: str
+    pid: int | None = None
+    x: int
+    y: int
+    width: int
+    height: int
+    is_focused: bool = False
+
+
+class Extend(_Input):
+    """The body of ``POST .../extend``: the new time left, from now."""
+
+    ttl_seconds: Seconds

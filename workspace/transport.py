@@ -1,0 +1,73 @@
+"""The one way Carrel's clients speak HTTP: timeouts, and errors as the tree of workspace.errors.
+
+Nothing is retried: an action's lost reply is an error that the caller sees (DESIGN.md, 6.3).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import httpx
+
+from workspace import errors
+
+MAX_JSON_BYTES = 32 << 20
+CONNECT_SECONDS = 10.0
+
+
+def timeout(seconds: float) -> httpx.Timeout:
+    """Wait ``seconds`` for an answer."""
+    return httpx.Timeout(seconds, connect=CONNECT_SECONDS, pool=CONNECT_SECONDS)
+
+
+@asynccontextmanager
+async def stream(
+    http: httpx.AsyncClient, method: str, url: str, **options: Any
+) -> AsyncIterator[httpx.Response]:
+    """An answered request whose body is still to be read; an error's answer is raised.
+
+    Raises:
+        DesktopLost: the connection broke or could not be made.
+        TimedOut: no answer in time.
+        CarrelError: what the server answered, by its code.
+    """
+    try:
+        async with http.stream(method, url, **options) as response:
+            if response.is_error:
+                raise _from_response(response, await read(response, 1 << 20))
+            yield response
+    except httpx.TimeoutException as error:
+        raise errors.TimedOut(
+            f"{method} {url} was not answered in time.", hint=errors.DesktopLost.default_hint
+        ) from error
+    except (httpx.TransportError, httpx.StreamError) as error:
+        raise errors.DesktopLost(
+            f"The connection for {method} {url} broke: {type(error).__name__} {error}".strip()
+        ) from error
+
+
+async def read(response: httpx.Response, limit: int = MAX_JSON_BYTES) -> bytes:
+    """The whole body, at most ``limit`` bytes."""
+    body = bytearray()
+    async for chunk in response.aiter_bytes():
+        body += chunk
+        if len(body) > limit:
+            raise errors.TooLarge(f"The answer is larger than {limit} bytes.")
+    return bytes(body)
+
+
+async def request(http: httpx.AsyncClient, method: str, url: str, **options: Any) -> bytes:
+    """Like :func:`stream`, with the body read."""
+    async with stream(http, method, url, **options) as response:
+        return await read(response)
+
+
+def _from_response(response: httpx.Response, body: bytes) -> errors.CarrelError:
+    try:
+        parsed: object = json.loads(body)
+    except ValueError:
+        parsed = None
+    return errors.from_wire(parsed, status=response.status_code)
