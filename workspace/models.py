@@ -123,6 +123,7 @@ class Health(_Output):
     ready: bool
     screen: tuple[int, int]
     uptime_seconds: float
+    pss_mib: float | None = None
 
 
 class ProcessRequest(_Input):
