@@ -9,7 +9,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 WORKSPACE_ID = r"^[a-z0-9]{8,20}$"
 MAX_TTL_SECONDS = 24 * 3600
@@ -106,6 +106,51 @@ class Workspace(_Output):
     node: str | None = None
     watch_url: str = ""
     error: ErrorInfo | None = None
+
+
+class WorkspaceList(_Output):
+    """One page of workspaces, newest first; ``after`` is what to ask for next, None at the end."""
+
+    workspaces: list[Workspace]
+    after: str | None = None
+
+
+class Event(_Output):
+    """One line of the append-only log: who did what to which workspace, and how it went.
+
+    What was typed is never in it, only how long it was.
+    """
+
+    id: int
+    at: datetime
+    workspace_id: str | None = None
+    actor: str
+    kind: str
+    data: dict[str, JsonValue] = {}
+
+
+class EventList(_Output):
+    """One page of the log, oldest first; ask again with ``after`` for what comes next."""
+
+    events: list[Event]
+    after: int
+
+
+class Node(_Output):
+    """A machine that runs desktops."""
+
+    id: str
+    name: str
+    alive: bool = True
+    desktops: int = 0
+    slots: int = 0
+
+
+class Identity(_Output):
+    """Whose key this is, and what it may do."""
+
+    name: str
+    role: Literal["admin", "viewer"]
 
 
 class Stats(_Output):
