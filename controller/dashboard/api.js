@@ -1,0 +1,117 @@
+// The controller's /v1, as the pages use it. Every failure is an ApiError that can be shown.
+
+const TIMEOUT_MS = 20_000;
+
+export class ApiError extends Error {
+  constructor(message, { status = 0, code = "", hint = "" } = {}) {
+    super(message);
+    Object.assign(this, { status, code, hint });
+  }
+}
+
+// How far the controller's clock is ahead of this one, in ms: deadlines are in its time.
+let clockSkew = 0;
+export const serverNow = () => Date.now() + clockSkew;
+
+export async function call(method, path, body) {
+  let response;
+  try {
+    response = await fetch(path, {
+      method,
+      credentials: "same-origin",
+      headers: body === undefined ? {} : { "Content-Type": "application/json" },
+      body: body === undefined ? undefined : JSON.stringify(body),
+      signal: AbortSignal.timeout(TIMEOUT_MS),
+    });
+  } catch (error) {
+    throw new ApiError(
+      error.name === "TimeoutError"
+        ? "The controller does not answer."
+        : "The controller cannot be reached.",
+      { code: "unreachable", hint: "Is `carrel up` still running? This page keeps trying." },
+    );
+  }
+  const date = Date.parse(response.headers.get("Date") ?? "");
+  // The header has whole seconds: only a larger difference is a skewed clock.
+  if (date) clockSkew = Math.abs(date - Date.now()) > 2000 ? date - Date.now() : 0;
+  const answer = await response.json().catch(() => null);
+  if (response.ok) return answer;
+  throw new ApiError(answer?.message ?? `The controller answered HTTP ${response.status}.`, {
+    status: response.status,
+    code: answer?.code,
+    hint: answer?.hint,
+  });
+}
+
+export const login = (key) => call("POST", "/v1/login", { key });
+
+// Whether this browser holds a key (not only a viewer's link).
+export async function isLoggedIn() {
+  try {
+    await call("GET", "/v1/whoami");
+    return true;
+  } catch (error) {
+    if (error.status === 401 || error.status === 403) return false;
+    throw error;
+  }
+}
+
+const at = (id) => `/v1/workspaces/${encodeURIComponent(id)}`;
+export const workspace = (id) => call("GET", at(id));
+export const release = (id) => call("DELETE", at(id));
+export const redeem = (id, token) => call("POST", `${at(id)}/viewer`, { token });
+export const thumbnail = (id) =>
+  `${at(id)}/screenshot?scale=0.25&format=jpeg&quality=70&t=${Date.now()}`;
+
+export function vncUrl(id, role) {
+  const url = new URL(`${at(id)}/vnc?role=${role}`, location.href);
+  url.protocol = url.protocol === "https:" ? "wss:" : "ws:";
+  return url;
+}
+
+export function timeLeft(expiresAt) {
+  const seconds = Math.max(0, Math.round((Date.parse(expiresAt) - serverNow()) / 1000));
+  if (seconds >= 3600) return `${Math.floor(seconds / 3600)} h ${Math.floor((seconds % 3600) / 60)} min left`;
+  if (seconds >= 120) return `${Math.floor(seconds / 60)} min left`;
+  return `${seconds} s left`;
+}
+
+// An error as two lines: what failed, and what to do.
+export function showError(box, error) {
+  box.replaceChildren();
+  box.hidden = !error;
+  if (!error) return;
+  const what = document.createElement("strong");
+  what.textContent = error.message;
+  box.append(what);
+  if (error.hint) box.append(" ", error.hint);
+}
+
+// A form with one password field that turns a key into a cookie; `done` runs when it is accepted.
+export function keyForm(form, done) {
+  const field = form.querySelector("input");
+  const box = form.querySelector("[role=alert]");
+  const button = form.querySelector("button[type=submit]");
+  form.addEventListener("submit", async (event) => {
+    event.preventDefault();
+    const key = field.value.trim();
+    if (!key) {
+      showError(box, new ApiError("Enter a key.", { hint: "`carrel up` prints where it is." }));
+      return field.focus();
+    }
+    button.disabled = true;
+    showError(box, null);
+    try {
+      await login(key);
+      field.value = "";
+      done();
+    } catch (error) {
+      showError(box, error.status === 401
+        ? new ApiError("That key is not known here.", { hint: "Copy it whole; `carrel up` prints where it is." })
+        : error);
+      field.select();
+    } finally {
+      button.disabled = false;
+    }
+  });
+}
