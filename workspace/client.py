@@ -1,0 +1,310 @@
+"""Carrel: the asynchronous client of the controller.
+
+``async with Carrel() as carrel, await carrel.claim("desktop") as desktop:`` gives a desktop for
+the block's duration and releases it at its end, however the block ends. A workspace is asked for
+without waiting and then watched, so that its id is known from the first moment: when the start
+fails or the caller goes away, it is released and not left to its deadline. Nothing is retried.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from types import TracebackType
+from typing import Any
+
+import anyio
+import httpx
+from pydantic import TypeAdapter
+
+from workspace import errors, settings, transport
+from workspace.desktop import Desktop
+from workspace.models import (
+    WORKSPACE_ID,
+    Extend,
+    Identity,
+    Template,
+    Workspace,
+    WorkspaceList,
+    WorkspaceRequest,
+)
+
+REQUEST_SECONDS = 20.0
+RELEASE_SECONDS = 20.0
+READY_SECONDS = 300.0
+MAX_LISTED = 10_000
+_POLL_SECONDS = (0.02, 0.05, 0.1, 0.2)
+_TEMPLATES = TypeAdapter(list[Template])
+
+
+class Carrel:
+    """Claims, lists and releases desktops of one controller, with one key.
+
+    Every method may raise :class:`~workspace.errors.Unavailable` (no controller answers there),
+    :class:`~workspace.errors.Unauthorized` and :class:`~workspace.errors.DesktopLost`.
+    """
+
+    def __init__(
+        self,
+        url: str | None = None,
+        key: str | None = None,
+        *,
+        transport: httpx.AsyncBaseTransport | None = None,
+    ) -> None:
+        """Without arguments: ``CARREL_URL`` and ``CARREL_API_KEY``, or this machine's own.
+
+        Raises:
+            Unauthorized: there is no key.
+        """
+        self.url = (url or settings.controller_url()).rstrip("/")
+        key = key or settings.api_key()
+        if not key:
+            raise errors.Unauthorized(
+                f"There is no key for {self.url}.",
+                hint="Set CARREL_API_KEY, or start a controller with `carrel up`, "
+                f"which writes one to {settings.home() / 'api-key'}.",
+            )
+        try:
+            self._http = httpx.AsyncClient(
+                base_url=self.url,
+                headers={"Authorization": f"Bearer {key}"},
+                transport=transport,
+                trust_env=False,  # no proxy stands between a client and its loopback
+                limits=httpx.Limits(max_connections=200, max_keepalive_connections=20),
+            )
+        except (httpx.InvalidURL, ValueError) as error:
+            raise errors.InvalidRequest(f"{self.url!r} is not a usable URL: {error}") from error
+
+    async def __aenter__(self) -> Carrel:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Close the connections. Desktops that were not released live until their deadline."""
+        await self._http.aclose()
+
+    async def claim(
+        self,
+        template: str = "desktop",
+        *,
+        name: str = "",
+        ttl_seconds: float = 1800,
+        metadata: Mapping[str, str] | None = None,
+        environment: Mapping[str, str] | None = None,
+        setup: Sequence[str] = (),
+        timeout_seconds: float = READY_SECONDS,
+    ) -> ClaimedDesktop:
+        """A desktop that is ready to act; as a context manager it is released at the end.
+
+        Raises: what :meth:`create` does.
+        """
+        workspace = await self.create(
+            template,
+            name=name,
+            ttl_seconds=ttl_seconds,
+            metadata=metadata,
+            environment=environment,
+            setup=setup,
+            timeout_seconds=timeout_seconds,
+        )
+        return ClaimedDesktop(self, self._http, workspace)
+
+    async def create(
+        self,
+        template: str = "desktop",
+        *,
+        name: str = "",
+        ttl_seconds: float = 1800,
+        metadata: Mapping[str, str] | None = None,
+        environment: Mapping[str, str] | None = None,
+        setup: Sequence[str] = (),
+        wait: bool = True,
+        timeout_seconds: float = READY_SECONDS,
+    ) -> Workspace:
+        """A workspace that lives until it is released or its time runs out.
+
+        With ``wait`` it is ready to act; without, it may still be starting.
+
+        Raises:
+            TemplateNotFound: there is no such template.
+            NoCapacity: no node has room.
+            StartFailed: it did not come up.
+            TimedOut: it was not ready in time, and was released.
+        """
+        request = WorkspaceRequest(
+            template=template,
+            name=name,
+            ttl_seconds=ttl_seconds,
+            metadata=dict(metadata or {}),
+            environment=dict(environment or {}),
+            setup=list(setup),
+            wait=False,
+        )
+        # Shielded, and bounded by the request's own timeout: a caller that goes away now would
+        # leave a workspace behind whose id nobody knows.
+        with anyio.CancelScope(shield=True):
+            body = await self._call("POST", "/v1/workspaces", json=request.model_dump())
+        workspace = Workspace.model_validate_json(body)
+        if not wait:
+            return workspace
+        try:
+            return await self.wait_ready(workspace, timeout_seconds=timeout_seconds)
+        except BaseException:
+            with suppress(errors.CarrelError):  # what went wrong first is what is told
+                await self._give_back(workspace.id)
+            raise
+
+    async def wait_ready(
+        self, workspace: Workspace | str, *, timeout_seconds: float = READY_SECONDS
+    ) -> Workspace:
+        """The workspace once it is ready to act.
+
+        Raises:
+            WorkspaceEnded, StartFailed: it ended or never came up; the message says why.
+            TimedOut: it is still starting.
+        """
+        current = workspace if isinstance(workspace, Workspace) else await self.get(workspace)
+        deadline = time.monotonic() + timeout_seconds
+        attempt = 0
+        while current.state == "starting":
+            if time.monotonic() >= deadline:
+                raise errors.TimedOut(
+                    f"Desktop {current.id} is not ready after {timeout_seconds:.0f} s.",
+                    hint="It may need more time: look at its state again.",
+                )
+            await anyio.sleep(_POLL_SECONDS[min(attempt, len(_POLL_SECONDS) - 1)])
+            attempt += 1
+            current = await self.get(current.id)
+        if current.state != "ready":
+            raise _why_ended(current)
+        return current
+
+    async def templates(self) -> list[Template]:
+        return _TEMPLATES.validate_json(await self._call("GET", "/v1/templates"))
+
+    async def whoami(self) -> Identity:
+        """Whose key this is."""
+        return Identity.model_validate_json(await self._call("GET", "/v1/whoami"))
+
+    async def list(self, *, state: str | None = None) -> Sequence[Workspace]:
+        """The live workspaces of this key, or those in ``state`` ("all" for every one).
+
+        Newest first; of very many the first ``MAX_LISTED``.
+        """
+        found: list[Workspace] = []
+        after: str | None = None
+        while len(found) < MAX_LISTED:
+            asked = {"state": state, "after": after}
+            params = {name: value for name, value in asked.items() if value is not None}
+            body = await self._call("GET", "/v1/workspaces", params=params)
+            page = WorkspaceList.model_validate_json(body)
+            found += page.workspaces
+            after = page.after
+            if after is None:
+                break
+        return found
+
+    async def get(self, workspace_id: str) -> Workspace:
+        """A workspace, live or ended.
+
+        Raises:
+            WorkspaceNotFound: there never was one of that id, or it is another key's.
+        """
+        return Workspace.model_validate_json(await self._call("GET", _path(workspace_id)))
+
+    async def release(self, workspace_id: str) -> None:
+        """Destroy a workspace; one already released is success."""
+        await self._call("DELETE", _path(workspace_id), seconds=RELEASE_SECONDS)
+
+    async def extend(self, workspace_id: str, seconds: float) -> Workspace:
+        """Let it live ``seconds`` from now."""
+        body = Extend(ttl_seconds=seconds).model_dump()
+        return Workspace.model_validate_json(
+            await self._call("POST", _path(workspace_id) + "/extend", json=body)
+        )
+
+    def desktop(self, workspace_id: str) -> Desktop:
+        """The desktop of a workspace; it uses this client's connections and closes with it."""
+        return Desktop(self._http, prefix=_path(workspace_id))
+
+    async def _give_back(self, workspace_id: str) -> None:
+        """Release, even while being cancelled; what cannot be released ends at its deadline."""
+        with anyio.CancelScope(shield=True):  # bounded by the request's own timeout
+            await self.release(workspace_id)
+
+    async def _call(
+        self, method: str, url: str, *, seconds: float = REQUEST_SECONDS, **options: Any
+    ) -> bytes:  # Any: httpx's own request options
+        try:
+            return await transport.request(
+                self._http, method, url, timeout=transport.timeout(seconds), **options
+            )
+        except (errors.DesktopLost, errors.TimedOut) as error:
+            if isinstance(error.__cause__, (httpx.ConnectError, httpx.ConnectTimeout)):
+                raise errors.Unavailable(
+                    f"No controller answers at {self.url}.", hint="Start it with `carrel up`."
+                ) from error
+            raise
+
+
+class ClaimedDesktop(Desktop):
+    """A claimed workspace's desktop; leaving its ``async with`` block releases it."""
+
+    def __init__(self, carrel: Carrel, http: httpx.AsyncClient, workspace: Workspace) -> None:
+        super().__init__(http, prefix=_path(workspace.id))
+        self._carrel = carrel
+        self.workspace = workspace
+
+    @property
+    def id(self) -> str:
+        return self.workspace.id
+
+    @property
+    def watch_url(self) -> str:
+        """Where a person watches it in a browser."""
+        return self.workspace.watch_url
+
+    async def extend(self, seconds: float) -> Workspace:
+        """Let it live ``seconds`` from now."""
+        self.workspace = await self._carrel.extend(self.id, seconds)
+        return self.workspace
+
+    async def aclose(self) -> None:
+        """Release it. The connections are the Carrel's and stay open."""
+        await self._carrel._give_back(self.id)
+
+    async def __aenter__(self) -> ClaimedDesktop:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        try:
+            await self.aclose()
+        except errors.CarrelError:
+            if error is None:  # else the block's own error is what is told
+                raise
+
+
+def _path(workspace_id: str) -> str:
+    if re.fullmatch(WORKSPACE_ID, workspace_id) is None:
+        raise errors.WorkspaceNotFound(f"There is no desktop {workspace_id[:80]!r}.")
+    return f"/v1/workspaces/{workspace_id}"
+
+
+def _why_ended(workspace: Workspace) -> errors.CarrelError:
+    if workspace.error is not None:
+        return errors.from_wire(workspace.error.model_dump(), status=500)
+    return errors.WorkspaceEnded(f"Desktop {workspace.id} is {workspace.state}.")

@@ -1,0 +1,33 @@
+"""Where the SDK finds the controller and its key: the only place that reads the environment.
+
+Read when a client is made, never at import time.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+DEFAULT_URL = "http://127.0.0.1:8700"
+
+
+def controller_url() -> str:
+    """``CARREL_URL``, or where `carrel up` serves unless told otherwise."""
+    return os.environ.get("CARREL_URL") or DEFAULT_URL
+
+
+def home() -> Path:
+    """``CARREL_HOME``: the state of this machine's controller."""
+    given = os.environ.get("CARREL_HOME")
+    return Path(given) if given else Path.home() / ".local" / "state" / "carrel"
+
+
+def api_key() -> str | None:
+    """``CARREL_API_KEY``, or the key that `carrel up` made for this machine; None without one."""
+    given = os.environ.get("CARREL_API_KEY", "").strip()
+    if given:
+        return given
+    try:
+        return (home() / "api-key").read_text(encoding="ascii").strip() or None
+    except (OSError, UnicodeDecodeError):
+        return None

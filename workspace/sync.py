@@ -1,0 +1,215 @@
+"""The synchronous face of the SDK, for scripts and notebooks.
+
+``with SyncCarrel() as carrel, carrel.claim("desktop") as desktop: desktop.click(10, 20)``. Every
+method here *is* the asynchronous one of :mod:`workspace.client` and :mod:`workspace.desktop`, run
+in an event loop on a thread of its own, so it works where a loop already runs (Jupyter) and there
+is no second copy to keep. An interrupt (Ctrl-C) cancels the call it interrupts, with the clean-up
+that a cancelled call does; leaving the ``with`` block releases what was claimed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine, Iterator
+from concurrent.futures import Future
+from contextlib import ExitStack, contextmanager
+from functools import update_wrapper
+from types import TracebackType
+from typing import Any, Concatenate, ParamSpec, TypeVar
+
+import httpx
+from anyio.from_thread import BlockingPortal, start_blocking_portal
+
+from workspace.client import Carrel, ClaimedDesktop
+from workspace.desktop import Desktop
+from workspace.models import Workspace
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def _run(portal: BlockingPortal, call: Callable[[], Coroutine[Any, Any, R]]) -> R:
+    """The call's result; whatever interrupts the wait cancels the call."""
+    future: Future[R] = portal.start_task_soon(call)
+    try:
+        return future.result()
+    except BaseException:
+        future.cancel()
+        raise
+
+
+def _desktop(
+    method: Callable[Concatenate[Desktop, P], Coroutine[Any, Any, R]],
+) -> Callable[Concatenate[SyncDesktop, P], R]:
+    def call(self: SyncDesktop, *args: P.args, **kwargs: P.kwargs) -> R:
+        return _run(self._portal, lambda: method(self._desktop, *args, **kwargs))
+
+    update_wrapper(call, method)  # its name, documentation and signature
+    return call
+
+
+def _carrel(
+    method: Callable[Concatenate[Carrel, P], Coroutine[Any, Any, R]],
+) -> Callable[Concatenate[SyncCarrel, P], R]:
+    def call(self: SyncCarrel, *args: P.args, **kwargs: P.kwargs) -> R:
+        return _run(self._portal, lambda: method(self._carrel, *args, **kwargs))
+
+    update_wrapper(call, method)  # its name, documentation and signature
+    return call
+
+
+def _claiming(
+    method: Callable[Concatenate[Carrel, P], Coroutine[Any, Any, ClaimedDesktop]],
+) -> Callable[Concatenate[SyncCarrel, P], SyncClaimedDesktop]:
+    def call(self: SyncCarrel, *args: P.args, **kwargs: P.kwargs) -> SyncClaimedDesktop:
+        desktop = _run(self._portal, lambda: method(self._carrel, *args, **kwargs))
+        return SyncClaimedDesktop(self._portal, desktop)
+
+    update_wrapper(call, method)  # its name, documentation and signature
+    return call
+
+
+class SyncDesktop:
+    """A :class:`~workspace.desktop.Desktop` whose methods block."""
+
+    def __init__(self, portal: BlockingPortal, desktop: Desktop) -> None:
+        self._portal = portal
+        self._desktop = desktop
+
+    health = _desktop(Desktop.health)
+    act = _desktop(Desktop.act)
+    screenshot = _desktop(Desktop.screenshot)
+    zoom = _desktop(Desktop.zoom)
+    cursor_position = _desktop(Desktop.cursor_position)
+    move = _desktop(Desktop.move)
+    click = _desktop(Desktop.click)
+    double_click = _desktop(Desktop.double_click)
+    right_click = _desktop(Desktop.right_click)
+    mouse_down = _desktop(Desktop.mouse_down)
+    mouse_up = _desktop(Desktop.mouse_up)
+    drag = _desktop(Desktop.drag)
+    scroll = _desktop(Desktop.scroll)
+    type = _desktop(Desktop.type)
+    key = _desktop(Desktop.key)
+    key_down = _desktop(Desktop.key_down)
+    key_up = _desktop(Desktop.key_up)
+    hold_key = _desktop(Desktop.hold_key)
+    wait = _desktop(Desktop.wait)
+    run = _desktop(Desktop.run)
+    start = _desktop(Desktop.start)
+    jobs = _desktop(Desktop.jobs)
+    poll = _desktop(Desktop.poll)
+    send_stdin = _desktop(Desktop.send_stdin)
+    signal = _desktop(Desktop.signal)
+    forget = _desktop(Desktop.forget)
+    set_environment = _desktop(Desktop.set_environment)
+    read_file = _desktop(Desktop.read_file)
+    write_file = _desktop(Desktop.write_file)
+    list_files = _desktop(Desktop.list_files)
+    stat = _desktop(Desktop.stat)
+    make_directory = _desktop(Desktop.make_directory)
+    move_file = _desktop(Desktop.move_file)
+    remove = _desktop(Desktop.remove)
+    clipboard = _desktop(Desktop.clipboard)
+    set_clipboard = _desktop(Desktop.set_clipboard)
+    windows = _desktop(Desktop.windows)
+    focus_window = _desktop(Desktop.focus_window)
+    close_window = _desktop(Desktop.close_window)
+
+    @contextmanager
+    def open_file(self, path: str) -> Iterator[Iterator[bytes]]:
+        """A file's bytes as they come: ``with desktop.open_file(p) as chunks``."""
+        with self._portal.wrap_async_context_manager(self._desktop.open_file(path)) as chunks:
+
+            async def following() -> bytes | None:
+                return await anext(chunks, None)
+
+            yield iter(lambda: _run(self._portal, following), None)
+
+
+class SyncClaimedDesktop(SyncDesktop):
+    """A :class:`~workspace.client.ClaimedDesktop`: leaving its ``with`` block releases it."""
+
+    def __init__(self, portal: BlockingPortal, desktop: ClaimedDesktop) -> None:
+        super().__init__(portal, desktop)
+        self._claimed = desktop
+
+    @property
+    def workspace(self) -> Workspace:
+        return self._claimed.workspace
+
+    @property
+    def id(self) -> str:
+        return self._claimed.id
+
+    @property
+    def watch_url(self) -> str:
+        """Where a person watches it in a browser."""
+        return self._claimed.watch_url
+
+    def extend(self, seconds: float) -> Workspace:
+        """Let it live ``seconds`` from now."""
+        return _run(self._portal, lambda: self._claimed.extend(seconds))
+
+    def close(self) -> None:
+        """Release it."""
+        _run(self._portal, self._claimed.aclose)
+
+    def __enter__(self) -> SyncClaimedDesktop:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        _run(self._portal, lambda: self._claimed.__aexit__(kind, error, trace))
+
+
+class SyncCarrel:
+    """A :class:`~workspace.client.Carrel` whose methods block."""
+
+    def __init__(
+        self,
+        url: str | None = None,
+        key: str | None = None,
+        *,
+        transport: httpx.AsyncBaseTransport | None = None,
+    ) -> None:
+        self._carrel = Carrel(url, key, transport=transport)
+        self._stack = ExitStack()
+        self._portal = self._stack.enter_context(start_blocking_portal(name="carrel"))
+        self._stack.callback(lambda: _run(self._portal, self._carrel.aclose))
+
+    claim = _claiming(Carrel.claim)
+    create = _carrel(Carrel.create)
+    wait_ready = _carrel(Carrel.wait_ready)
+    list = _carrel(Carrel.list)
+    get = _carrel(Carrel.get)
+    release = _carrel(Carrel.release)
+    extend = _carrel(Carrel.extend)
+    templates = _carrel(Carrel.templates)
+    whoami = _carrel(Carrel.whoami)
+
+    @property
+    def url(self) -> str:
+        return self._carrel.url
+
+    def desktop(self, workspace_id: str) -> SyncDesktop:
+        """The desktop of a workspace; it closes with this client."""
+        return SyncDesktop(self._portal, self._carrel.desktop(workspace_id))
+
+    def close(self) -> None:
+        """Close the connections and end the thread; calling it again does nothing."""
+        self._stack.close()
+
+    def __enter__(self) -> SyncCarrel:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
