@@ -15,6 +15,7 @@
     ├── DesktopLost 502           the daemon inside went away: what was asked may have been done
     ├── Unavailable 503           NoCapacity, BackendUnavailable (no bubblewrap, no user namespaces)
     ├── StartFailed 500           the sandbox or its desktop did not come up
+    │   └── SetupFailed 422       it did, and a set-up command of the request failed in it
     ├── TimedOut 504              CommandTimedOut
     ├── DiskFull 507
     └── Internal 500              a defect of Carrel's own
@@ -178,6 +179,11 @@ class BackendUnavailable(Unavailable):
 class StartFailed(CarrelError):
     code, status = "start_failed", 500
     default_hint = "Run `carrel doctor` on the node, then try again."
+
+
+class SetupFailed(StartFailed):
+    code, status = "setup_failed", 422
+    default_hint = "Correct the set-up command and create the workspace again."
 
 
 class TimedOut(CarrelError):

@@ -1,0 +1,123 @@
+"""What can be set, and the only place of this room that reads environment variables.
+
+Every setting is ``CARREL_<NAME>``. State lies under ``home`` (folders 0700, files 0600); sockets
+lie in ``run_dir``, a short path of its own, because a unix socket's name allows 107 bytes only.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+from typing import Annotated, Literal
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+def _default_home() -> Path:
+    return Path("~/.local/state/carrel")
+
+
+def _absolute(path: Path) -> Path:
+    return Path(os.path.abspath(path.expanduser()))
+
+
+def _origin(url: str) -> str:
+    """An origin without a path: what a browser sends as ``Origin``."""
+    if not url:
+        return ""
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.netloc or parts.path not in ("", "/"):
+        raise ValueError("give an address without a path, such as https://carrel.example.org")
+    return f"{parts.scheme}://{parts.netloc}"
+
+
+Folder = Annotated[Path, AfterValidator(_absolute)]
+
+
+class Settings(BaseSettings):
+    """The controller's settings; see each field."""
+
+    model_config = SettingsConfigDict(env_prefix="CARREL_", extra="ignore", frozen=True)
+
+    home: Annotated[Folder, Field(description="the state folder")] = Field(
+        default_factory=_default_home, validate_default=True
+    )
+    host: Annotated[str, Field(description="address to listen on")] = "127.0.0.1"
+    port: Annotated[int, Field(ge=0, le=65535, description="0: any free one")] = 8700
+    public_url: Annotated[
+        str, AfterValidator(_origin), Field(description="how people reach it, if not directly")
+    ] = ""
+    api_key: Annotated[
+        SecretStr | None, Field(description="the admin key; without one home/api-key is used")
+    ] = None
+    database_url: Annotated[str, Field(description="SQLAlchemy's, asynchronous driver")] = ""
+    template_dir: Annotated[Folder | None, Field(description="JSON files of templates")] = None
+
+    run_dir: Annotated[Folder | None, Field(description="short folder for sockets")] = None
+    disk_dir: Annotated[Folder | None, Field(description="where desktops' homes lie")] = None
+    runtime_dir: Annotated[
+        Folder | None, Field(description="the runtime desktopd runs from; default: the backend's")
+    ] = None
+
+    ray_address: Annotated[str, Field(description="a running Ray; empty: one of its own")] = ""
+    ray_token: SecretStr | None = None
+    desktops: Annotated[
+        int | None, Field(ge=1, le=10_000, description="slots of the local Ray; default: by memory")
+    ] = None
+    placement: Literal["spread", "pack"] = "spread"
+
+    @property
+    def url(self) -> str:
+        """How this machine reaches the controller."""
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}.get(self.host, self.host)
+        return f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
+
+    @property
+    def public_origin(self) -> str:
+        """How people reach the controller."""
+        return self.public_url or self.url
+
+    @property
+    def name(self) -> str:
+        """Eight letters that stand for this home: two homes never share a folder or a Ray."""
+        return hashlib.sha256(str(self.home).encode()).hexdigest()[:8]
+
+    @property
+    def database(self) -> str:
+        return self.database_url or f"sqlite+aiosqlite:///{self.home / 'carrel.db'}"
+
+    @property
+    def templates(self) -> Path:
+        return self.template_dir or self.home / "templates"
+
+    @property
+    def sockets(self) -> Path:
+        """The short folder for sockets and the controller's lock."""
+        if self.run_dir is not None:
+            return self.run_dir
+        if os.geteuid() == 0:
+            return Path("/run/carrel") / self.name
+        runtime = os.environ.get("XDG_RUNTIME_DIR", "")
+        if runtime and os.access(runtime, os.W_OK):
+            return Path(runtime) / f"carrel-{self.name}"
+        return Path(f"/tmp/carrel-{os.geteuid()}-{self.name}")
+
+    @property
+    def disks(self) -> Path:
+        """Where the desktops' home folders lie. Root's are outside /root: other uids own them."""
+        if self.disk_dir is not None:
+            return self.disk_dir
+        if os.geteuid() == 0:
+            return Path("/var/lib/carrel") / f"desktops-{self.name}"
+        return self.home / "desktops"
+
+    @property
+    def key_file(self) -> Path:
+        return self.home / "api-key"
+
+    @property
+    def secret_file(self) -> Path:
+        return self.home / "secret"

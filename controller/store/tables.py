@@ -1,0 +1,75 @@
+"""The tables. Portable between SQLite and PostgreSQL: times are UTC, ids count up by themselves."""
+
+from __future__ import annotations
+
+from datetime import datetime, timezone
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Column,
+    DateTime,
+    Dialect,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+)
+from sqlalchemy.types import TypeDecorator
+
+
+class UtcTime(TypeDecorator[datetime]):
+    """An aware UTC time. SQLite keeps no zone, so none is written there and UTC is read back."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        if value is None:
+            return None
+        utc = value.astimezone(timezone.utc)
+        return utc.replace(tzinfo=None) if dialect.name == "sqlite" else utc
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        if value is None:
+            return None
+        return value.replace(tzinfo=timezone.utc) if value.tzinfo is None else value
+
+
+metadata = MetaData(naming_convention={"ix": "ix_%(table_name)s_%(column_0_N_name)s"})
+
+workspaces = Table(
+    "workspaces",
+    metadata,
+    Column("id", String(20), primary_key=True),
+    Column("owner", String(100), nullable=False),
+    Column("name", String(100), nullable=False),
+    Column("state", String(20), nullable=False),
+    Column("template", String(63), nullable=False),
+    Column("screen", JSON, nullable=False),
+    Column("created_at", UtcTime, nullable=False),
+    Column("ready_at", UtcTime),
+    Column("ended_at", UtcTime),
+    Column("expires_at", UtcTime, nullable=False),
+    Column("metadata", JSON, nullable=False),
+    Column("node", String(200)),
+    Column("error", JSON(none_as_null=True)),
+    Index(None, "created_at", "id"),
+    Index(None, "state", "created_at", "id"),
+)
+
+events = Table(
+    "events",
+    metadata,
+    Column(
+        "id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True
+    ),
+    Column("at", UtcTime, nullable=False),
+    Column("workspace_id", String(20)),
+    Column("actor", String(100), nullable=False),
+    Column("kind", String(40), nullable=False),
+    Column("data", JSON, nullable=False),
+    Index(None, "workspace_id", "id"),
+    sqlite_autoincrement=True,  # an id is never used again
+)
