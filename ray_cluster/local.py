@@ -1,0 +1,204 @@
+"""Ray on this machine: started by Carrel as processes of its own, found again, and ended.
+
+One run folder has at most one Ray, with ports, token and folders of its own, so that several
+``CARREL_HOME`` coexist. Its parent is the keeper (keeper.py), which also says when it ends. A
+driver's death never takes it along, and a Ray that was not started here is never touched.
+
+Whoever calls :meth:`LocalRay.start_or_find` should hold ``controller.lock`` in the run folder (by
+``flock``) before, and as long as it needs Ray: that lock is how the keeper knows.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import secrets
+import select
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from ray_cluster.keeper import KILL_SECONDS, START_SECONDS, TERM_SECONDS, RunDir
+from workspace.errors import Unavailable
+
+OBJECT_STORE_BYTES = 80 << 20  # the smallest Ray accepts is 75 MiB; nothing large goes through Ray
+STOP_SECONDS = TERM_SECONDS + KILL_SECONDS + 3
+# Below the run folder Ray makes ray/session_<time>_<pid>/sockets/plasma_store: 68 bytes.
+MAX_RUN_DIR_BYTES = 107 - 70
+MIB_PER_DESKTOP = 768
+
+
+def default_desktops() -> int:
+    """How many desktops this machine's memory carries, idle ones mostly."""
+    mib = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") >> 20
+    return max(1, mib // MIB_PER_DESKTOP)
+
+
+class LocalRay:
+    """The Ray of one run folder. Its methods block; call them in a thread."""
+
+    def __init__(self, run_dir: Path, *, desktops: int | None = None) -> None:
+        self._dir = RunDir(run_dir)
+        self._desktops = desktops or default_desktops()
+
+    def start_or_find(self) -> tuple[str, str]:
+        """Address and token of the Ray of this folder, started if there is none.
+
+        Raises:
+            Unavailable: it did not start; the message has Ray's own last words.
+        """
+        deadline = time.monotonic() + START_SECONDS + STOP_SECONDS
+        while time.monotonic() < deadline:
+            self._make_dir()
+            if (lock := self._try_lock()) is not None:
+                try:
+                    self._spawn_keeper(lock)
+                finally:
+                    os.close(lock)
+            if (found := self._read()) is not None:
+                return found
+            time.sleep(0.02)  # another one starts it, or it is just ending
+        raise Unavailable(
+            f"The Ray of {self._dir.path} neither serves nor ends.",
+            hint=f"Look at {self._dir.log}; end the process named in {self._dir.keeper_lock}.",
+        )
+
+    def stop(self) -> None:
+        """End Ray and all that runs in it, and remove its files. None there is success.
+
+        Raises:
+            Unavailable: its keeper did not end in time.
+        """
+        try:
+            keeper = int(self._dir.keeper_lock.read_text())
+            handle = os.pidfd_open(keeper)
+        except (OSError, ValueError):
+            return
+        try:
+            # Looked at after the handle was opened: the id is the keeper's and stays so.
+            if not self._is_kept():
+                return
+            signal.pidfd_send_signal(handle, signal.SIGTERM)
+            if not select.select([handle], [], [], STOP_SECONDS)[0]:
+                raise Unavailable(
+                    f"Ray's keeper (process {keeper}) did not end within {STOP_SECONDS:.0f} s."
+                )
+        except ProcessLookupError:
+            return
+        finally:
+            os.close(handle)
+
+    def _make_dir(self) -> None:
+        path = self._dir.path
+        if len(os.fsencode(path)) > MAX_RUN_DIR_BYTES:
+            raise Unavailable(
+                f"The run folder's path {path} is too long for unix sockets in it.",
+                hint=f"Name one of at most {MAX_RUN_DIR_BYTES} bytes.",
+            )
+        try:
+            path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            status = path.lstat()
+            if status.st_uid != os.geteuid() or path.is_symlink() or not path.is_dir():
+                raise Unavailable(f"{path} is not a folder of this user's own.")
+            path.chmod(0o700)
+        except OSError as error:
+            raise Unavailable(f"The folder {path} cannot be used: {error.strerror}.") from error
+
+    def _is_kept(self) -> bool:
+        lock = self._try_lock()
+        if lock is None:
+            return True
+        self._dir.keeper_lock.unlink(missing_ok=True)
+        os.close(lock)
+        return False
+
+    def _try_lock(self) -> int | None:
+        """``keeper.lock``, locked; None when a keeper has it."""
+        path = self._dir.keeper_lock
+        try:
+            lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        except FileNotFoundError:
+            return None  # a keeper that ended took the folder along
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.fstat(lock).st_ino == path.stat().st_ino:
+                return lock
+        except (BlockingIOError, FileNotFoundError):
+            pass  # held; or removed by a keeper that ended between our open and our lock
+        os.close(lock)
+        return None
+
+    def _read(self) -> tuple[str, str] | None:
+        try:
+            state = json.loads(self._dir.state.read_text())
+            return str(state["address"]), self._dir.token.read_text()
+        except FileNotFoundError:
+            return None
+
+    def _spawn_keeper(self, lock: int) -> None:
+        self._dir.clear()  # of a keeper that was killed
+        token = os.open(self._dir.token, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(token, "w") as file:
+            file.write(secrets.token_hex(32))
+        read, write = os.pipe()
+        try:
+            # It forks and ends at once: the keeper proper is nobody's child.
+            subprocess.run(
+                [sys.executable, "-I", str(Path(__file__).with_name("keeper.py"))]
+                + [f"--run-dir={self._dir.path}", f"--lock-fd={lock}", f"--ready-fd={write}", "--"]
+                + self._ray_command(),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                pass_fds=(lock, write),
+                env=self._environment(),
+                cwd="/",
+                check=True,
+                timeout=START_SECONDS,
+            )
+            os.close(write)
+            write = -1
+            with os.fdopen(read, closefd=False) as answer:
+                said = json.loads(answer.readline() or '{"error": "Ray\'s keeper was ended."}')
+        finally:
+            os.close(read)
+            if write >= 0:
+                os.close(write)
+        if "error" in said:
+            raise Unavailable(str(said["error"]), hint="Mend what Ray names, then start again.")
+
+    def _ray_command(self) -> list[str]:
+        return [
+            str(Path(sys.executable).with_name("ray")),
+            "start",
+            "--head",
+            "--block",
+            "--port=0",
+            f"--temp-dir={self._dir.temp}",
+            "--num-cpus=0",
+            "--resources=" + json.dumps({"desktop": self._desktops}),
+            f"--object-store-memory={OBJECT_STORE_BYTES}",
+            "--include-dashboard=false",
+            "--include-log-monitor=false",
+            "--no-monitor",
+            "--disable-usage-stats",
+        ]
+
+    def _environment(self) -> dict[str, str]:
+        """Ray's whole environment: nothing of ours but how to find programs and modules."""
+        kept = ("PATH", "HOME", "LANG", "PYTHONPATH")
+        return {name: os.environ[name] for name in kept if name in os.environ} | {
+            "RAY_AUTH_MODE": "token",
+            "RAY_AUTH_TOKEN_PATH": str(self._dir.token),
+            # The one switch that makes all of Ray listen on 127.0.0.1 only.
+            "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+            "RAY_USAGE_STATS_ENABLED": "0",
+            # Desktops are children of Ray's workers: not nicer, and no likelier to be killed.
+            "RAY_worker_niceness": "0",
+            "RAY_worker_oom_score_adjustment": "0",
+            # It would end a tiny actor for its desktop's memory; cgroups limit the desktop.
+            "RAY_memory_monitor_refresh_ms": "0",
+        }
