@@ -23,8 +23,10 @@ from workspace import errors, settings, transport
 from workspace.desktop import Desktop
 from workspace.models import (
     WORKSPACE_ID,
+    EventList,
     Extend,
     Identity,
+    Node,
     Template,
     Workspace,
     WorkspaceList,
@@ -37,6 +39,7 @@ READY_SECONDS = 300.0
 MAX_LISTED = 10_000
 _POLL_SECONDS = (0.02, 0.05, 0.1, 0.2)
 _TEMPLATES = TypeAdapter(list[Template])
+_NODES = TypeAdapter(list[Node])
 
 
 class Carrel:
@@ -190,6 +193,25 @@ class Carrel:
 
     async def templates(self) -> list[Template]:
         return _TEMPLATES.validate_json(await self._call("GET", "/v1/templates"))
+
+    async def add_template(self, template: Template) -> Template:
+        """Add a template.
+
+        Raises:
+            TemplateExists: there is another one of that name.
+        """
+        body = await self._call("POST", "/v1/templates", json=template.model_dump(mode="json"))
+        return Template.model_validate_json(body)
+
+    async def nodes(self) -> Sequence[Node]:
+        """The machines that run desktops."""
+        return _NODES.validate_json(await self._call("GET", "/v1/nodes"))
+
+    async def events(self, workspace_id: str, *, after: int = 0, limit: int = 500) -> EventList:
+        """One page of a workspace's events, oldest first."""
+        params = {"after": after, "limit": limit}
+        body = await self._call("GET", _path(workspace_id) + "/events", params=params)
+        return EventList.model_validate_json(body)
 
     async def whoami(self) -> Identity:
         """Whose key this is."""

@@ -12,8 +12,19 @@ DEFAULT_URL = "http://127.0.0.1:8700"
 
 
 def controller_url() -> str:
-    """``CARREL_URL``, or where `carrel up` serves unless told otherwise."""
-    return os.environ.get("CARREL_URL") or DEFAULT_URL
+    """``CARREL_URL``, or where this machine's `carrel up` serves, or would."""
+    given = os.environ.get("CARREL_URL")
+    if given:
+        return given
+    try:
+        return url_file().read_text(encoding="ascii").strip() or DEFAULT_URL
+    except (OSError, UnicodeDecodeError):
+        return DEFAULT_URL
+
+
+def url_file() -> Path:
+    """Where `carrel up` notes its address for as long as it runs."""
+    return home() / "url"
 
 
 def home() -> Path:
