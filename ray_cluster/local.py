@@ -147,9 +147,16 @@ class LocalRay:
         try:
             # It forks and ends at once: the keeper proper is nobody's child.
             subprocess.run(
-                [sys.executable, "-I", str(Path(__file__).with_name("keeper.py"))]
-                + [f"--run-dir={self._dir.path}", f"--lock-fd={lock}", f"--ready-fd={write}", "--"]
-                + self._ray_command(),
+                [
+                    sys.executable,
+                    "-I",
+                    str(Path(__file__).with_name("keeper.py")),
+                    f"--run-dir={self._dir.path}",
+                    f"--lock-fd={lock}",
+                    f"--ready-fd={write}",
+                    "--",
+                    *self._ray_command(),
+                ],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,

@@ -44,6 +44,13 @@ class Backend(Protocol):
         """End a sandbox and remove everything of it. One already gone is success."""
         ...
 
+    async def wait(self, workspace_id: str) -> str:
+        """Return once the sandbox has ended by itself, with the reason as a sentence.
+
+        One that this backend does not run, or that ``stop`` has ended, has ended too.
+        """
+        ...
+
     async def list(self) -> Sequence[str]:
         """Every sandbox this backend ever made of which something still exists."""
         ...

@@ -1,0 +1,301 @@
+"""DesktopActor: the one owner of one desktop, a small process beside its sandbox.
+
+:class:`Life` is a desktop from start to end and knows nothing of Ray: it starts the sandbox, waits
+for whatever ends it first (a wish, its deadline on the monotonic clock, the sandbox itself), takes
+it down, and remembers why. :class:`DesktopActor` is its thin face towards Ray: one per desktop,
+never restarted (a restart would be another, empty desktop under the same name), and gone as soon
+as its desktop is. What it is told and what it answers is plain JSON: an error is its wire form,
+never a pickled exception. Whatever kills the actor closes the pipe of the sandbox's supervisor.
+
+Imports are few on purpose: every desktop pays for them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+import time
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from typing import TYPE_CHECKING, Any
+
+from ray_cluster.relay import Relay
+from workspace import backends
+from workspace.errors import CarrelError, DesktopLost, Internal, StartFailed, WorkspaceEnded
+from workspace.models import Template
+
+if TYPE_CHECKING:
+    from workspace.backends.base import Backend, Endpoint
+
+Wire = dict[str, Any]  # Any: JSON values
+
+STOP_SECONDS = 10.0
+ANSWER_SECONDS = 2.0
+MAX_WAIT_SECONDS = 60.0
+
+# Why a desktop has ended: the codes of ``Cluster.ended``. A failed start has its error's own.
+DEADLINE_PASSED = "deadline_passed"
+RELEASED = "released"
+DESKTOP_LOST = DesktopLost.code
+
+log = logging.getLogger(__name__)
+
+
+class Deadline:
+    """A moment on the monotonic clock, so that no change of the wall clock moves it."""
+
+    def __init__(self, seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._at = clock() + seconds
+
+    def extend(self, seconds: float) -> None:
+        """``seconds`` from now."""
+        self._at = self._clock() + seconds
+
+    def remaining(self) -> float:
+        return max(0.0, self._at - self._clock())
+
+
+class Life:
+    """One desktop, from its start to its end."""
+
+    def __init__(
+        self,
+        workspace_id: str,
+        start: Callable[[], Awaitable[tuple[Backend, Endpoint]]],
+        stop: Callable[[], Awaitable[None]],
+        *,
+        deadline: Deadline,
+        start_seconds: float,
+    ) -> None:
+        self._id = workspace_id
+        self._start = start
+        self._stop = stop
+        self._deadline = deadline
+        self._start_seconds = start_seconds
+        self._released = asyncio.Event()
+        self._changed = asyncio.Event()  # the deadline has moved
+        self.ready = asyncio.Event()  # set too when it ended before
+        self.over = asyncio.Event()
+        self.endpoint: Endpoint | None = None
+        self.backend: Backend | None = None
+        self.reason: Wire | None = None
+
+    async def run(self) -> None:
+        """Live. Never raises; ``reason`` says why it is over."""
+        try:
+            reason = await self._begin() or await self._until_end()
+        except CarrelError as error:
+            reason = error.to_wire()
+        except Exception as error:
+            log.exception("desktop %s", self._id)
+            reason = Internal(f"The desktop's actor failed: {error!r}.").to_wire()
+        try:
+            await asyncio.wait_for(self._stop(), STOP_SECONDS)
+        except Exception:
+            log.exception("the sandbox of desktop %s could not be stopped", self._id)
+        self.reason = reason
+        self.ready.set()
+        self.over.set()
+
+    async def _begin(self) -> Wire | None:
+        starting = asyncio.ensure_future(self._start())
+        await _first(starting, self._released.wait(), seconds=self._start_seconds)
+        if starting.done():
+            self.backend, self.endpoint = starting.result()
+            self.ready.set()
+            return None
+        starting.cancel()
+        await asyncio.wait([starting], timeout=STOP_SECONDS)
+        if self._released.is_set():
+            return _ended(RELEASED, "It was released while it started.")
+        raise StartFailed(f"The desktop was not ready within {self._start_seconds:.0f} seconds.")
+
+    async def _until_end(self) -> Wire:
+        assert self.backend is not None, "it has begun"
+        gone = asyncio.ensure_future(self.backend.wait(self._id))
+        try:
+            while True:
+                self._changed.clear()
+                await _first(
+                    gone,
+                    self._released.wait(),
+                    self._changed.wait(),
+                    seconds=self._deadline.remaining(),
+                )
+                if self._released.is_set():
+                    return _ended(RELEASED, "It was released.")
+                if gone.done():
+                    return _ended(DESKTOP_LOST, gone.result())
+                if not self._deadline.remaining():
+                    return _ended(DEADLINE_PASSED, "Its time ran out.")
+        finally:
+            gone.cancel()
+
+    def release(self) -> None:
+        self._released.set()
+
+    def extend(self, seconds: float) -> None:
+        if self.reason is not None or self._released.is_set():
+            raise WorkspaceEnded(f"Desktop {self._id} has ended.")
+        self._deadline.extend(seconds)
+        self._changed.set()
+
+
+async def _first(*things: Awaitable[object], seconds: float) -> None:
+    """Until one of them is done or the time is over; futures given stay, coroutines are ended."""
+    own = [asyncio.ensure_future(thing) for thing in things]
+    try:
+        await asyncio.wait(own, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task, thing in zip(own, things, strict=True):
+            if task is not thing:
+                task.cancel()
+
+
+def _ended(code: str, message: str) -> Wire:
+    return {"code": code, "message": message, "hint": ""}
+
+
+class DesktopActor:
+    """What Ray runs. ``spec``: workspace_id, template, backend, settings, and the two times."""
+
+    def __init__(self, spec: Mapping[str, Any]) -> None:  # Any: JSON values
+        self._spec = spec
+        self._backend: Backend | None = None
+        self._relay: Relay | None = None
+        self._relay_url = ""
+        self._relaying = asyncio.Lock()
+        self._answering = 0
+        self._life = Life(
+            spec["workspace_id"],
+            self._start,
+            self._stop,
+            deadline=Deadline(spec["ttl_seconds"]),
+            start_seconds=spec["start_seconds"],
+        )
+        self._loop = asyncio.get_running_loop()
+        self._boot = self._loop.create_task(self._run())
+
+    async def ready(self) -> Wire:
+        """Where it answers, once it is ready; the error when it has ended instead."""
+        return await self._answer(self._when_ready())
+
+    async def relay(self) -> Wire:
+        """A URL that other nodes reach."""
+        return await self._answer(self._listen())
+
+    async def extend(self, ttl_seconds: float) -> Wire:
+        async def extend() -> Wire:
+            self._life.extend(ttl_seconds)
+            return {}
+
+        return await self._answer(extend())
+
+    async def stats(self) -> Wire:
+        async def stats() -> Wire:
+            if self._life.backend is None or self._life.reason is not None:
+                raise WorkspaceEnded("The desktop does not run.")
+            return (await self._life.backend.stats(self._spec["workspace_id"])).model_dump()
+
+        return await self._answer(stats())
+
+    async def ended(self, wait_seconds: float) -> Wire:
+        """``{"ended": why}``, or null there when it still lives after ``wait_seconds``."""
+
+        async def ended() -> Wire:
+            await _first(self._life.over.wait(), seconds=min(wait_seconds, MAX_WAIT_SECONDS))
+            return {"ended": self._life.reason}
+
+        return await self._answer(ended())
+
+    async def stop(self) -> Wire:
+        """End it; answers when nothing of it is left."""
+
+        async def stop() -> Wire:
+            self._life.release()
+            await self._life.over.wait()
+            return {}
+
+        return await self._answer(stop())
+
+    def __ray_shutdown__(self) -> None:
+        """Ray ends this process in an orderly way (SIGTERM): the sandbox goes first."""
+        self._loop.call_soon_threadsafe(self._life.release)
+        over = asyncio.run_coroutine_threadsafe(self._life.over.wait(), self._loop)
+        over.result(STOP_SECONDS)
+
+    async def _run(self) -> None:
+        await self._life.run()
+        # Those who wait for the reason get it; then this process has no more purpose.
+        deadline = time.monotonic() + ANSWER_SECONDS
+        while self._answering and time.monotonic() < deadline:
+            await asyncio.sleep(0.01)
+        _exit_actor()
+
+    async def _start(self) -> tuple[Backend, Endpoint]:
+        spec = self._spec
+        self._backend = backends.create(spec["backend"], **spec["settings"])
+        template = Template.model_validate(spec["template"])
+        return self._backend, await self._backend.start(spec["workspace_id"], template)
+
+    async def _stop(self) -> None:
+        if self._relay is not None:
+            await self._relay.close()
+        if self._backend is not None:
+            await self._backend.stop(self._spec["workspace_id"])
+
+    async def _when_ready(self) -> Wire:
+        await self._life.ready.wait()
+        endpoint = self._life.endpoint
+        if endpoint is None or self._life.reason is not None:
+            return {"error": self._life.reason}
+        return {
+            "url": endpoint.url,
+            "token": endpoint.token,
+            "node": _node_id(),
+            "node_name": socket.gethostname(),
+        }
+
+    async def _listen(self) -> Wire:
+        async with self._relaying:
+            endpoint = self._life.endpoint
+            if endpoint is None or self._life.reason is not None:
+                raise WorkspaceEnded("The desktop does not run.")
+            if not endpoint.url.startswith("unix://"):
+                return {"url": endpoint.url}
+            if self._relay is None:
+                relay = Relay(endpoint.url.removeprefix("unix://"), endpoint.token)
+                self._relay_url = await relay.start(_node_address())
+                self._relay = relay
+            return {"url": self._relay_url}
+
+    async def _answer(self, work: Coroutine[Any, Any, Wire]) -> Wire:  # Any: they yield nothing
+        self._answering += 1
+        try:
+            return await work
+        except CarrelError as error:
+            return {"error": error.to_wire()}
+        finally:
+            self._answering -= 1
+
+
+# Ray's own names are asked for late: `Life` is imported, and tested, without Ray.
+
+
+def _node_id() -> str:
+    import ray
+
+    return str(ray.get_runtime_context().get_node_id())
+
+
+def _node_address() -> str:
+    import ray.util
+
+    return str(ray.util.get_node_ip_address())
+
+
+def _exit_actor() -> None:
+    import ray
+
+    ray.get_runtime_context().current_actor.__ray_terminate__.remote()

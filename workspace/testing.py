@@ -1,0 +1,222 @@
+"""A desktop that is not one, for tests: it answers like desktopd, with no X behind it.
+
+It checks the bearer token, refuses coordinates off its screen, and draws real (empty) pictures, so
+that everything between a caller and a desktop can be tested by the hundred. It keeps the actions
+that were played in ``FakeDesktop.played`` and the clipboard and files that were written.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import hmac
+import io
+import socket
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
+from datetime import datetime, timezone
+from pathlib import PurePosixPath
+
+import uvicorn
+from PIL import Image as Picture
+from pydantic import ValidationError
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from workspace import actions as a
+from workspace.errors import CarrelError, FileMissing, InvalidRequest, OffScreen, Unauthorized
+from workspace.models import Clipboard, FileInfo, Health, ProcessRequest, ProcessResult, Screen
+
+MAX_PLAYED = 1000
+START_SECONDS = 5.0
+
+
+class FakeDesktop:
+    """The state of one fake desktop, and the app that serves it."""
+
+    def __init__(self, token: str, screen: Screen | None = None) -> None:
+        self.screen = screen or Screen()
+        self.played: list[a.Action] = []
+        self.cursor = (self.screen.width // 2, self.screen.height // 2)
+        self.clipboard = ""
+        self.files: dict[str, bytes] = {}
+        self._token = token
+        self._born = time.monotonic()
+        self.app = Starlette(
+            routes=[
+                self._route("GET", "/health", self._health),
+                self._route("POST", "/actions", self._actions),
+                self._route("GET", "/screenshot", self._screenshot),
+                self._route("POST", "/processes", self._process),
+                self._route("GET", "/clipboard", self._get_clipboard),
+                self._route("PUT", "/clipboard", self._put_clipboard),
+                self._route("GET", "/files", self._get_file),
+                self._route("PUT", "/files", self._put_file),
+            ]
+        )
+
+    def _route(
+        self, method: str, path: str, handler: Callable[[Request], Awaitable[Response]]
+    ) -> Route:
+        async def guarded(request: Request) -> Response:
+            try:
+                given = request.headers.get("authorization", "")
+                if not hmac.compare_digest(given.encode(), f"Bearer {self._token}".encode()):
+                    raise Unauthorized("The token is missing or wrong.")
+                return await handler(request)
+            except ValidationError as error:
+                wrong: CarrelError = InvalidRequest(str(error))
+            except CarrelError as error:
+                wrong = error
+            return JSONResponse(wrong.to_wire(), status_code=wrong.status)
+
+        return Route(path, guarded, methods=[method])
+
+    async def _health(self, request: Request) -> Response:
+        size = (self.screen.width, self.screen.height)
+        return _json(Health(ready=True, screen=size, uptime_seconds=time.monotonic() - self._born))
+
+    async def _actions(self, request: Request) -> Response:
+        body = await request.body()
+        actions = (
+            a.ACTIONS.validate_json(body)
+            if body.lstrip().startswith(b"[")
+            else [a.ACTION.validate_json(body)]
+        )
+        began = time.monotonic()
+        picture: a.Image | None = None
+        for index, action in enumerate(actions):
+            self._play(action, index)
+            if isinstance(action, a.Screenshot | a.Zoom):
+                picture = self._picture(action.format, action.scale, action.region)
+            elif isinstance(action, a.Wait | a.HoldKey):
+                await asyncio.sleep(action.seconds)
+        watched = request.query_params.get("observe", "none") == "frame"
+        if watched and picture is None:
+            picture = self._picture("jpeg", 1.0, None)
+        return _json(
+            a.Observation(
+                screenshot=picture,
+                cursor=self.cursor,
+                screen=(self.screen.width, self.screen.height),
+                effect="no_visible_change" if watched else "not_observed",
+                settled=True if watched else None,
+                elapsed_ms=(time.monotonic() - began) * 1000,
+            )
+        )
+
+    def _play(self, action: a.Action, index: int) -> None:
+        points = list(action.path) if isinstance(action, a.Drag) else []
+        x, y = getattr(action, "x", None), getattr(action, "y", None)
+        if x is not None and y is not None:
+            points.append((x, y))
+        for point in points:
+            if not (0 <= point[0] < self.screen.width and 0 <= point[1] < self.screen.height):
+                raise OffScreen(
+                    f"{point} is off the screen of {self.screen.width}x{self.screen.height}.",
+                    details={"index": index, "completed": index},
+                )
+        if points:
+            self.cursor = points[-1]
+        self.played = [*self.played, action][-MAX_PLAYED:]
+
+    def _picture(self, format: a.ImageFormat, scale: float, region: a.Region | None) -> a.Image:
+        width, height = (
+            (region.width, region.height) if region else (self.screen.width, self.screen.height)
+        )
+        size = max(1, round(width * scale)), max(1, round(height * scale))
+        return a.Image.model_construct(
+            format=format, width=size[0], height=size[1], data=_encoded(format, size)
+        )
+
+    async def _screenshot(self, request: Request) -> Response:
+        query = request.query_params
+        names = ("x", "y", "width", "height")
+        asked = a.Screenshot.model_validate(
+            {
+                name: query[name]
+                for name in ("format", "quality", "scale", "cursor")
+                if name in query
+            }
+            | ({"region": {name: query[name] for name in names}} if "x" in query else {})
+        )
+        picture = self._picture(asked.format, asked.scale, asked.region)
+        return Response(picture.data, media_type=f"image/{asked.format}")
+
+    async def _process(self, request: Request) -> Response:
+        """No command runs: its text comes back as what it printed."""
+        asked = ProcessRequest.model_validate_json(await request.body())
+        text = asked.command if isinstance(asked.command, str) else " ".join(asked.command)
+        return _json(ProcessResult(exit_code=0, stdout=text, stderr=""))
+
+    async def _get_clipboard(self, request: Request) -> Response:
+        return _json(Clipboard(text=self.clipboard))
+
+    async def _put_clipboard(self, request: Request) -> Response:
+        self.clipboard = Clipboard.model_validate_json(await request.body()).text
+        return Response(status_code=204)
+
+    async def _get_file(self, request: Request) -> Response:
+        path = _path(request)
+        if path not in self.files:
+            raise FileMissing(f"There is no file {path}.")
+        return Response(self.files[path], media_type="application/octet-stream")
+
+    async def _put_file(self, request: Request) -> Response:
+        path, data = _path(request), await request.body()
+        self.files[path] = data
+        return _json(
+            FileInfo(
+                path=path,
+                name=PurePosixPath(path).name,
+                kind="file",
+                size=len(data),
+                mode=request.query_params.get("mode", "644"),
+                modified_at=datetime.now(timezone.utc),
+            )
+        )
+
+
+def _path(request: Request) -> str:
+    return str(PurePosixPath("/home/user") / request.query_params.get("path", ""))
+
+
+def _json(model: Health | a.Observation | Clipboard | ProcessResult | FileInfo) -> Response:
+    return Response(model.model_dump_json(), media_type="application/json")
+
+
+@functools.lru_cache(maxsize=16)
+def _encoded(format: a.ImageFormat, size: tuple[int, int]) -> bytes:
+    buffer = io.BytesIO()
+    Picture.new("RGB", size, (38, 70, 83)).save(buffer, format.upper())
+    return buffer.getvalue()
+
+
+class _Server(uvicorn.Server):
+    """A server that leaves the process's signals alone: it is a guest in the event loop."""
+
+    def capture_signals(self) -> AbstractContextManager[None]:  # type: ignore[override]  # theirs is a generator's context manager
+        return nullcontext()
+
+
+@asynccontextmanager
+async def serving(desktop: FakeDesktop, listener: socket.socket) -> AsyncIterator[None]:
+    """Serve ``desktop`` on a listening socket for as long as the block runs."""
+    config = uvicorn.Config(
+        desktop.app, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=1
+    )
+    server = _Server(config)
+    task = asyncio.ensure_future(server.serve(sockets=[listener]))
+    try:
+        deadline = time.monotonic() + START_SECONDS
+        while not server.started:
+            if task.done() or time.monotonic() > deadline:
+                raise RuntimeError("the fake desktop does not serve")
+            await asyncio.sleep(0.001)
+        yield
+    finally:
+        server.should_exit = True
+        await asyncio.wait_for(task, START_SECONDS)
