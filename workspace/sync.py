@@ -40,7 +40,7 @@ def _run(portal: BlockingPortal, call: Callable[[], Coroutine[Any, Any, R]]) -> 
 def _desktop(
     method: Callable[Concatenate[Desktop, P], Coroutine[Any, Any, R]],
 ) -> Callable[Concatenate[SyncDesktop, P], R]:
-    def call(self: SyncDesktop, *args: P.args, **kwargs: P.kwargs) -> R:
+    def call(self: SyncDesktop, /, *args: P.args, **kwargs: P.kwargs) -> R:
         return _run(self._portal, lambda: method(self._desktop, *args, **kwargs))
 
     update_wrapper(call, method)  # its name, documentation and signature
@@ -50,7 +50,7 @@ def _desktop(
 def _carrel(
     method: Callable[Concatenate[Carrel, P], Coroutine[Any, Any, R]],
 ) -> Callable[Concatenate[SyncCarrel, P], R]:
-    def call(self: SyncCarrel, *args: P.args, **kwargs: P.kwargs) -> R:
+    def call(self: SyncCarrel, /, *args: P.args, **kwargs: P.kwargs) -> R:
         return _run(self._portal, lambda: method(self._carrel, *args, **kwargs))
 
     update_wrapper(call, method)  # its name, documentation and signature
@@ -60,7 +60,7 @@ def _carrel(
 def _claiming(
     method: Callable[Concatenate[Carrel, P], Coroutine[Any, Any, ClaimedDesktop]],
 ) -> Callable[Concatenate[SyncCarrel, P], SyncClaimedDesktop]:
-    def call(self: SyncCarrel, *args: P.args, **kwargs: P.kwargs) -> SyncClaimedDesktop:
+    def call(self: SyncCarrel, /, *args: P.args, **kwargs: P.kwargs) -> SyncClaimedDesktop:
         desktop = _run(self._portal, lambda: method(self._carrel, *args, **kwargs))
         return SyncClaimedDesktop(self._portal, desktop)
 
@@ -189,6 +189,12 @@ class SyncCarrel:
     release = _carrel(Carrel.release)
     extend = _carrel(Carrel.extend)
     templates = _carrel(Carrel.templates)
+    add_template = _carrel(Carrel.add_template)
+    nodes = _carrel(Carrel.nodes)
+    events = _carrel(Carrel.events)
+    add_template = _carrel(Carrel.add_template)
+    nodes = _carrel(Carrel.nodes)
+    events = _carrel(Carrel.events)
     whoami = _carrel(Carrel.whoami)
 
     @property
