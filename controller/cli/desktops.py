@@ -1,0 +1,204 @@
+"""Commands about desktops as a whole: make, list, release, watch, and what is known of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from controller.cli import output
+from controller.cli.connect import controller, run
+from controller.cli.output import Json
+
+Id = Annotated[str, typer.Argument(metavar="ID", help="The desktop's id, as `carrel ls` tells it.")]
+
+templates_app = typer.Typer(help="List templates, or add one.", invoke_without_command=True)
+
+
+def add_to(app: typer.Typer) -> None:
+    app.command()(new)
+    app.command()(ls)
+    app.command()(rm)
+    app.command()(watch)
+    app.command()(logs)
+    app.command()(nodes)
+    app.add_typer(templates_app, name="templates")
+
+
+def new(
+    template: Annotated[str, typer.Argument(help="See `carrel templates`.")] = "desktop",
+    ttl: Annotated[float, typer.Option(help="Seconds it lives.")] = 1800,
+    name: Annotated[str, typer.Option(help="What people see it called.")] = "",
+    env: Annotated[list[str] | None, typer.Option(metavar="K=V", help="A variable in it.")] = None,
+    setup: Annotated[
+        list[str] | None, typer.Option(metavar="CMD", help="Run in bash before it is ready.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Make a desktop; prints its id when it is ready to act."""
+    environment = dict(_pair(item) for item in env or [])
+
+    async def main() -> None:
+        async with controller() as carrel:
+            with output.progress(f"Starting a desktop ({template})"):
+                made = await carrel.create(
+                    template,
+                    name=name,
+                    ttl_seconds=ttl,
+                    environment=environment,
+                    setup=setup or [],
+                )
+        output.result(made.model_dump(mode="json"), made.id)
+        if not json:
+            output.note(f"watch it: {made.watch_url}")
+
+    run(main)
+
+
+def ls(
+    everything: Annotated[bool, typer.Option("--all", help="Ended ones too.")] = False,
+    json: Json = False,
+) -> None:
+    """List the live desktops, newest first."""
+
+    async def main() -> None:
+        async with controller() as carrel:
+            found = await carrel.list(state="all" if everything else None)
+        output.workspaces(found)
+
+    run(main)
+
+
+def rm(
+    ids: Annotated[list[str], typer.Argument(metavar="ID...")],
+    json: Json = False,
+) -> None:
+    """Release desktops: each ends now, and everything in it is deleted."""
+
+    async def main() -> None:
+        async with controller() as carrel:
+            for workspace_id in ids:
+                await carrel.release(workspace_id)
+                output.result(None, workspace_id) if not json else None
+        if json:
+            output.result({"released": ids})
+
+    run(main)
+
+
+def watch(
+    workspace_id: Id,
+    vnc: Annotated[
+        bool, typer.Option("--vnc", help="Serve it on a loopback port for a native VNC viewer.")
+    ] = False,
+    control: Annotated[
+        bool, typer.Option("--control", help="With mouse and keyboard, not only to look.")
+    ] = False,
+    port: Annotated[int, typer.Option(help="The port for --vnc; 0: any free one.")] = 0,
+    json: Json = False,
+) -> None:
+    """Open a desktop's screen in the browser, or serve it to a VNC viewer.
+
+    A port opened by --vnc has no password: everybody on this machine can use it.
+    """
+    from controller.cli import screen
+
+    if vnc:
+        run(lambda: screen.tunnel(workspace_id, "control" if control else "view", port))
+    else:
+        run(lambda: screen.open_page(workspace_id, with_control=control))
+
+
+def logs(
+    workspace_id: Id,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Wait for more.")] = False,
+    json: Json = False,
+) -> None:
+    """What was done to a desktop, by whom, and how it went."""
+    from controller.cli import events
+
+    run(lambda: events.show(workspace_id, follow=follow))
+
+
+@templates_app.callback()
+def templates(context: typer.Context, json: Json = False) -> None:
+    """List templates, or add one with `carrel templates add FILE`."""
+    if context.invoked_subcommand is not None:
+        return
+
+    async def main() -> None:
+        async with controller() as carrel:
+            found = await carrel.templates()
+        output.result([each.model_dump(mode="json") for each in found])
+        if json:
+            return
+        output.table(
+            ("NAME", "SCREEN", "CPUS", "MEMORY", "BACKEND", "DESCRIPTION"),
+            (
+                (
+                    each.name,
+                    f"{each.screen.width}x{each.screen.height}",
+                    f"{each.cpus:g}",
+                    f"{each.memory_mib} MiB",
+                    each.backend,
+                    each.description,
+                )
+                for each in found
+            ),
+        )
+
+    run(main)
+
+
+@templates_app.command("add")
+def add_template(
+    file: Annotated[Path, typer.Argument(help="A template as JSON; - is stdin.")],
+    json: Json = False,
+) -> None:
+    """Add a template to the controller."""
+    import sys
+
+    from workspace.errors import FileMissing, InvalidRequest
+    from workspace.models import Template
+
+    try:
+        text = sys.stdin.buffer.read() if str(file) == "-" else file.read_bytes()
+    except OSError as error:
+        raise FileMissing(f"{file} cannot be read: {error.strerror}.", hint="") from error
+    if len(text) > 1 << 20:
+        raise InvalidRequest(f"{file} is longer than a template can be.")
+
+    async def main() -> None:
+        template = Template.model_validate_json(text)
+        async with controller() as carrel:
+            added = await carrel.add_template(template)
+        output.result(added.model_dump(mode="json"), added.name)
+
+    run(main)
+
+
+def nodes(json: Json = False) -> None:
+    """List the machines that run desktops."""
+
+    async def main() -> None:
+        async with controller() as carrel:
+            found = await carrel.nodes()
+        output.result([each.model_dump(mode="json") for each in found])
+        if not json:
+            output.table(
+                ("NAME", "ID", "ALIVE", "DESKTOPS", "SLOTS"),
+                (
+                    (n.name, n.id, "yes" if n.alive else "no", str(n.desktops), str(n.slots))
+                    for n in found
+                ),
+            )
+
+    run(main)
+
+
+def _pair(item: str) -> tuple[str, str]:
+    name, equals, value = item.partition("=")
+    if not equals or not name:
+        raise typer.BadParameter(f"{item!r} is not K=V", param_hint="--env")
+    return name, value

@@ -1,0 +1,110 @@
+"""Commands about the service itself: start it, end it, and see how it is."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from controller.cli import output
+from controller.cli.output import Json
+
+
+def add_to(app: typer.Typer) -> None:
+    app.command()(up)
+    app.command()(down)
+    app.command()(status)
+    app.command()(doctor)
+
+
+def up(
+    port: Annotated[int | None, typer.Option(help="Default 8700; 0: any free one.")] = None,
+    host: Annotated[str | None, typer.Option(help="Default 127.0.0.1.")] = None,
+    claim: Annotated[
+        list[str] | None, typer.Option(metavar="TEMPLATE", help="Have a desktop of it ready.")
+    ] = None,
+    detach: Annotated[bool, typer.Option("-d", "--detach", help="In the background.")] = False,
+    json: Json = False,
+) -> None:
+    """Start Carrel on this machine: dashboard, REST, MCP, and a Ray of its own."""
+    from controller.cli import process
+
+    settings = process.settings(port=port, host=host)
+    if not detach:
+        from controller.cli.serve import serve
+
+        return serve(settings, claim or [])
+    arguments = [f"--port={settings.port}", f"--host={settings.host}"]
+    arguments += [f"--claim={template}" for template in claim or []]
+    with output.progress("Starting Carrel"):
+        url, pid = process.start_detached(settings, arguments)
+    output.result({"url": url, "pid": pid}, f"ready {url} (process {pid}; `carrel down` ends it)")
+
+
+def down(json: Json = False) -> None:
+    """End this home's controller, every desktop and its Ray."""
+    from controller.cli import process
+
+    with output.progress("Ending Carrel"):
+        ended = process.stop(process.settings())
+    output.result({"ended": ended}, ended)
+
+
+def status(json: Json = False) -> None:
+    """Whether Carrel runs, its Ray, and its desktops."""
+    from controller.cli import process
+    from controller.cli.connect import controller, run
+    from ray_cluster.keeper import RunDir, is_locked
+    from workspace.errors import Unavailable
+
+    settings = process.settings()
+    pid = process.running(settings)
+    has_ray = is_locked(RunDir(settings.sockets).keeper_lock)
+    if pid is None and has_ray:
+        raise Unavailable(
+            "No controller runs, but a Ray that an earlier one left still does.",
+            hint="`carrel up` takes it over with its desktops; `carrel down` ends it.",
+        )
+
+    async def main() -> None:
+        async with controller() as carrel:
+            live, nodes = await carrel.list(), await carrel.nodes()
+            url = carrel.url
+        if json:
+            return output.result(
+                {
+                    "url": url,
+                    "pid": pid,
+                    "ray": has_ray,
+                    "nodes": [one.model_dump(mode="json") for one in nodes],
+                    "desktops": [one.model_dump(mode="json") for one in live],
+                }
+            )
+        where = f"process {pid}, {settings.home}" if pid is not None else "not of this home"
+        print(f"controller  {url} ({where})")
+        for node in nodes:
+            state = f"{node.desktops} of {node.slots} desktops" if node.alive else "lost"
+            print(f"node        {node.name} ({state})")
+        print()
+        output.workspaces(live)
+
+    run(main)
+
+
+def doctor(json: Json = False) -> None:
+    """What this machine lacks to run desktops, and how to mend it. Exit code 1 if anything."""
+    from workspace.backends.doctor import checks
+
+    found = checks()
+    output.result(
+        [
+            {"name": c.name, "ok": c.is_ok, "detail": c.detail, "mend": "" if c.is_ok else c.mend}
+            for c in found
+        ]
+    )
+    for check in [] if json else found:
+        print(f"{'ok  ' if check.is_ok else 'FAIL'}  {check.name}: {check.detail}")
+        if not check.is_ok and check.mend:
+            print(f"      mend it: {check.mend}")
+    if not all(check.is_ok for check in found):
+        raise typer.Exit(1)
