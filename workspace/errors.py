@@ -2,13 +2,15 @@
 
     CarrelError
     ├── InvalidRequest 422        the request itself is wrong: mend it and send it again
+    │   ├── MethodNotAllowed 405  that path has no such method
     │   ├── OffScreen             a coordinate outside the screen (never clamped)
     │   ├── UnknownKey            no key of that name; the hint offers the nearest
     │   └── UntypableText         a control character that no keyboard types
     ├── Unauthorized 401, Forbidden 403
     ├── NotFound 404              WorkspaceNotFound, TemplateNotFound, FileMissing,
     │                             ProcessNotFound, WindowNotFound
-    ├── Conflict 409              NotReady, TemplateExists, IsADirectory, NotADirectory, FileExists
+    ├── Conflict 409              NotReady, TemplateExists, IsADirectory, NotADirectory, FileExists,
+    │                             PortTaken
     ├── WorkspaceEnded 410        it was released, ran out or failed; the message says which
     ├── TooLarge 413
     ├── Unsupported 501
@@ -60,6 +62,10 @@ class CarrelError(Exception):
 class InvalidRequest(CarrelError):
     code, status = "invalid_request", 422
     default_hint = "Correct the request and send it again."
+
+
+class MethodNotAllowed(InvalidRequest):
+    code, status = "method_not_allowed", 405
 
 
 class OffScreen(InvalidRequest):
@@ -138,6 +144,11 @@ class NotADirectory(Conflict):
 class FileExists(Conflict):
     code = "file_exists"
     default_hint = "Choose another name, or ask to overwrite."
+
+
+class PortTaken(Conflict):
+    code = "port_taken"
+    default_hint = "End that program, or name another port with --port (0: any free one)."
 
 
 class WorkspaceEnded(CarrelError):
