@@ -167,6 +167,7 @@ class DesktopActor:
         self._relay_url = ""
         self._relaying = asyncio.Lock()
         self._answering = 0
+        self._answered = asyncio.Event()
         self._life = Life(
             spec["workspace_id"],
             self._start,
@@ -229,8 +230,9 @@ class DesktopActor:
         await self._life.run()
         # Those who wait for the reason get it; then this process has no more purpose.
         deadline = time.monotonic() + ANSWER_SECONDS
-        while self._answering and time.monotonic() < deadline:
-            await asyncio.sleep(0.01)
+        while self._answering and (left := deadline - time.monotonic()) > 0:
+            self._answered.clear()
+            await _first(self._answered.wait(), seconds=left)
         _exit_actor()
 
     async def _start(self) -> tuple[Backend, Endpoint]:
@@ -278,6 +280,7 @@ class DesktopActor:
             return {"error": error.to_wire()}
         finally:
             self._answering -= 1
+            self._answered.set()
 
 
 # Ray's own names are asked for late: `Life` is imported, and tested, without Ray.
@@ -292,7 +295,7 @@ def _node_id() -> str:
 def _node_address() -> str:
     import ray.util
 
-    return str(ray.util.get_node_ip_address())
+    return str(ray.util.get_node_ip_address())  # type: ignore[no-untyped-call]  # Ray's
 
 
 def _exit_actor() -> None:

@@ -12,8 +12,8 @@ from __future__ import annotations
 import asyncio
 import hmac
 import json
-import logging
 import time
+from collections.abc import Sequence
 
 from workspace.errors import CarrelError, DesktopLost, InvalidRequest, Unauthorized, Unavailable
 
@@ -24,8 +24,6 @@ CONNECT_SECONDS = 5.0
 IDLE_SECONDS = 3700.0  # a request may wait an hour for a command's end
 CHUNK_BYTES = 64 << 10
 _REASONS = {401: "Unauthorized", 422: "Unprocessable Content", 502: "Bad Gateway", 503: "Busy"}
-
-log = logging.getLogger(__name__)
 
 
 class Relay:
@@ -114,7 +112,7 @@ class Relay:
             desktop_writer.transport.abort()
             await asyncio.gather(*copies, return_exceptions=True)
 
-    async def _until_done(self, copies: list[asyncio.Future[None]], moved: _Moved) -> None:
+    async def _until_done(self, copies: Sequence[asyncio.Future[None]], moved: _Moved) -> None:
         """Until both directions have ended, one broke, or nothing moved for too long."""
         left: set[asyncio.Future[None]] = set(copies)
         while left and (idle := time.monotonic() - moved.at) < self._idle_seconds:

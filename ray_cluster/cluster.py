@@ -1,0 +1,419 @@
+"""Cluster: all that the controller sees of Ray.
+
+Each desktop is owned by one named, detached actor (actors.py); its name in the cluster is the truth
+of which desktops live, so a controller that restarts finds them. A call here never retries what may
+have happened, and never waits without an end. When Ray itself does not answer, every call raises
+:class:`~workspace.errors.Unavailable` and the process lives on: Ray's blocking calls run in threads
+of their own, the head is looked at (a plain connect) before each, and ``ray.nodes()`` and its like
+are not used, because they abort the whole process when the head has been restarted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import socket
+import threading
+import time
+from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
+
+from ray_cluster import actors
+from ray_cluster.connection import connect, disconnect
+from workspace.backends.base import Endpoint
+from workspace.errors import (
+    BackendUnavailable,
+    CarrelError,
+    DesktopLost,
+    NoCapacity,
+    StartFailed,
+    TimedOut,
+    Unavailable,
+    WorkspaceNotFound,
+    from_wire,
+)
+from workspace.models import ErrorInfo, Node, Stats, Template
+
+if TYPE_CHECKING:
+    from ray._raylet import InnerGcsClient
+    from ray.actor import ActorHandle
+
+PREFIX = "desktop-"
+RESOURCE = "desktop"
+NODE_LOST = "node_lost"
+RAY_SECONDS = 10.0  # one question to Ray or to an actor
+STOP_SECONDS = actors.STOP_SECONDS + actors.ANSWER_SECONDS + 3
+WATCH_SECONDS = 30.0
+HEAD_SECONDS = 2.0
+
+T = TypeVar("T")
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Located:
+    """A desktop that is ready to act, and where this process reaches it."""
+
+    workspace_id: str
+    endpoint: Endpoint
+    node: str
+    node_name: str
+
+
+class Cluster:
+    """Desktops on a running Ray, under one namespace."""
+
+    def __init__(
+        self,
+        *,
+        address: str,
+        namespace: str,
+        backends: Mapping[str, Mapping[str, Any]],  # Any: each backend's settings, plain JSON
+        strategy: Literal["spread", "pack"],
+    ) -> None:
+        """Use :meth:`connect`."""
+        import ray
+
+        self._ray = ray
+        self._address = address
+        self._namespace = namespace
+        self._backends = backends
+        # Wrapped once: wrapping anew for each actor would export the class each time.
+        self._actor = ray.remote(
+            num_cpus=0, resources={RESOURCE: 1}, max_restarts=0, max_task_retries=0
+        )(actors.DesktopActor)
+        self._strategy = {"spread": "SPREAD", "pack": "DEFAULT"}[strategy]
+        self._node = ray.get_runtime_context().get_node_id()
+        self._placing = asyncio.Lock()
+        self._stopping: set[str] = set()
+        self._tasks: set[asyncio.Task[Any]] = set()  # Any: of whatever result
+
+    @classmethod
+    def connect(
+        cls,
+        *,
+        address: str,
+        token: str,
+        backends: Mapping[str, Mapping[str, Any]],  # Any: each backend's settings, plain JSON
+        namespace: str = "carrel",
+        strategy: Literal["spread", "pack"] = "spread",
+    ) -> Cluster:
+        """Join the Ray at ``address``. Blocks; call it before the event loop or in a thread.
+
+        Raises:
+            Unavailable: it does not answer, or refuses the token.
+        """
+        _look_at_head(address)
+        connect(address, token, namespace)
+        return cls(address=address, namespace=namespace, backends=backends, strategy=strategy)
+
+    def close(self) -> None:
+        """Leave; desktops live on."""
+        disconnect()
+
+    async def start(
+        self,
+        workspace_id: str,
+        template: Template,
+        *,
+        ttl_seconds: float,
+        timeout_seconds: float = 60,
+    ) -> Located:
+        """A new desktop, ready to act; it ends ``ttl_seconds`` from now unless extended.
+
+        When this fails, or is cancelled, no actor and no sandbox is left.
+
+        Raises:
+            NoCapacity: every slot of every node is taken.
+            BackendUnavailable, StartFailed, DiskFull: the backend's own words.
+            Unavailable: Ray does not answer.
+        """
+        if template.backend not in self._backends:
+            raise BackendUnavailable(
+                f"Template {template.name!r} wants the backend {template.backend!r}.",
+                hint=f"This cluster has: {', '.join(self._backends) or 'none'}.",
+            )
+        spec = {
+            "workspace_id": workspace_id,
+            "template": template.model_dump(mode="json"),
+            "backend": template.backend,
+            "settings": dict(self._backends[template.backend]),
+            "ttl_seconds": ttl_seconds,
+            "start_seconds": timeout_seconds,
+        }
+        deadline = time.monotonic() + timeout_seconds
+        creating = self._spawn(self._create(workspace_id, spec))
+        try:
+            handle = await asyncio.shield(creating)
+            return await self._located(workspace_id, handle, seconds=deadline - time.monotonic())
+        except BaseException as error:
+            discarding = self._spawn(self._discard(workspace_id, creating))
+            if not isinstance(error, asyncio.CancelledError):
+                await asyncio.shield(discarding)
+            if isinstance(error, TimedOut):
+                raise StartFailed(
+                    f"The desktop was not ready within {timeout_seconds:.0f} seconds."
+                ) from error
+            if isinstance(error, DesktopLost):
+                raise StartFailed(f"The desktop's actor died: {error.message}") from error
+            raise
+
+    async def extend(self, workspace_id: str, ttl_seconds: float) -> None:
+        """The desktop ends ``ttl_seconds`` from now.
+
+        Raises:
+            WorkspaceNotFound: the cluster does not know it.
+            WorkspaceEnded: it has ended.
+        """
+        handle = await self._get(workspace_id)
+        await self._ask(handle.extend.remote(ttl_seconds))
+
+    async def stats(self, workspace_id: str) -> Stats:
+        """What the desktop uses now. Raises WorkspaceNotFound, WorkspaceEnded."""
+        handle = await self._get(workspace_id)
+        return Stats.model_validate(await self._ask(handle.stats.remote()))
+
+    async def stop(self, workspace_id: str) -> None:
+        """End a desktop; nothing of it is left. One already gone is success."""
+        try:
+            handle = await self._get(workspace_id)
+        except WorkspaceNotFound:
+            return
+        self._stopping.add(workspace_id)
+        try:
+            await self._end(workspace_id, handle)
+        finally:
+            self._stopping.discard(workspace_id)
+
+    async def find(self) -> dict[str, Located]:
+        """Every desktop of this namespace that is ready, by its id."""
+        ids = await self._call(self._names)
+        found = await asyncio.gather(*(self._find(workspace_id) for workspace_id in ids))
+        return {located.workspace_id: located for located in found if located is not None}
+
+    async def ended(self, workspace_id: str) -> ErrorInfo:
+        """Wait until the desktop has ended, and say why.
+
+        The code is ``deadline_passed``, ``released``, ``desktop_lost`` (its sandbox died),
+        ``node_lost`` (its actor died, or the cluster does not know it), or a failed start's.
+
+        Raises:
+            Unavailable: Ray does not answer, so nobody can tell.
+        """
+        try:
+            handle = await self._get(workspace_id)
+            while True:
+                answer = await self._ask(
+                    handle.ended.remote(WATCH_SECONDS), seconds=WATCH_SECONDS + RAY_SECONDS
+                )
+                if answer["ended"] is not None:
+                    return ErrorInfo.model_validate(answer["ended"])
+        except WorkspaceNotFound as error:
+            return ErrorInfo(code=NODE_LOST, message=error.message)
+        except DesktopLost as error:
+            if workspace_id in self._stopping:
+                return ErrorInfo(code=actors.RELEASED, message="It was released.")
+            return ErrorInfo(code=NODE_LOST, message=error.message)
+
+    async def nodes(self) -> list[Node]:
+        """The machines of the cluster, and how many of their slots are taken."""
+        return await self._call(self._nodes)
+
+    # One desktop's actor.
+
+    async def _create(self, workspace_id: str, spec: actors.Wire) -> ActorHandle[Any]:
+        """Place an actor. One at a time, so that no two take the last slot."""
+        async with self._placing:
+            nodes = await self.nodes()
+            slots = sum(node.slots for node in nodes if node.alive)
+            taken = len(await self._call(self._names))
+            if taken >= slots:
+                raise NoCapacity(
+                    f"All {slots} places for desktops in this cluster are taken."
+                    if slots
+                    else "No node of this cluster has a place for a desktop."
+                )
+
+            def create() -> ActorHandle[Any]:  # Any: Ray's handles are not typed by class
+                return self._actor.options(
+                    name=PREFIX + workspace_id,
+                    namespace=self._namespace,
+                    lifetime="detached",
+                    scheduling_strategy=self._strategy,
+                ).remote(spec)
+
+            return await self._call(create)
+
+    async def _discard(
+        self, workspace_id: str, creating: asyncio.Task[ActorHandle[Any]]
+    ) -> None:  # Any: Ray's handles are not typed by class
+        """After a failed or abandoned start: wait for the actor to exist, then end it."""
+        with contextlib.suppress(CarrelError):
+            await self._end(workspace_id, await creating)
+
+    async def _end(self, workspace_id: str, handle: ActorHandle[Any]) -> None:  # Any: see _create
+        try:
+            await self._ask(handle.stop.remote(), seconds=STOP_SECONDS)
+        except (DesktopLost, TimedOut) as error:
+            # Its death closes the pipe of the sandbox's supervisor, which cleans up.
+            log.warning("desktop %s is ended the hard way: %s", workspace_id, error.message)
+        await self._call(lambda: self._ray.kill(handle))
+        deadline = time.monotonic() + RAY_SECONDS
+        while workspace_id in await self._call(self._names):
+            if time.monotonic() > deadline:
+                raise Unavailable(f"Ray did not end the actor of desktop {workspace_id}.")
+            await asyncio.sleep(0.01)
+
+    async def _get(self, workspace_id: str) -> ActorHandle[Any]:  # Any: see _create
+        def get() -> ActorHandle[Any] | None:  # Any: see _create
+            try:
+                return self._ray.get_actor(PREFIX + workspace_id, namespace=self._namespace)
+            except ValueError:
+                return None
+
+        if (handle := await self._call(get)) is None:
+            raise WorkspaceNotFound(f"There is no desktop {workspace_id} in the cluster.")
+        return handle
+
+    async def _find(self, workspace_id: str) -> Located | None:
+        try:
+            handle = await self._get(workspace_id)
+            return await self._located(workspace_id, handle, seconds=HEAD_SECONDS)
+        except Unavailable:
+            raise
+        except CarrelError as error:
+            log.info("desktop %s is not ready: %s", workspace_id, error.message)
+            return None
+
+    async def _located(
+        self, workspace_id: str, handle: ActorHandle[Any], *, seconds: float
+    ) -> Located:  # Any: see _create
+        said = await self._ask(handle.ready.remote(), seconds=seconds)
+        url = said["url"]
+        if said["node"] != self._node and url.startswith("unix://"):
+            url = (await self._ask(handle.relay.remote()))["url"]
+        return Located(
+            workspace_id,
+            Endpoint(url=url, token=said["token"]),
+            node=said["node"],
+            node_name=said["node_name"],
+        )
+
+    # Asking Ray.
+
+    async def _ask(self, answer: Any, *, seconds: float = RAY_SECONDS) -> actors.Wire:
+        """What an actor answers (``answer``: Ray's reference); an error it tells of is raised.
+
+        Raises:
+            DesktopLost: the actor died.
+            TimedOut: it did not answer.
+        """
+        exceptions = self._ray.exceptions
+        try:
+            said: actors.Wire = await asyncio.wait_for(answer, max(0.0, seconds))
+        except exceptions.ActorUnavailableError as error:
+            await self._call(lambda: None)  # the head's absence is the better explanation
+            raise DesktopLost("The desktop's actor cannot be reached.") from error
+        except exceptions.RayActorError as error:
+            await self._call(lambda: None)
+            raise DesktopLost(_first_line(error)) from error
+        except asyncio.TimeoutError as error:
+            await self._call(lambda: None)
+            raise TimedOut(f"The desktop's actor did not answer in {seconds:.0f} s.") from error
+        except exceptions.RayError as error:
+            raise Unavailable(f"Ray failed: {_first_line(error)}") from error
+        if isinstance(said.get("error"), dict):
+            raise from_wire(said["error"], status=500)
+        return said
+
+    def _names(self) -> list[str]:
+        """The ids of all desktops whose actors live, start or wait for a place."""
+        from ray.util import list_named_actors
+
+        names = list_named_actors()
+        return [name.removeprefix(PREFIX) for name in names if name.startswith(PREFIX)]
+
+    def _nodes(self) -> list[Node]:
+        head = _head(self._address)
+        usage = head.get_all_resource_usage(timeout=HEAD_SECONDS).resource_usage_data.batch
+        free = {data.node_id: data.resources_available.get(RESOURCE, 0.0) for data in usage}
+        nodes = []
+        for info in head.get_all_node_info(timeout=HEAD_SECONDS).values():
+            slots = info.resources_total.get(RESOURCE, 0.0)
+            alive = info.state == 0  # GcsNodeInfo.ALIVE
+            taken = slots - free.get(info.node_id, slots) if alive else 0
+            nodes.append(
+                Node(
+                    id=info.node_id.hex(),
+                    name=info.node_manager_hostname,
+                    alive=alive,
+                    desktops=int(taken),
+                    slots=int(slots),
+                )
+            )
+        return nodes
+
+    async def _call(self, function: Callable[[], T]) -> T:
+        """One of Ray's blocking calls, in a thread that may be left behind when Ray hangs."""
+        loop = asyncio.get_running_loop()
+        result: asyncio.Future[T] = loop.create_future()
+
+        def settle(value: T | None, error: BaseException | None) -> None:
+            if result.done():
+                return
+            if error is not None:
+                result.set_exception(error)
+            else:
+                result.set_result(value)  # type: ignore[arg-type]  # T may be None itself
+
+        def run() -> None:
+            value, error = None, None
+            try:
+                _look_at_head(self._address)
+                value = function()
+            except CarrelError as failure:
+                error = failure
+            except Exception as failure:
+                # Ray raises what it likes here: RpcError, ValueError, its own, all without a base.
+                error = Unavailable(f"Ray failed: {_first_line(failure)}")
+                error.__cause__ = failure
+            with contextlib.suppress(RuntimeError):  # the loop was closed meanwhile
+                loop.call_soon_threadsafe(settle, value, error)
+
+        threading.Thread(target=run, name="ray-call", daemon=True).start()
+        try:
+            return await asyncio.wait_for(result, RAY_SECONDS)
+        except asyncio.TimeoutError as error:
+            raise Unavailable(f"Ray did not answer within {RAY_SECONDS:.0f} seconds.") from error
+
+    def _spawn(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:  # Any: they yield nothing
+        """A task that goes on when who waits for it is cancelled."""
+        task = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+
+def _look_at_head(address: str) -> None:
+    """Raises Unavailable when nothing listens at Ray's head, before Ray waits for it for long."""
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), HEAD_SECONDS).close()
+    except (OSError, ValueError) as error:
+        raise Unavailable(
+            f"Ray does not answer at {address}.",
+            hint="Start the controller again; desktops that still live are found again.",
+        ) from error
+
+
+def _head(address: str) -> InnerGcsClient:
+    """A client of the head as it is now: one made before its restart would be refused."""
+    from ray._raylet import InnerGcsClient
+
+    return InnerGcsClient.standalone(address, cluster_id=None, timeout_ms=int(HEAD_SECONDS * 1000))
+
+
+def _first_line(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}".splitlines()[0][:300]
