@@ -1,0 +1,302 @@
+"""Screen: plays actions on the X display, one batch at a time, and says what could be seen.
+
+On failure: a batch stops at the first action that fails; the error's ``details`` hold its ``index``
+and how many were ``completed``. Whatever the failed or cancelled batch pressed is released. What a
+batch that succeeded left held (``key_down``, ``mouse_down``) is released by a watchdog after
+:data:`HELD_SECONDS` without an action. When the X server goes away, :attr:`Screen.closed` is set
+and every call raises ``DesktopLost``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+
+from workspace import actions as a
+from workspace.desktopd.x11 import windows
+from workspace.desktopd.x11.capture import Capture, encode, target_size
+from workspace.desktopd.x11.clipboard import Clipboard
+from workspace.desktopd.x11.damage import Damage
+from workspace.desktopd.x11.display import Display
+from workspace.desktopd.x11.input import Input
+from workspace.desktopd.x11.keymap import Keymap
+from workspace.desktopd.x11.keys import parse_chord, parse_chords
+from workspace.desktopd.x11.typing import type_text
+from workspace.errors import CarrelError, OffScreen
+from workspace.models import Window
+
+logger = logging.getLogger(__name__)
+
+HELD_SECONDS = 60.0
+
+
+class Screen:
+    """One display's screen, keyboard, mouse, windows and clipboard; end it with ``aclose``."""
+
+    def __init__(self, display: Display) -> None:
+        self._display = display
+        keymap = Keymap(display)
+        self._keymap = keymap
+        self._input = Input(display, keymap)
+        self._capture = Capture(display)
+        self._damage = Damage(display)
+        self._clipboard = Clipboard(display)
+        self._turn = asyncio.Lock()  # wakes its waiters in the order they came
+        self._encoder = ThreadPoolExecutor(max_workers=1, thread_name_prefix="encode")
+        self._watchdog: asyncio.TimerHandle | None = None
+
+    @classmethod
+    async def open(cls, display: str) -> Screen:
+        """Connect to the X display ``display`` (":1").
+
+        Raises:
+            StartFailed: it cannot be reached, or lacks what Carrel needs.
+        """
+        connection = await Display.open(display)
+        try:
+            return cls(connection)
+        except BaseException:
+            connection.close()
+            raise
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height in pixels."""
+        return self._display.size
+
+    @property
+    def closed(self) -> asyncio.Event:
+        """Set when the connection to the X server is gone."""
+        return self._display.closed
+
+    async def aclose(self) -> None:
+        """Release what is held and disconnect."""
+        if not self.closed.is_set():
+            try:
+                self.release_held()
+            except CarrelError:
+                logger.info("The X server went away before the screen was closed.")
+        self._cancel_watchdog()
+        self._clipboard.close()
+        self._capture.close()
+        self._display.close()
+        self._encoder.shutdown(wait=False, cancel_futures=True)
+
+    # Actions.
+
+    async def act(
+        self,
+        actions: Sequence[a.Action],
+        *,
+        settle_ms: int = 0,
+        observe: a.Observe = "none",
+    ) -> a.Observation:
+        """Play the actions in order; batches of several callers come one after the other.
+
+        Then wait until the screen has come to rest, ``settle_ms`` at most. ``observe="frame"``
+        brings the frame after that, and what changed.
+
+        Raises:
+            OffScreen, UnknownKey, UntypableText, InvalidRequest: nothing of that action was done.
+            DesktopLost: the X server went away.
+        """
+        async with self._turn:
+            started = time.monotonic()
+            self._cancel_watchdog()
+            try:
+                with self._display.talking():
+                    return await self._act(actions, settle_ms, observe, started)
+            finally:
+                self._start_watchdog()
+
+    async def _act(
+        self, actions: Sequence[a.Action], settle_ms: int, observe: a.Observe, started: float
+    ) -> a.Observation:
+        watches = settle_ms > 0 or observe == "frame"
+        mark = self._damage.mark() if watches else None
+        picture: a.Image | None = None
+        settled: bool | None = None
+        async with self._releasing_on_failure():
+            for number, action in enumerate(actions):
+                try:
+                    picture = await self._play(action) or picture
+                except CarrelError as error:
+                    raise _placed(error, number, actions) from error.__cause__
+        if mark is not None and settle_ms > 0:
+            settled = await self._damage.settle(mark, settle_ms / 1000)
+        if mark is None or observe == "none":
+            return self._observation(started, picture)
+        self._display.sync()
+        self._display.pump()
+        frame = await self._picture(a.Screenshot())
+        self._damage.end(mark)
+        effect: a.Effect = "changed" if mark.boxes else "no_visible_change"
+        return self._observation(started, picture or frame, effect, settled, mark.regions())
+
+    def _observation(
+        self,
+        started: float,
+        picture: a.Image | None,
+        effect: a.Effect = "not_observed",
+        settled: bool | None = None,
+        changed: Sequence[a.Region] = (),
+    ) -> a.Observation:
+        return a.Observation(
+            screenshot=picture,
+            cursor=self._input.where(),
+            screen=self.size,
+            effect=effect,
+            settled=settled,
+            changed=list(changed),
+            elapsed_ms=round((time.monotonic() - started) * 1000, 2),
+        )
+
+    async def _play(self, action: a.Action) -> a.Image | None:
+        """Do one action; everything that can be wrong with it is checked before it begins."""
+        match action:
+            case a.Screenshot() | a.Zoom():
+                return await self._picture(action)
+            case a.Move(x=x, y=y):
+                self._input.move(*self._on_screen(x, y))
+            case a.Click(button=button, count=count, modifiers=modifiers):
+                held = parse_chords(modifiers)
+                await self._input.click(self._point(action), button, count, held)
+            case a.MouseDown(button=button) | a.MouseUp(button=button):
+                is_down = isinstance(action, a.MouseDown)
+                self._input.set_button(self._point(action), button, down=is_down)
+            case a.Drag(path=path, button=button, modifiers=modifiers):
+                held = parse_chords(modifiers)
+                points = [self._on_screen(*point) for point in path]
+                await self._input.drag(points, button, held)
+            case a.Scroll(dx=dx, dy=dy, modifiers=modifiers):
+                held = parse_chords(modifiers)
+                await self._input.scroll(self._point(action), dx, dy, held)
+            case a.Type(text=text):
+                await type_text(self._keymap, self._input, text)
+            case a.Key(chord=chord, repeat=repeat):
+                await self._input.key(parse_chord(chord), repeat)
+            case a.KeyDown(chord=chord):
+                await self._input.key_down(parse_chord(chord))
+            case a.KeyUp(chord=chord):
+                await self._input.key_up(parse_chord(chord))
+            case a.HoldKey(chord=chord, seconds=seconds):
+                async with self._input.holding(parse_chord(chord)):
+                    await asyncio.sleep(seconds)
+            case a.Wait(seconds=seconds):
+                await asyncio.sleep(seconds)
+            case a.CursorPosition():
+                pass  # every observation has it
+        return None
+
+    def _point(self, action: a.Click | a.MouseDown | a.MouseUp | a.Scroll) -> a.Point | None:
+        if action.x is None or action.y is None:
+            return None
+        return self._on_screen(action.x, action.y)
+
+    def _on_screen(self, x: int, y: int) -> a.Point:
+        width, height = self.size
+        if not (0 <= x < width and 0 <= y < height):
+            raise OffScreen(f"({x}, {y}) is outside the screen of {width}x{height} pixels.")
+        return x, y
+
+    @asynccontextmanager
+    async def _releasing_on_failure(self) -> AsyncIterator[None]:
+        before = self._input.held
+        try:
+            yield
+        except BaseException:  # cancellation too: the caller went away
+            if not self.closed.is_set():
+                self._input.release_held(but=before)
+            raise
+
+    # What stays held.
+
+    def release_held(self) -> None:
+        """Release every key and button that is held."""
+        with self._display.talking():
+            self._input.release_held()
+
+    def _cancel_watchdog(self) -> None:
+        if self._watchdog is not None:
+            self._watchdog.cancel()
+            self._watchdog = None
+
+    def _start_watchdog(self) -> None:
+        if self._input.held and not self.closed.is_set():
+            loop = asyncio.get_running_loop()
+            self._watchdog = loop.call_later(HELD_SECONDS, self._on_watchdog)
+
+    def _on_watchdog(self) -> None:
+        logger.info("Releasing what was held for %g s without an action.", HELD_SECONDS)
+        try:
+            self.release_held()
+        except CarrelError as error:
+            logger.info("%s", error)
+
+    # Pictures.
+
+    async def screenshot(self, request: a.Screenshot | a.Zoom) -> a.Image:
+        """A picture at once; it does not wait for a batch that is being played.
+
+        Raises:
+            OffScreen: the region is not on the screen. InvalidRequest: it would be too large.
+        """
+        with self._display.talking():
+            return await self._picture(request)
+
+    async def _picture(self, request: a.Screenshot | a.Zoom) -> a.Image:
+        self._display.pump()  # the screen's size may have changed
+        region = self._capture.check(request.region)
+        size = target_size(request, region)
+        picture = self._capture.grab(region, cursor=request.cursor)
+        return await asyncio.get_running_loop().run_in_executor(
+            self._encoder, encode, picture, size, request.format, request.quality
+        )
+
+    # Windows and clipboard.
+
+    async def wait_for_window_manager(self, timeout: float) -> None:
+        """Return once a window manager runs; TimedOut after ``timeout`` seconds."""
+        await windows.wait_for_window_manager(self._display, timeout)
+
+    async def wait_for_panel(self, timeout: float) -> None:
+        """Return once a panel is on the screen; TimedOut after ``timeout`` seconds."""
+        await windows.wait_for_panel(self._display, timeout)
+
+    def windows(self) -> list[Window]:
+        """The top-level windows, from the lowest to the topmost."""
+        with self._display.talking():
+            return windows.listed(self._display)
+
+    def focus_window(self, window: int) -> None:
+        """Activate a window; WindowNotFound if there is none of that id."""
+        with self._display.talking():
+            windows.focus(self._display, window)
+
+    def close_window(self, window: int) -> None:
+        """Ask a window to close; WindowNotFound if there is none of that id."""
+        with self._display.talking():
+            windows.close(self._display, window)
+
+    async def clipboard(self) -> str:
+        """The clipboard's text; TimedOut if its owner does not answer."""
+        with self._display.talking():
+            return await self._clipboard.get()
+
+    async def set_clipboard(self, text: str) -> None:
+        """Offer ``text`` as the clipboard."""
+        with self._display.talking():
+            self._clipboard.set(text)
+
+
+def _placed(error: CarrelError, number: int, actions: Sequence[a.Action]) -> CarrelError:
+    """The error, saying which action of several it was."""
+    message = error.message
+    if len(actions) > 1:
+        message = f"action {number + 1} of {len(actions)} ({actions[number].type}): {message}"
+    details = {**error.details, "index": number, "completed": number}
+    return type(error)(message, hint=error.hint, details=details)

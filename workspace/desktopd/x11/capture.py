@@ -1,0 +1,197 @@
+"""Pictures of the screen: MIT-SHM GetImage, the pointer drawn in, encoded by Pillow.
+
+The server writes the pixels into one shared memory segment that lives as long as the connection.
+It is marked for removal as soon as it is attached here, so that no crash leaves it behind. A
+server without shared memory is asked by plain GetImage, some milliseconds slower.
+
+On failure: a region that is not on the screen is ``OffScreen``, a picture too large to make is
+``InvalidRequest``; nothing else of the caller's can go wrong.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import io
+import os
+from typing import Any
+
+import PIL.Image
+import xcffib
+from xcffib import xproto
+
+from workspace.actions import Image, ImageFormat, Region, Screenshot, Zoom
+from workspace.desktopd.x11.display import Display
+from workspace.errors import InvalidRequest, OffScreen, StartFailed, Unavailable
+
+# WebP's limit for a side, and a bound on what one picture may take of the daemon's memory.
+MAX_SIDE = 16_383
+MAX_PIXELS = 7680 * 4320
+_IPC_PRIVATE, _IPC_RMID, _IPC_CREAT = 0, 0, 0o1000
+_ALL_PLANES = 0xFFFFFFFF
+
+
+class _Segment:
+    """Shared memory that the server writes into."""
+
+    def __init__(self, display: Display, size: int) -> None:
+        """Raises OSError or an X error where there is no shared memory with the server."""
+        self._display = display
+        self._libc = ctypes.CDLL(None, use_errno=True)
+        self._libc.shmget.argtypes = (ctypes.c_int, ctypes.c_size_t, ctypes.c_int)
+        self._libc.shmat.argtypes = (ctypes.c_int, ctypes.c_void_p, ctypes.c_int)
+        self._libc.shmat.restype = ctypes.c_void_p
+        self._libc.shmdt.argtypes = (ctypes.c_void_p,)
+        self.size = size
+        identifier = self._libc.shmget(_IPC_PRIVATE, size, _IPC_CREAT | 0o600)
+        if identifier < 0:
+            raise _os_error()
+        self._address = self._libc.shmat(identifier, None, 0)
+        # Linux lets the server attach to a segment that is marked for removal.
+        self._libc.shmctl(identifier, _IPC_RMID, None)
+        if self._address in (None, ctypes.c_void_p(-1).value):
+            raise _os_error()
+        self.id: int = display.connection.generate_id()
+        try:
+            display.shm.AttachChecked(self.id, identifier, False).check()
+        except xcffib.XcffibException:
+            self._libc.shmdt(self._address)
+            raise
+        self.pixels = (ctypes.c_ubyte * size).from_address(self._address)
+
+    def close(self) -> None:
+        """Give it back; no picture may still be reading from it."""
+        if not self._display.closed.is_set():
+            self._display.shm.Detach(self.id)
+        self._libc.shmdt(self._address)
+
+
+def _os_error() -> OSError:
+    number = ctypes.get_errno()
+    return OSError(number, os.strerror(number))
+
+
+class Capture:
+    """Takes pictures of one display."""
+
+    def __init__(self, display: Display) -> None:
+        if display.root_depth != 24:
+            raise StartFailed(f"The screen has depth {display.root_depth}; Carrel needs 24.")
+        self._display = display
+        self._segment: _Segment | None = None
+        self._has_shared_memory = display.has_shm
+        self._pointer: tuple[int, PIL.Image.Image] | None = None  # by its serial number
+
+    def close(self) -> None:
+        if self._segment is not None:
+            self._segment.close()
+            self._segment = None
+
+    def check(self, region: Region | None) -> Region:
+        """The region to take, the whole screen if none is named.
+
+        Raises:
+            OffScreen: a part of it is not on the screen.
+        """
+        width, height = self._display.size
+        if region is None:
+            return Region(x=0, y=0, width=width, height=height)
+        right, bottom = region.x + region.width, region.y + region.height
+        if region.x < 0 or region.y < 0 or right > width or bottom > height:
+            raise OffScreen(
+                f"The region from ({region.x}, {region.y}) to ({right}, {bottom}) reaches beyond "
+                f"the screen of {width}x{height}."
+            )
+        return region
+
+    def grab(self, region: Region, *, cursor: bool) -> PIL.Image.Image:
+        """The region's pixels now."""
+        try:
+            picture = self._pixels(region)
+        except xproto.MatchError as error:
+            raise Unavailable("The screen changed its size in this moment.") from error
+        if cursor:
+            self._draw_pointer(picture, region)
+        return picture
+
+    def _pixels(self, region: Region) -> PIL.Image.Image:
+        size = (region.width, region.height)
+        box = (region.x, region.y, region.width, region.height)
+        display, z_pixmap = self._display, xproto.ImageFormat.ZPixmap
+        segment = self._shared_memory()
+        data: Any  # Any: Pillow takes any buffer
+        if segment is None:
+            cookie = display.core.GetImage(z_pixmap, display.root, *box, _ALL_PLANES)
+            data = display.raw_reply(cookie)[32:]
+        else:
+            display.reply(
+                display.shm.GetImage(display.root, *box, _ALL_PLANES, z_pixmap, segment.id, 0)
+            )
+            data = segment.pixels
+        # Copies, from the server's four bytes per pixel to Pillow's.
+        return PIL.Image.frombuffer("RGB", size, data, "raw", "BGRX", size[0] * 4, 1)
+
+    def _shared_memory(self) -> _Segment | None:
+        width, height = self._display.size
+        if not self._has_shared_memory:
+            return None
+        if self._segment is None or self._segment.size < width * height * 4:
+            self.close()
+            try:
+                self._segment = _Segment(self._display, width * height * 4)
+            except (OSError, xcffib.Error):
+                self._has_shared_memory = False
+        return self._segment
+
+    def _draw_pointer(self, picture: PIL.Image.Image, region: Region) -> None:
+        try:
+            shape = self._display.reply(self._display.xfixes.GetCursorImage())
+        except xproto.CursorError:
+            return  # the screen has no pointer
+        if self._pointer is None or self._pointer[0] != shape.cursor_serial:
+            # The protocol's ARGB is premultiplied: Pillow's "RGBa".
+            drawn = PIL.Image.frombuffer(
+                "RGBa",
+                (shape.width, shape.height),
+                shape.cursor_image.raw,
+                "raw",
+                "BGRa",
+                shape.width * 4,
+                1,
+            )
+            self._pointer = shape.cursor_serial, drawn.convert("RGBA")
+        corner = (shape.x - shape.xhot - region.x, shape.y - shape.yhot - region.y)
+        picture.paste(self._pointer[1], corner, self._pointer[1])
+
+
+def target_size(request: Screenshot | Zoom, region: Region) -> tuple[int, int]:
+    """The size of the picture that is asked for.
+
+    Raises:
+        InvalidRequest: it is too large.
+    """
+    factor = request.scale
+    if isinstance(request, Zoom) and request.width is not None:
+        factor *= request.width / region.width
+    width, height = max(1, round(region.width * factor)), max(1, round(region.height * factor))
+    if max(width, height) > MAX_SIDE or width * height > MAX_PIXELS:
+        raise InvalidRequest(
+            f"The picture would be {width}x{height} pixels.", hint="Ask for a smaller scale."
+        )
+    return width, height
+
+
+def encode(
+    picture: PIL.Image.Image, size: tuple[int, int], format: ImageFormat, quality: int
+) -> Image:
+    """Scale to ``size`` and encode; pure, and slow enough for a thread."""
+    if size != picture.size:
+        picture = picture.resize(size, PIL.Image.Resampling.LANCZOS, reducing_gap=3.0)
+    out = io.BytesIO()
+    if format == "png":
+        picture.save(out, "PNG", compress_level=1)
+    elif format == "webp":
+        picture.save(out, "WEBP", quality=quality, method=0)
+    else:
+        picture.save(out, "JPEG", quality=quality)
+    # model_construct: validation would take the bytes for base64.
+    return Image.model_construct(format=format, width=size[0], height=size[1], data=out.getvalue())

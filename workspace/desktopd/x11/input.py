@@ -1,0 +1,200 @@
+"""Pointer and keys, played by XTEST, and what of them is held down.
+
+Every burst of input ends with a round trip, so that when a method returns the server has taken
+all of it. Modifiers and buttons that an act presses are released in ``finally``; what is pressed
+to stay (``mouse_down``, ``key_down``) is remembered, for :meth:`Input.release_held`.
+
+On failure nothing that the act itself pressed stays down, also when it is cancelled.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from itertools import pairwise
+from typing import Literal
+
+from workspace.actions import Button
+from workspace.desktopd.x11 import keys
+from workspace.desktopd.x11.display import Display
+from workspace.desktopd.x11.keymap import Keymap, Stroke
+
+BUTTONS: Mapping[Button, int] = {"left": 1, "middle": 2, "right": 3, "back": 8, "forward": 9}
+# Toolkits begin a drag once the pointer has moved some pixels with the button down, and talk to
+# the window under it before they accept a drop: that takes them a few turns of their loops.
+_DRAG_DWELL_SECONDS = 0.06
+_DRAG_STEP_PIXELS = 8.0
+_DRAG_PACE_SECONDS = 0.008
+_DRAG_MAX_SECONDS = 1.5
+# Notches and repeats are sent in bursts of this many, the loop being let run in between.
+_BURST = 20
+
+# The core protocol's event numbers, which XTEST takes.
+_EVENTS = {("key", True): 2, ("key", False): 3, ("button", True): 4, ("button", False): 5}
+_MOTION = 6
+
+Held = tuple[Literal["key", "button"], int]
+Point = tuple[int, int]
+
+
+def interpolate(path: Sequence[Point], step: float = _DRAG_STEP_PIXELS) -> list[Point]:
+    """The points to move through after the first of the path, no more than ``step`` apart."""
+    points: list[Point] = []
+    for (x0, y0), (x1, y1) in pairwise(path):
+        count = max(1, math.ceil(math.hypot(x1 - x0, y1 - y0) / step))
+        points += [
+            (round(x0 + (x1 - x0) * n / count), round(y0 + (y1 - y0) * n / count))
+            for n in range(1, count + 1)
+        ]
+    return points
+
+
+class Input:
+    """The pointer and the keyboard of one display."""
+
+    def __init__(self, display: Display, keymap: Keymap) -> None:
+        self._display = display
+        self._keymap = keymap
+        self._held: dict[Held, None] = {}  # in the order they were pressed
+
+    # What is held.
+
+    @property
+    def held(self) -> frozenset[Held]:
+        return frozenset(self._held)
+
+    def release_held(self, *, but: frozenset[Held] = frozenset()) -> None:
+        """Release all that is held, the last pressed first, except ``but``."""
+        release = [held for held in reversed(self._held) if held not in but]
+        for kind, code in release:
+            self._put(kind, code, down=False)
+        if release:
+            self._display.sync()
+
+    def _put(self, kind: Literal["key", "button"], code: int, *, down: bool) -> None:
+        self._display.xtest.FakeInput(_EVENTS[kind, down], code, 0, 0, 0, 0, 0)
+        if down:
+            self._held[kind, code] = None
+        else:
+            self._held.pop((kind, code), None)
+        if kind == "key" and down:
+            self._keymap.pressed(code)
+
+    # The pointer.
+
+    def where(self) -> Point:
+        reply = self._display.reply(self._display.core.QueryPointer(self._display.root))
+        return reply.root_x, reply.root_y
+
+    def move(self, x: int, y: int) -> None:
+        self._display.xtest.FakeInput(_MOTION, 0, 0, self._display.root, x, y, 0)
+        self._display.sync()
+
+    async def click(
+        self, point: Point | None, button: Button, count: int, modifiers: Iterable[int]
+    ) -> None:
+        """Click ``count`` times in one burst, well inside any double-click interval."""
+        async with self.holding(modifiers):
+            if point is not None:
+                self.move(*point)
+            self._tap(BUTTONS[button], count)
+
+    def _tap(self, button: int, count: int) -> None:
+        for _ in range(count):
+            self._put("button", button, down=True)
+            self._put("button", button, down=False)
+        self._display.sync()
+
+    def set_button(self, point: Point | None, button: Button, *, down: bool) -> None:
+        if point is not None:
+            self.move(*point)
+        self._put("button", BUTTONS[button], down=down)
+        self._display.sync()
+
+    async def drag(self, path: Sequence[Point], button: Button, modifiers: Iterable[int]) -> None:
+        """Press at the first point, move along the path, release at the last."""
+        points = interpolate(path)
+        pace = min(_DRAG_PACE_SECONDS, _DRAG_MAX_SECONDS / len(points))
+        async with self.holding(modifiers):
+            self.move(*path[0])
+            self._put("button", BUTTONS[button], down=True)
+            try:
+                self._display.sync()
+                await asyncio.sleep(_DRAG_DWELL_SECONDS)
+                for x, y in points:
+                    self.move(x, y)
+                    await asyncio.sleep(pace)
+                await asyncio.sleep(_DRAG_DWELL_SECONDS)
+            finally:
+                self._put("button", BUTTONS[button], down=False)
+                self._display.sync()
+
+    async def scroll(self, point: Point | None, dx: int, dy: int, modifiers: Iterable[int]) -> None:
+        """Turn the wheel: ``dy`` notches down (button 5) or up (4), ``dx`` right (7) or left."""
+        async with self.holding(modifiers):
+            if point is not None:
+                self.move(*point)
+            for notches, (back, forth) in ((dy, (4, 5)), (dx, (6, 7))):
+                for done in range(0, abs(notches), _BURST):
+                    self._tap(forth if notches > 0 else back, min(_BURST, abs(notches) - done))
+                    await asyncio.sleep(0)
+
+    # Keys.
+
+    async def key(self, keysyms: Sequence[int], repeat: int) -> None:
+        """Press and release a chord."""
+        for done in range(repeat):
+            async with self.holding(keysyms):
+                pass
+            if done % _BURST == _BURST - 1:
+                await asyncio.sleep(0)
+
+    async def key_down(self, keysyms: Sequence[int]) -> None:
+        self._press(await self._codes(keysyms))
+        self._display.sync()
+
+    async def key_up(self, keysyms: Sequence[int]) -> None:
+        for keycode in reversed(await self._codes(keysyms)):
+            self._put("key", keycode, down=False)
+        self._display.sync()
+
+    @asynccontextmanager
+    async def holding(self, keysyms: Iterable[int]) -> AsyncIterator[None]:
+        """Hold a chord meanwhile; keys of it that are held already stay so afterwards."""
+        keycodes = [k for k in await self._codes(list(keysyms)) if ("key", k) not in self._held]
+        try:
+            self._press(keycodes)
+            yield
+        finally:
+            for keycode in reversed(keycodes):
+                self._put("key", keycode, down=False)
+            if keycodes:
+                self._display.sync()
+
+    def strike(self, strokes: Iterable[Stroke], shift: int) -> None:
+        """Press and release keys one after the other, each with Shift or without."""
+        for stroke in strokes:
+            with_shift = stroke.shift and ("key", shift) not in self._held
+            codes = [shift, stroke.keycode] if with_shift else [stroke.keycode]
+            self._press(codes)
+            for keycode in reversed(codes):
+                self._put("key", keycode, down=False)
+        self._display.sync()
+
+    def _press(self, keycodes: Iterable[int]) -> None:
+        for keycode in keycodes:
+            self._put("key", keycode, down=True)
+
+    async def _codes(self, keysyms: Sequence[int]) -> list[int]:
+        """The keycodes of a chord in the order to press them, with the Shift that it needs."""
+        if not keysyms:
+            return []
+        strokes = await self._keymap.provide([*keysyms, keys.SHIFT])
+        codes: list[int] = []
+        for keysym in keysyms:
+            if strokes[keysym].shift:
+                codes.append(strokes[keys.SHIFT].keycode)
+            codes.append(strokes[keysym].keycode)
+        return list(dict.fromkeys(codes))

@@ -1,0 +1,170 @@
+"""The keyboard's map: which keycode, with or without Shift, gives a keysym; spares for the rest.
+
+XTEST presses keycodes, so a keysym that is on no key has to be put on one first. The map has a few
+keycodes that carry nothing; they are given what is needed and keep it for as long as possible.
+
+The hard part is that clients read the map again only when they come to MappingNotify in their
+queue of events. A keycode that is given another keysym while a client still has presses of it to
+read turns old text into new. So: keysyms stay where they are; the least recently used is the first
+to be replaced, and not before a client has had :data:`REUSE_SECONDS` to read its presses; and
+after a change nothing is pressed for :data:`NOTICE_SECONDS`, for clients that fetch the new map in
+the background. Whoever else changes the map (setxkbmap, a VNC viewer's keyboard) is noticed by
+MappingNotify, and the map is read afresh.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from xcffib import xproto
+
+from workspace.desktopd.x11.display import Display
+from workspace.errors import Unavailable
+
+NOTICE_SECONDS = 0.05
+REUSE_SECONDS = 0.4
+# A VNC viewer's keyboard takes free keycodes too; leave it some.
+_LEFT_FREE = 2
+_GROUP_SHIFT = 13  # where the layout's number is in a core key state (XKB protocol, 2.2.2)
+
+
+@dataclass(frozen=True)
+class Stroke:
+    """A keycode, and whether Shift has to be down with it."""
+
+    keycode: int
+    shift: bool
+
+
+def index(rows: Mapping[int, Sequence[int]], group: int) -> dict[int, Stroke]:
+    """Where each keysym is, given each keycode's keysyms in the order of the core protocol.
+
+    Of several places the lowest keycode wins. The second level is Shift's only on keys that
+    print: on others (keypad, Print, Pause, function keys) other modifiers choose it.
+    """
+    found: dict[int, Stroke] = {}
+    for keycode in sorted(rows):
+        row = rows[keycode]
+        levels = row[2 * group : 2 * group + 2] if any(row[2 * group : 2 * group + 2]) else row[:2]
+        for level, keysym in enumerate(levels):
+            prints = not 0xFD00 <= keysym <= 0xFFFF and not 0x10000000 <= keysym
+            if keysym and (level == 0 or prints):
+                found.setdefault(keysym, Stroke(keycode, level == 1))
+    return found
+
+
+def runs(keycodes: Collection[int]) -> Iterator[list[int]]:
+    """Consecutive keycodes together: one request changes a run."""
+    run: list[int] = []
+    for keycode in sorted(keycodes):
+        if run and keycode != run[-1] + 1:
+            yield run
+            run = []
+        run.append(keycode)
+    if run:
+        yield run
+
+
+class Keymap:
+    """The map of one display, and the state of its locks."""
+
+    def __init__(self, display: Display) -> None:
+        self._display = display
+        self._rows: dict[int, list[int]] = {}
+        self._index: dict[int, Stroke] = {}
+        self._group = 0
+        self._stale = True
+        self._modifiers: set[int] = set()
+        self._given: dict[int, int] = {}  # spare keycode -> the keysym it was given
+        self._used: dict[int, float] = {}  # spare keycode -> when it was last pressed
+        display.subscribe(xproto.MappingNotifyEvent, self._on_mapping)
+
+    def _on_mapping(self, event: Any) -> None:  # Any: xcffib carries no types
+        if event.request != xproto.Mapping.Pointer:
+            self._stale = True
+
+    def refresh(self) -> int:
+        """Bring the map up to date; the modifiers and locks that are on now (a core key state)."""
+        state: int = self._display.reply(self._display.core.QueryPointer(self._display.root)).mask
+        self._display.pump()  # a MappingNotify may have come along
+        group = state >> _GROUP_SHIFT & 1
+        if self._stale or group != self._group:
+            self._read(group)
+        return state
+
+    def _read(self, group: int) -> None:
+        core, setup = self._display.core, self._display.connection.setup
+        first, count = setup.min_keycode, setup.max_keycode - setup.min_keycode + 1
+        mapping, modifiers = core.GetKeyboardMapping(first, count), core.GetModifierMapping()
+        reply = self._display.reply(mapping)
+        width, keysyms = reply.keysyms_per_keycode, list(reply.keysyms)
+        self._modifiers = set(self._display.reply(modifiers).keycodes) - {0}
+        self._rows = {
+            first + n: keysyms[n * width : (n + 1) * width] for n in range(len(keysyms) // width)
+        }
+        self._given = {k: s for k, s in self._given.items() if self._rows[k][0] == s}
+        self._index = index(self._rows, group)
+        self._group, self._stale = group, False
+
+    def find(self, keysym: int) -> Stroke | None:
+        """Where the keysym is in the map as last read."""
+        return self._index.get(keysym)
+
+    def is_fixed(self, keysym: int) -> bool:
+        """Whether a key of the keyboard's own gives it, not a spare one."""
+        stroke = self._index.get(keysym)
+        return stroke is not None and stroke.keycode not in self._given
+
+    def capacity(self) -> int:
+        """How many keysyms that are on no key can be provided at a time."""
+        return max(1, len(self._blank()) + len(self._given) - _LEFT_FREE)
+
+    def _blank(self) -> list[int]:
+        return [
+            keycode
+            for keycode, row in self._rows.items()
+            if keycode not in self._given and keycode not in self._modifiers and not any(row)
+        ]
+
+    async def provide(self, keysyms: Collection[int]) -> dict[int, Stroke]:
+        """Where each of the keysyms is, after putting those that are on no key on spare ones.
+
+        Raises:
+            Unavailable: there are not as many spare keycodes.
+        """
+        self.refresh()
+        missing = [keysym for keysym in dict.fromkeys(keysyms) if keysym not in self._index]
+        if missing:
+            await self._give(missing, keep=set(keysyms))
+            self.refresh()
+        try:
+            return {keysym: self._index[keysym] for keysym in keysyms}
+        except KeyError:
+            raise Unavailable("Something else is changing the keyboard's map.") from None
+
+    async def _give(self, missing: Sequence[int], keep: set[int]) -> None:
+        loop = asyncio.get_running_loop()
+        blank = self._blank()[: self.capacity() - len(self._given)]
+        given = [keycode for keycode, keysym in self._given.items() if keysym not in keep]
+        given.sort(key=lambda keycode: self._used.get(keycode, 0.0))
+        chosen = dict(zip(blank + given, missing, strict=False))
+        if len(chosen) < len(missing):
+            raise Unavailable("The keyboard has no spare key left for those characters.")
+        last_press = max(self._used.get(keycode, 0.0) for keycode in chosen)
+        await asyncio.sleep(max(0.0, last_press + REUSE_SECONDS - loop.time()))
+        for run in runs(chosen):
+            # Twice the same: Shift, if someone holds it, changes nothing.
+            pairs = [keysym for keycode in run for keysym in (chosen[keycode],) * 2]
+            self._display.core.ChangeKeyboardMapping(len(run), run[0], 2, pairs)
+        self._given |= chosen
+        self._stale = True
+        self._display.sync()
+        await asyncio.sleep(NOTICE_SECONDS)
+
+    def pressed(self, keycode: int) -> None:
+        """Note that the keycode was pressed just now: a spare is not re-used for a while."""
+        if keycode in self._given:
+            self._used[keycode] = asyncio.get_running_loop().time()

@@ -1,0 +1,266 @@
+"""The one table of key names: what agents call a key, and the X keysym it is.
+
+Pure. It knows the names of X11 and xdotool (``Page_Up``, ``KP_Add``, ``XF86AudioMute``), of
+pyautogui, Playwright, OpenAI's upper case and the loose spellings of other models (``page down``,
+``ARROWLEFT``). Names are compared without case, spaces, ``_`` and ``-``, except where X11 itself
+tells two keysyms apart by case (``eacute`` and ``Eacute``). An unknown name is
+:class:`~workspace.errors.UnknownKey`, with the nearest names in the hint.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+import unicodedata
+from collections.abc import Iterable, Mapping
+
+from xcffib import keysymdef, xf86keysym
+
+from workspace.errors import UnknownKey
+
+RETURN, TAB, SHIFT, CAPS_LOCK = 0xFF0D, 0xFF09, 0xFFE1, 0xFFE5
+_COMMAND_KEYS = frozenset((*range(0xFFE3, 0xFFE5), *range(0xFFE7, 0xFFEF)))  # Control, Alt, Super
+_MAX_KEYS = 8
+
+# Alias -> X11's name. Aliases are written as `_plain` leaves them.
+_ALIASES: Mapping[str, str] = {
+    "enter": "Return",
+    "ret": "Return",
+    "newline": "Return",
+    "esc": "Escape",
+    "del": "Delete",
+    "ins": "Insert",
+    "bksp": "BackSpace",
+    "spacebar": "space",
+    "pageup": "Prior",
+    "pgup": "Prior",
+    "pagedown": "Next",
+    "pgdn": "Next",
+    "pgdown": "Next",
+    "arrowleft": "Left",
+    "arrowright": "Right",
+    "arrowup": "Up",
+    "arrowdown": "Down",
+    "leftarrow": "Left",
+    "rightarrow": "Right",
+    "uparrow": "Up",
+    "downarrow": "Down",
+    "ctrl": "Control_L",
+    "ctl": "Control_L",
+    "control": "Control_L",
+    "controlleft": "Control_L",
+    "ctrlleft": "Control_L",
+    "ctrll": "Control_L",
+    "controlright": "Control_R",
+    "ctrlright": "Control_R",
+    "ctrlr": "Control_R",
+    "controlormeta": "Control_L",
+    "shift": "Shift_L",
+    "shiftleft": "Shift_L",
+    "shiftright": "Shift_R",
+    "alt": "Alt_L",
+    "altleft": "Alt_L",
+    "altright": "Alt_R",
+    "option": "Alt_L",
+    "opt": "Alt_L",
+    "optionleft": "Alt_L",
+    "optionright": "Alt_R",
+    "altgr": "ISO_Level3_Shift",
+    "altgraph": "ISO_Level3_Shift",
+    "super": "Super_L",
+    "win": "Super_L",
+    "windows": "Super_L",
+    "winleft": "Super_L",
+    "winright": "Super_R",
+    "cmd": "Super_L",
+    "command": "Super_L",
+    "meta": "Super_L",
+    "metaleft": "Super_L",
+    "metaright": "Super_R",
+    "os": "Super_L",
+    "hyper": "Hyper_L",
+    "apps": "Menu",
+    "contextmenu": "Menu",
+    "caps": "Caps_Lock",
+    "prtscr": "Print",
+    "prtsc": "Print",
+    "prntscrn": "Print",
+    "printscreen": "Print",
+    "printscrn": "Print",
+    "snapshot": "Print",
+    "backquote": "grave",
+    "backtick": "grave",
+    "hyphen": "minus",
+    "dash": "minus",
+    "equals": "equal",
+    "dot": "period",
+    "bracketopen": "bracketleft",
+    "bracketclose": "bracketright",
+    "quote": "apostrophe",
+    "doublequote": "quotedbl",
+    "hash": "numbersign",
+    "star": "asterisk",
+    "add": "KP_Add",
+    "subtract": "KP_Subtract",
+    "multiply": "KP_Multiply",
+    "divide": "KP_Divide",
+    "decimal": "KP_Decimal",
+    "separator": "KP_Separator",
+    "hanguel": "Hangul",
+    "kana": "Kana_Lock",
+    "convert": "Henkan",
+    "nonconvert": "Muhenkan",
+    "volumeup": "XF86AudioRaiseVolume",
+    "audiovolumeup": "XF86AudioRaiseVolume",
+    "volumedown": "XF86AudioLowerVolume",
+    "audiovolumedown": "XF86AudioLowerVolume",
+    "volumemute": "XF86AudioMute",
+    "audiovolumemute": "XF86AudioMute",
+    "playpause": "XF86AudioPlay",
+    "mediaplaypause": "XF86AudioPlay",
+    "stop": "XF86AudioStop",
+    "mediastop": "XF86AudioStop",
+    "nexttrack": "XF86AudioNext",
+    "mediatracknext": "XF86AudioNext",
+    "prevtrack": "XF86AudioPrev",
+    "mediatrackprevious": "XF86AudioPrev",
+    "browserback": "XF86Back",
+    "browserforward": "XF86Forward",
+    "browserrefresh": "XF86Refresh",
+    "browserstop": "XF86Stop",
+    "browsersearch": "XF86Search",
+    "browserfavorites": "XF86Favorites",
+    "browserhome": "XF86HomePage",
+    "sleep": "XF86Sleep",
+}
+# The keypad, by what follows KP_ in X11's names.
+_KEYPAD: Mapping[str, str] = {
+    **{str(digit): str(digit) for digit in range(10)},
+    "add": "Add",
+    "plus": "Add",
+    "subtract": "Subtract",
+    "minus": "Subtract",
+    "multiply": "Multiply",
+    "divide": "Divide",
+    "decimal": "Decimal",
+    "period": "Decimal",
+    "enter": "Enter",
+    "equal": "Equal",
+    "comma": "Separator",
+}
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[\s_-]", "", name).lower()
+
+
+def _x11_names() -> dict[str, int]:
+    names = {
+        name.removeprefix("XK_"): value
+        for name, value in vars(keysymdef).items()
+        if name.startswith("XK_") and not name.startswith("XK_3270")
+    }
+    for name, value in vars(xf86keysym).items():
+        if name.startswith("XF86XK_"):
+            names["XF86" + name.removeprefix("XF86XK_")] = value
+    return names
+
+
+_EXACT = _x11_names()
+
+
+def _loose_names() -> dict[str, int]:
+    # Sorted, upper case comes first: of `Eacute` and `eacute` the latter is kept.
+    loose = {_plain(name): _EXACT[name] for name in sorted(_EXACT)}
+    for word, name in _KEYPAD.items():
+        for prefix in ("numpad", "num", "keypad"):
+            loose[prefix + word] = _EXACT["KP_" + name]
+    loose["numlock"] = _EXACT["Num_Lock"]
+    for digit in "0123456789":
+        loose["digit" + digit] = ord(digit)
+    for letter in "abcdefghijklmnopqrstuvwxyz":
+        loose["key" + letter] = ord(letter)
+    return loose | {alias: _EXACT[name] for alias, name in _ALIASES.items()}
+
+
+_LOOSE = _loose_names()
+
+
+def keysym_of(character: str) -> int:
+    """The keysym of one character: Return and Tab, Latin-1 as it is, else Unicode's plane.
+
+    Source: X Window System Protocol, appendix A, "KEYSYM Encoding".
+    """
+    if character in "\r\n":
+        return RETURN
+    if character == "\t":
+        return TAB
+    code = ord(character)
+    return code if code <= 0xFF else 0x01000000 | code
+
+
+def parse_key(name: str) -> int:
+    """The keysym of one key's name or of one character.
+
+    Raises:
+        UnknownKey: the hint has the nearest names.
+    """
+    if len(name) == 1 and unicodedata.category(name) not in ("Cc", "Cs"):
+        return keysym_of(name)
+    plain = _plain(name)
+    if plain in _ALIASES:  # before X11's own: "Super" and "Meta" mean the same key to an agent
+        return _LOOSE[plain]
+    if name in _EXACT:
+        return _EXACT[name]
+    if plain in _LOOSE:
+        return _LOOSE[plain]
+    raise UnknownKey(f"There is no key named {name!r}.", hint=_nearest(plain))
+
+
+def parse_chord(chord: str) -> list[int]:
+    """The keysyms of ``ctrl+shift+t``, in the order to press them.
+
+    ``+`` between keys joins; the plus key is ``plus``, ``+`` alone, or the last of ``ctrl++``.
+    Beside Control, Alt or Super a letter's case means nothing (``ctrl+S`` is what menus write).
+
+    Raises:
+        UnknownKey: one of them is not known, none is given, or there are more than eight.
+    """
+    names = _split(chord)
+    if len(names) > _MAX_KEYS:
+        raise UnknownKey(
+            f"{chord!r} has {len(names)} keys.", hint=f"Press at most {_MAX_KEYS} keys at once."
+        )
+    keysyms = [parse_key(name) for name in names]
+    if any(keysym in _COMMAND_KEYS for keysym in keysyms):
+        keysyms = [
+            keysym_of(name.lower()) if len(name) == 1 and len(name.lower()) == 1 else keysym
+            for name, keysym in zip(names, keysyms, strict=True)
+        ]
+    return list(dict.fromkeys(keysyms))
+
+
+def parse_chords(chords: Iterable[str]) -> list[int]:
+    """The keysyms of several chords together, as in an action's ``modifiers``."""
+    return list(dict.fromkeys(keysym for chord in chords for keysym in parse_chord(chord)))
+
+
+def _split(chord: str) -> list[str]:
+    if chord == "+":
+        return ["+"]
+    if chord.endswith("++"):
+        return [*(_split(chord[:-2]) if chord != "++" else []), "+"]
+    names = [part.strip(" ") or part for part in chord.split("+")]
+    if "" in names:
+        raise UnknownKey(
+            f"A key is missing in {chord!r}.",
+            hint="Join keys as in 'ctrl+s'; write plus as 'plus'.",
+        )
+    return names
+
+
+def _nearest(plain: str) -> str:
+    close = difflib.get_close_matches(plain, list(_LOOSE), n=4, cutoff=0.6)
+    if not close:
+        return "Name keys as in 'Return', 'ctrl+s', 'Page_Up', 'F5', or give one character."
+    return f"Did you mean {', '.join(close)}?"
