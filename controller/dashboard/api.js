@@ -82,9 +82,19 @@ export function showError(box, error) {
   box.hidden = !error;
   if (!error) return;
   const what = document.createElement("strong");
-  what.textContent = error.message;
+  what.append(...withCode(error.message));
   box.append(what);
-  if (error.hint) box.append(" ", error.hint);
+  if (error.hint) box.append(" ", ...withCode(error.hint));
+}
+
+// Messages mark commands with backticks.
+function withCode(text) {
+  return text.split("`").map((part, index) => {
+    if (index % 2 === 0) return part;
+    const code = document.createElement("code");
+    code.textContent = part;
+    return code;
+  });
 }
 
 // A form with one password field that turns a key into a cookie; `done` runs when it is accepted.

@@ -16,6 +16,7 @@ class Card {
     this.part = (selector) => this.root.querySelector(selector);
     this.img = this.part("img");
     this.isSeen = false;
+    this.isBlind = false;
     this.loadingSince = 0;
     this.img.addEventListener("load", () => this.loaded(true));
     this.img.addEventListener("error", () => this.loaded(false));
@@ -34,7 +35,7 @@ class Card {
     this.part(".state").dataset.state = workspace.state;
     setText(this.part(".template"), workspace.name ? `${workspace.template} · ${workspace.id}` : workspace.template);
     setText(this.part(".left"), workspace.expires_at ? api.timeLeft(workspace.expires_at) : "");
-    setText(this.part(".wait"), isReady ? "" : workspace.state === "starting" ? "Starting…" : "Ending…");
+    this.say();
     this.img.alt = `Screen of ${title}`;
     const { width, height } = workspace.screen ?? { width: 1280, height: 800 };
     this.part(".thumb").style.aspectRatio = `${width} / ${height}`;
@@ -56,10 +57,19 @@ class Card {
     this.img.src = api.thumbnail(this.workspace.id);
   }
 
+  // What stands over the thumbnail, if anything.
+  say() {
+    const { state } = this.workspace;
+    const words = { starting: "Starting…", ready: this.isBlind ? "No picture" : "" };
+    setText(this.part(".wait"), words[state] ?? "Ending…");
+  }
+
   loaded(isGood) {
     const took = Date.now() - this.loadingSince;
     this.loadingSince = 0;
-    if (isGood) this.img.hidden = false;
+    this.isBlind = !isGood;
+    this.img.hidden = !isGood;
+    this.say();
     clearTimeout(this.timer);
     this.timer = setTimeout(() => this.renew(), Math.max(0, THUMB_MS - took));
   }

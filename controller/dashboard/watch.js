@@ -34,6 +34,7 @@ function cover(text, { canRetry = false } = {}) {
 function showRole(connected) {
   const hasControl = role === "control" && connected;
   $("badge").textContent = hasControl ? "You have control" : "View only";
+  $("badge").hidden = role === "control" && !connected;
   $("badge").classList.toggle("on", hasControl);
   $("take").hidden = role === "control";
   $("take").disabled = !connected;
@@ -123,6 +124,11 @@ function endOf(workspace) {
   );
 }
 
+function endOfError(error) {
+  const isUnknown = error.status === 404;
+  end(isUnknown ? "There is no such desktop" : "This desktop has ended", error.message, error.hint);
+}
+
 // What the controller says of the desktop. True: it lives (or the controller is away).
 async function look() {
   let workspace;
@@ -130,7 +136,7 @@ async function look() {
     workspace = await api.workspace(id);
   } catch (error) {
     if (error.status === 404 || error.status === 410) {
-      end("This desktop has ended", error.message, error.hint);
+      endOfError(error);
       return false;
     }
     if (error.status === 401 || error.status === 403) {
@@ -193,12 +199,9 @@ async function start() {
     try {
       await api.redeem(id, token);
     } catch (error) {
-      if (error.status === 404 || error.status === 410) {
-        return end("This desktop has ended", error.message, error.hint);
-      }
-      if (error.status !== 401 && error.status !== 403) {
-        setLink(error.message, "off");
-      }
+      if (error.status === 404 || error.status === 410) return endOfError(error);
+      // A link that is not valid any more: a key, or an earlier link's cookie, may still do.
+      if (error.status !== 401 && error.status !== 403) setLink(error.message, "off");
     }
   }
   if (!(await look())) return;

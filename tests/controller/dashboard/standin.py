@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import io
 import os
 import socket
 import subprocess
@@ -138,8 +139,6 @@ class StandIn:
     async def screenshot(self, request: Request) -> Response:
         if request.path_params["id"].startswith("dead"):
             return error(502, "desktop_lost", "The daemon went away.")
-        import io
-
         shade = int(time.time() * 10) % 60
         picture = Image.linear_gradient("L").resize((320, 200))
         picture = Image.merge("RGB", (picture.point(lambda v: v // 3 + shade), picture, picture))
@@ -208,8 +207,10 @@ def screen(folder: Path) -> Iterator[tuple[Path, Path]]:
         display = f":{line.readline().strip()}"
     shell = f"exec sh -c 'echo Hello from the desktop; cat > {typed}'"
     terminal = subprocess.Popen(
-        ["xterm", "-display", display, "-fa", "monospace", "-fs", "20", "-geometry", "100x40+0+0"]
-        + ["-e", shell],
+        [
+            *["xterm", "-display", display, "-geometry", "100x40+0+0"],
+            *["-fa", "monospace", "-fs", "20", "-e", shell],
+        ],
         **quiet,
     )
     try:
@@ -225,9 +226,9 @@ def screen(folder: Path) -> Iterator[tuple[Path, Path]]:
 def serve(folder: Path) -> Iterator[StandIn]:
     with screen(folder) as (rfb, typed), socket.create_server(("127.0.0.1", 0)) as listener:
         state = StandIn(rfb, typed)
-        state.url = "http://127.0.0.1:%d" % listener.getsockname()[1]
+        state.url = f"http://127.0.0.1:{listener.getsockname()[1]}"
         server = uvicorn.Server(
-            uvicorn.Config(state.app(), log_level="warning", ws="websockets-sansio")
+            uvicorn.Config(state.app(), lifespan="off", log_level="warning", ws="websockets-sansio")
         )
 
         async def run() -> None:
