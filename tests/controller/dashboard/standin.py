@@ -200,8 +200,8 @@ def screen(folder: Path) -> Iterator[tuple[Path, Path]]:
     read, write = os.pipe()
     arguments = ["-displayfd", str(write), "-rfbport", "-1", "-rfbunixpath", str(rfb)]
     arguments += ["-SecurityTypes", "None", "-AlwaysShared", "-geometry", "1280x800"]
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    x = subprocess.Popen(["Xtigervnc", *arguments], pass_fds=[write], **quiet)
+    quiet = subprocess.DEVNULL
+    x = subprocess.Popen(["Xtigervnc", *arguments], pass_fds=[write], stdout=quiet, stderr=quiet)
     os.close(write)
     with open(read, encoding="ascii") as line:
         display = f":{line.readline().strip()}"
@@ -211,7 +211,8 @@ def screen(folder: Path) -> Iterator[tuple[Path, Path]]:
             *["xterm", "-display", display, "-geometry", "100x40+0+0"],
             *["-fa", "monospace", "-fs", "20", "-e", shell],
         ],
-        **quiet,
+        stdout=quiet,
+        stderr=quiet,
     )
     try:
         wait_for(lambda: rfb.exists() and typed.exists())

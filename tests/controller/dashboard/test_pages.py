@@ -117,8 +117,9 @@ def test_no_picture_is_asked_for_while_one_is_on_its_way(page: Page) -> None:
     page.goto("/")
     enter_key(page)
     expect(page.locator(".card")).to_have_count(1)
-    polls = "/v1/workspaces"
-    wait_for(lambda: page.wait_for_timeout(50) or sum(u.endswith(polls) for u in asked) >= 4)
+    for _ in range(3):
+        with page.expect_response("**/v1/workspaces"):
+            pass
     assert sum("/screenshot" in url for url in asked) == 1
     for route in held:
         route.abort()
