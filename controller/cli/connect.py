@@ -23,15 +23,24 @@ def run(main: Callable[[], Coroutine[object, object, T]]) -> T:
         CarrelError: what the controller answered.
     """
     import anyio
+    import httpx
     from pydantic import ValidationError
 
-    from workspace.errors import InvalidRequest
+    from workspace.errors import DesktopLost, InvalidRequest, Unavailable
+    from workspace.settings import controller_url
 
     try:
         return anyio.run(main)
+    except DesktopLost as error:
+        if isinstance(error.__cause__, httpx.ConnectError):  # nothing was sent
+            raise Unavailable(
+                f"No controller answers at {controller_url()}.", hint="Start it with `carrel up`."
+            ) from error
+        raise
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"] if isinstance(part, str))
+        # Of a union of models the first part of the place is the model's own name.
+        where = ".".join(str(part) for part in first["loc"][-1:] if isinstance(part, str))
         raise InvalidRequest(f"{where or 'The request'}: {first['msg']}.") from error
 
 
