@@ -1,0 +1,114 @@
+"""The routes of /v1, a module for each kind; a route's body is one line over what does it.
+
+:class:`Parts` is what they work with, put on the application when it is made. Who may call what
+was decided by :class:`controller.auth.Gate` before a route is reached.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import anyio
+from fastapi import Path
+from pydantic import BaseModel, ConfigDict
+from starlette.requests import HTTPConnection
+
+from controller.auth import Auth, Caller
+from controller.events import Events
+from controller.lifecycle import Cluster, Lifecycle
+from controller.settings import Settings
+from controller.store import Store
+from controller.templates import Templates
+from workspace.desktop import Desktop
+from workspace.errors import CarrelError
+from workspace.models import ErrorInfo, Workspace
+
+RECORD_SECONDS = 5.0
+Id = Annotated[str, Path(description="the workspace's id", examples=["k7mq2xw9ra"])]
+
+
+class ErrorBody(ErrorInfo):
+    """Every error: a stable code, what failed and why, and what to do next."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "example": {
+                "code": "workspace_not_found",
+                "message": "There is no workspace 'k7mq2xw9ra'.",
+                "hint": "List the live ones, or create one.",
+            }
+        }
+    )
+
+
+# Documented once for all routes: the codes and their statuses are in workspace/errors.py.
+ERRORS: dict[int | str, dict[str, Any]] = {  # Any: FastAPI's own type
+    "default": {"model": ErrorBody, "description": "An error"}
+}
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What the routes work with."""
+
+    settings: Settings
+    auth: Auth
+    cluster: Cluster
+    events: Events
+    lifecycle: Lifecycle
+    store: Store
+    templates: Templates
+
+    def shown(self, workspace: Workspace, to: Caller) -> Workspace:
+        """A workspace as ``to`` may see it: only who has a key gets links for others."""
+        if to.role != "admin":
+            return workspace
+        return workspace.model_copy(update={"watch_url": self.auth.watch_url(workspace)})
+
+
+def parts(connection: HTTPConnection) -> Parts:
+    found = connection.scope["app"].state.parts
+    assert isinstance(found, Parts)
+    return found
+
+
+def caller(connection: HTTPConnection) -> Caller:
+    """Who asks; the gate let nobody else through."""
+    found = connection.scope["caller"]
+    assert isinstance(found, Caller)
+    return found
+
+
+async def desktop(connection: HTTPConnection, workspace_id: str) -> Desktop:
+    """The desktop that a path names; raises like :meth:`Lifecycle.desktop`."""
+    return await parts(connection).lifecycle.desktop(workspace_id)
+
+
+@asynccontextmanager
+async def recorded(
+    connection: HTTPConnection,
+    workspace_id: str,
+    kind: str,
+    **data: Any,  # Any: JSON values
+) -> AsyncIterator[dict[str, Any]]:
+    """Record what the block does, and how it ended, before anybody is answered."""
+    try:
+        yield data
+    except CarrelError as error:
+        data["error"] = error.code
+        raise
+    except anyio.get_cancelled_exc_class():
+        data["error"] = "caller_gone"
+        raise
+    finally:
+        with anyio.CancelScope(shield=True), anyio.move_on_after(RECORD_SECONDS):
+            await parts(connection).events.record(
+                kind, actor=caller(connection).name, workspace_id=workspace_id, **data
+            )
+
+
+def dumped(model: BaseModel) -> bytes:
+    return model.model_dump_json().encode()

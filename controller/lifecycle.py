@@ -1,0 +1,490 @@
+"""The life of a workspace: claim, release, deadline, death, and finding them again.
+
+Every live workspace has one task that owns it. It starts the sandbox, waits for the first of its
+ends (released, deadline, died, shutdown), stops the sandbox and writes what became of it; so no two
+hands ever move one workspace at once. The row is written before anything is started, so that
+whatever dies leaves something to clean up by.
+
+Which one wins: the cluster says what lives, the store says what was promised. At start,
+:meth:`Lifecycle.run` adopts what both know, ends what only the cluster knows, and marks as failed
+what only the store knows. A stop that fails is logged; the actor's own deadline ends that sandbox.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta, timezone
+from functools import partial
+from typing import Literal, Protocol
+
+import anyio
+from anyio.abc import TaskGroup
+
+from controller.events import Events
+from controller.metrics import Metrics
+from controller.store import Store
+from controller.templates import Templates
+from workspace.backends.base import Endpoint
+from workspace.desktop import Desktop, connect
+from workspace.errors import (
+    CarrelError,
+    Internal,
+    NotReady,
+    SetupFailed,
+    StartFailed,
+    WorkspaceEnded,
+    WorkspaceNotFound,
+    from_wire,
+)
+from workspace.models import (
+    LIVE_STATES,
+    ErrorInfo,
+    Node,
+    ProcessResult,
+    State,
+    Stats,
+    Template,
+    Workspace,
+    WorkspaceRequest,
+)
+
+START_SECONDS = 120.0
+SETUP_SECONDS = 600.0
+STOP_SECONDS = 15.0
+SHUTDOWN_SECONDS = 10.0
+OUTPUT_TAIL = 2000
+TIME_UP = "Its time was up."
+# No letter or figure that is easily taken for another.
+_ALPHABET = "abcdefghjkmnpqrstuvwxyz23456789"
+_SYSTEM = "controller"
+_log = logging.getLogger(__name__)
+
+
+class Located(Protocol):
+    """Where a live desktop is."""
+
+    @property
+    def workspace_id(self) -> str: ...
+    @property
+    def endpoint(self) -> Endpoint: ...
+    @property
+    def node_name(self) -> str: ...
+
+
+class Cluster(Protocol):
+    """What the controller needs of :class:`ray_cluster.cluster.Cluster`."""
+
+    async def start(
+        self,
+        workspace_id: str,
+        template: Template,
+        *,
+        ttl_seconds: float,
+        timeout_seconds: float,
+    ) -> Located: ...
+    async def extend(self, workspace_id: str, ttl_seconds: float) -> None: ...
+    async def stop(self, workspace_id: str) -> None: ...
+    async def find(self) -> Mapping[str, Located]: ...
+    async def ended(self, workspace_id: str) -> ErrorInfo: ...
+    async def stats(self, workspace_id: str) -> Stats: ...
+    async def nodes(self) -> Sequence[Node]: ...
+
+
+class Live:
+    """A live workspace, as its owner task holds it."""
+
+    def __init__(self, workspace: Workspace, seconds: float) -> None:
+        self.workspace = workspace
+        self.deadline = time.monotonic() + seconds
+        self.endpoint: Endpoint | None = None
+        self.desktop: Desktop | None = None
+        self.scope = anyio.CancelScope()
+        self.extended = anyio.Event()
+        self.settled = anyio.Event()  # ready, or ended before it was
+        self.gone = anyio.Event()
+        self.end_state: Literal["released", "failed"] | None = None
+        self.error: CarrelError | None = None
+        self.ended_by = _SYSTEM
+
+    def end(
+        self,
+        state: Literal["released", "failed"],
+        error: CarrelError | None = None,
+        *,
+        by: str = _SYSTEM,
+    ) -> None:
+        """Have its owner end it; the first reason counts."""
+        if self.end_state is None:
+            self.end_state, self.error, self.ended_by = state, error, by
+            self.scope.cancel()
+
+    def change(self, **changes: object) -> None:
+        self.workspace = self.workspace.model_copy(update=changes)
+
+
+@dataclass
+class Lifecycle:
+    """All workspaces of one controller; ``run`` it as long as it serves."""
+
+    store: Store
+    cluster: Cluster
+    events: Events
+    templates: Templates
+    metrics: Metrics = field(default_factory=Metrics)
+    _live: dict[str, Live] = field(default_factory=dict)
+    _tasks: TaskGroup | None = None
+
+    @asynccontextmanager
+    async def run(self) -> AsyncIterator[None]:
+        """Find what lives, serve, and release everything at the end."""
+        async with anyio.create_task_group() as self._tasks:
+            await self._recover()
+            try:
+                yield
+            finally:
+                with anyio.CancelScope(shield=True):
+                    await self.release_all(SHUTDOWN_SECONDS)
+                self._tasks.cancel_scope.cancel()
+
+    # What is asked of it.
+
+    async def claim(self, request: WorkspaceRequest, *, actor: str) -> Workspace:
+        """Start a workspace; with ``request.wait`` it is ready when this returns.
+
+        Cancelled while it waits, it leaves nothing behind.
+
+        Raises:
+            TemplateNotFound, NoCapacity, BackendUnavailable, StartFailed, SetupFailed.
+        """
+        template = await anyio.to_thread.run_sync(self.templates.get, request.template)
+        now = datetime.now(timezone.utc)
+        live = Live(
+            Workspace(
+                id="".join(secrets.choice(_ALPHABET) for _ in range(10)),
+                name=request.name,
+                state="starting",
+                template=template.name,
+                screen=template.screen,
+                created_at=now,
+                expires_at=now + timedelta(seconds=request.ttl_seconds),
+                metadata=request.metadata,
+            ),
+            request.ttl_seconds,
+        )
+        workspace_id = live.workspace.id
+        await self.store.add(live.workspace, owner=actor)
+        await self.events.record(
+            "claim", actor=actor, workspace_id=workspace_id, template=template.name
+        )
+        self.metrics.claims += 1
+        self._own(live, partial(self._start, live, request, template))
+        if not request.wait:
+            return live.workspace
+        try:
+            await live.settled.wait()
+        except anyio.get_cancelled_exc_class():
+            live.end("released", WorkspaceEnded("Its caller went away before it was ready."))
+            raise
+        if live.end_state is None:
+            return live.workspace
+        await live.gone.wait()  # bounded by STOP_SECONDS and the database's timeout
+        if live.end_state == "failed" and live.error is not None:
+            raise live.error
+        raise _ended(live.workspace)
+
+    async def release(self, workspace_id: str, *, actor: str) -> None:
+        """End a workspace; returns when its sandbox is gone. Again is success.
+
+        Raises:
+            WorkspaceNotFound: there never was one of that id.
+        """
+        live = self._live.get(workspace_id)
+        if live is None:
+            await self.get(workspace_id)
+            return
+        live.end("released", by=actor)
+        await live.gone.wait()  # bounded by STOP_SECONDS and the database's timeout
+
+    async def extend(self, workspace_id: str, ttl_seconds: float, *, actor: str) -> Workspace:
+        """Let it live ``ttl_seconds`` from now, more or less than before."""
+        live = await self._get_live(workspace_id)
+        await self.cluster.extend(workspace_id, ttl_seconds)
+        live.deadline = time.monotonic() + ttl_seconds
+        live.change(expires_at=datetime.now(timezone.utc) + timedelta(seconds=ttl_seconds))
+        live.extended.set()
+        await self.store.save(live.workspace)
+        await self.events.record(
+            "extend", actor=actor, workspace_id=workspace_id, ttl_seconds=ttl_seconds
+        )
+        return live.workspace
+
+    async def get(self, workspace_id: str) -> Workspace:
+        """
+        Raises:
+            WorkspaceNotFound: there never was one of that id.
+        """
+        live = self._live.get(workspace_id)
+        if live is not None:
+            return live.workspace
+        workspace = await self.store.get(workspace_id[:100])
+        if workspace is None:
+            raise WorkspaceNotFound(f"There is no workspace {workspace_id[:100]!r}.")
+        return workspace
+
+    async def desktop(self, workspace_id: str) -> Desktop:
+        """The client of a ready workspace's desktop.
+
+        Raises:
+            WorkspaceNotFound, NotReady.
+            WorkspaceEnded: the message says when and why.
+        """
+        live = self._live.get(workspace_id)
+        if live is not None and live.desktop is not None and live.end_state is None:
+            return live.desktop
+        raise await self._why_not_live(workspace_id)
+
+    async def endpoint(self, workspace_id: str) -> Endpoint:
+        """Where a ready workspace's desktopd answers; raises like :meth:`desktop`."""
+        await self.desktop(workspace_id)
+        endpoint = self._live[workspace_id].endpoint
+        assert endpoint is not None, "a desktop has an endpoint"
+        return endpoint
+
+    async def stats(self, workspace_id: str) -> Stats:
+        await self.desktop(workspace_id)
+        return await self.cluster.stats(workspace_id)
+
+    async def page(
+        self, states: Sequence[State] | None, *, limit: int, after: str | None
+    ) -> Sequence[Workspace]:
+        page = await self.store.page(states, limit=limit, after=after)
+        return [self._now(workspace) for workspace in page]
+
+    def states(self) -> Mapping[str, int]:
+        """How many live workspaces are in each state."""
+        counts: dict[str, int] = dict.fromkeys(("starting", "ready", "releasing"), 0)
+        for live in self._live.values():
+            counts[live.workspace.state] += 1
+        return counts
+
+    async def release_all(self, seconds: float) -> None:
+        """End every workspace at once; what is not gone after ``seconds`` is left to its actor."""
+        left = list(self._live.values())
+        for live in left:
+            live.end("released", WorkspaceEnded("The controller was shut down."))
+        with anyio.move_on_after(seconds) as scope:
+            for live in left:
+                await live.gone.wait()
+        if scope.cancelled_caught:
+            still = [live.workspace.id for live in left if not live.gone.is_set()]
+            _log.error("not released in %.0f s: %s", seconds, ", ".join(still))
+
+    # The task that owns a workspace.
+
+    def _own(self, live: Live, start: Callable[[], Awaitable[None]] | None = None) -> None:
+        assert self._tasks is not None, "run the lifecycle first"
+        self._live[live.workspace.id] = live
+        self._tasks.start_soon(self._owner, live, start, name=f"workspace {live.workspace.id}")
+
+    async def _owner(self, live: Live, start: Callable[[], Awaitable[None]] | None) -> None:
+        try:
+            with live.scope:
+                async with anyio.create_task_group() as tasks:
+                    tasks.start_soon(self._until_deadline, live)
+                    if start is not None:
+                        await self._or_fail(live, start)
+                    if live.end_state is None:
+                        live.settled.set()
+                    await self._or_fail(live, partial(self._until_dead, live))
+        finally:
+            with anyio.CancelScope(shield=True):  # each step of it is bounded
+                await self._finish(live)
+
+    async def _or_fail(self, live: Live, work: Callable[[], Awaitable[None]]) -> None:
+        try:
+            await work()
+        except CarrelError as error:
+            live.end("failed", error)
+        except Exception as error:  # one workspace's defect must not end the others
+            _log.exception("workspace %s failed", live.workspace.id)
+            live.end("failed", Internal(f"It failed: {type(error).__name__}."))
+
+    async def _start(self, live: Live, request: WorkspaceRequest, template: Template) -> None:
+        began = time.monotonic()
+        located = await self.cluster.start(
+            live.workspace.id,
+            template,
+            ttl_seconds=request.ttl_seconds,
+            timeout_seconds=START_SECONDS,
+        )
+        desktop = connect(located.endpoint)
+        live.endpoint = located.endpoint
+        try:
+            if request.environment:
+                await desktop.set_environment(request.environment)
+            for index, command in enumerate(request.setup):
+                await _set_up(desktop, command, f"{index + 1} of {len(request.setup)}")
+        except BaseException:
+            await desktop.aclose()
+            raise
+        took = time.monotonic() - began
+        live.change(
+            state="ready", ready_at=datetime.now(timezone.utc), node=located.node_name or None
+        )
+        await self.store.save(live.workspace)
+        await self.events.record(
+            "ready", actor=_SYSTEM, workspace_id=live.workspace.id, seconds=round(took, 3)
+        )
+        self.metrics.observe_start(took)
+        live.desktop = desktop
+
+    async def _until_deadline(self, live: Live) -> None:
+        while (left := live.deadline - time.monotonic()) > 0:
+            live.extended = anyio.Event()
+            with anyio.move_on_after(left):
+                await live.extended.wait()
+        live.end("released", WorkspaceEnded(TIME_UP))
+
+    async def _until_dead(self, live: Live) -> None:
+        info = await self.cluster.ended(live.workspace.id)
+        if info.code == "deadline_passed":  # by the actor's own clock
+            live.end("released", WorkspaceEnded(TIME_UP))
+        elif info.code == "released":
+            live.end("released", WorkspaceEnded("It was released by its node."))
+        else:
+            live.end("failed", from_wire(info.model_dump(), status=500))
+
+    async def _finish(self, live: Live) -> None:
+        """Stop the sandbox and write what became of the workspace. Nothing is raised."""
+        workspace_id = live.workspace.id
+        live.change(state="releasing")
+        if live.end_state is None:  # its task was cancelled from outside
+            live.end_state = "failed"
+            live.error = Internal("The controller stopped looking after it.")
+        await self._quietly(self.store.save(live.workspace), "writing its release")
+        await self._quietly(self.cluster.stop(workspace_id), "stopping its sandbox")
+        if live.desktop is not None:
+            await self._quietly(live.desktop.aclose(), "closing its connections")
+        live.change(
+            state=live.end_state,
+            ended_at=datetime.now(timezone.utc),
+            error=_info(live.error),
+        )
+        self.metrics.ended[live.end_state] += 1
+        await self._quietly(self.store.save(live.workspace), "writing its end")
+        reason = {"code": live.error.code, "message": live.error.message} if live.error else {}
+        await self._quietly(
+            self.events.record(
+                live.end_state, actor=live.ended_by, workspace_id=workspace_id, **reason
+            ),
+            "recording its end",
+        )
+        del self._live[workspace_id]
+        live.settled.set()
+        live.gone.set()
+
+    async def _quietly(self, work: Awaitable[None], what: str) -> None:
+        """Do one step of an end; a step that fails must not keep the others from being done."""
+        with anyio.move_on_after(STOP_SECONDS) as scope:
+            try:
+                await work
+            except Exception:  # the next step comes, whatever this one ran into
+                _log.exception("%s failed", what)
+        if scope.cancelled_caught:
+            _log.error("%s took longer than %.0f s", what, STOP_SECONDS)
+
+    # After a restart.
+
+    async def _recover(self) -> None:
+        found = dict(await self.cluster.find())
+        for workspace in await self._unfinished():
+            located = found.pop(workspace.id, None)
+            left = (workspace.expires_at - datetime.now(timezone.utc)).total_seconds()
+            live = Live(workspace, left)
+            if located is not None and workspace.state == "ready":
+                live.endpoint = located.endpoint
+                live.desktop = connect(located.endpoint)
+            elif workspace.state == "releasing":
+                live.end("released", WorkspaceEnded("The controller ended while it was released."))
+            elif left <= 0:
+                live.end("released", WorkspaceEnded(TIME_UP))
+            elif located is not None:
+                live.end("failed", StartFailed("The controller ended while it was starting."))
+            else:
+                live.end("failed", WorkspaceEnded("It was gone when the controller came back."))
+            self._own(live)
+        for workspace_id in found:  # an actor that no row knows: nobody could ever release it
+            _log.warning("stopping the stray desktop %s", workspace_id)
+            await self._quietly(self.cluster.stop(workspace_id), "stopping a stray desktop")
+            await self.events.record("stray", actor=_SYSTEM, workspace_id=workspace_id)
+
+    async def _unfinished(self) -> Sequence[Workspace]:
+        states: list[State] = ["starting", "ready", "releasing"]
+        found: list[Workspace] = []
+        while page := await self.store.page(
+            states, limit=500, after=found[-1].id if found else None
+        ):
+            found += page
+        return found
+
+    # Small ones.
+
+    def _now(self, stored: Workspace) -> Workspace:
+        live = self._live.get(stored.id)
+        return stored if live is None else live.workspace
+
+    async def _get_live(self, workspace_id: str) -> Live:
+        live = self._live.get(workspace_id)
+        if live is None or live.end_state is not None:
+            raise await self._why_not_live(workspace_id)
+        return live
+
+    async def _why_not_live(self, workspace_id: str) -> CarrelError:
+        workspace = await self.get(workspace_id)
+        live = self._live.get(workspace_id)
+        if live is not None and live.end_state is not None:
+            return _ended(live.workspace, live.end_state, live.error)
+        if workspace.state in LIVE_STATES:
+            return NotReady(f"Workspace {workspace_id} is {workspace.state}.")
+        return _ended(workspace)
+
+
+async def _set_up(desktop: Desktop, command: str, which: str) -> None:
+    try:
+        result = await desktop.run(command, timeout_seconds=SETUP_SECONDS)
+    except CarrelError as error:
+        raise SetupFailed(f"Set-up command {which} failed: {error.message}") from error
+    if result.exit_code != 0:
+        raise SetupFailed(
+            f"Set-up command {which} ended with exit code {result.exit_code}: {_tail(result)}"
+        )
+
+
+def _tail(result: ProcessResult) -> str:
+    return (result.stdout + result.stderr)[-OUTPUT_TAIL:].strip() or "it wrote nothing"
+
+
+def _info(error: CarrelError | None) -> ErrorInfo | None:
+    if error is None:
+        return None
+    return ErrorInfo(code=error.code, message=error.message, hint=error.hint)
+
+
+def _ended(
+    workspace: Workspace,
+    state: Literal["released", "failed"] | None = None,
+    error: CarrelError | None = None,
+) -> WorkspaceEnded:
+    """Why and when a workspace ended, for those who still ask for it."""
+    when = f" at {workspace.ended_at:%H:%M:%S} UTC" if workspace.ended_at else ""
+    why = error.message if error else workspace.error.message if workspace.error else ""
+    how = state or workspace.state
+    return WorkspaceEnded(
+        f"Workspace {workspace.id} {'failed' if how == 'failed' else 'was released'}{when}"
+        + (f": {why}" if why else ".")
+    )

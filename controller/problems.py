@@ -1,0 +1,191 @@
+"""Errors as they leave the controller: always ``{"code", "message", "hint"}`` with their status.
+
+:class:`Shield` is the outermost layer. It answers whatever comes up through the application, a
+defect included (logged with a reference that the hint names), bounds what a request may send, and
+turns a caller that went away into silence. An error after an answer has begun cuts the connection,
+so that half an answer is never taken for a whole one.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import secrets
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+from starlette.responses import JSONResponse, Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.websockets import WebSocket
+
+from workspace.errors import (
+    CarrelError,
+    Internal,
+    InvalidRequest,
+    MethodNotAllowed,
+    NotFound,
+    TooLarge,
+)
+
+MAX_BODY_BYTES = 32 << 20
+# The one path whose body is streamed through; the desktop itself limits what it takes.
+_STREAMED = re.compile(r"/v1/workspaces/[^/]+/files")
+_log = logging.getLogger(__name__)
+
+
+class CallerGone(Exception):
+    """The caller hung up; nobody waits for an answer."""
+
+
+def invalid(
+    problems: Sequence[Mapping[str, Any]],  # Any: what pydantic says of each problem
+    *,
+    where: str = "",
+) -> InvalidRequest:
+    """What a validation found, as one error that names the first field and what is allowed."""
+    fields = [
+        {"field": _field(problem["loc"]) or where, "message": str(problem["msg"])}
+        for problem in problems[:10]
+    ]
+    first = fields[0]
+    message = ": ".join(filter(None, (where, _field(problems[0]["loc"]), first["message"])))
+    if len(problems) > 1:
+        message += f" (and {len(problems) - 1} more)"
+    return InvalidRequest(message[:2000], details={"fields": fields})
+
+
+def _field(location: Sequence[str | int]) -> str:
+    parts = location[1:] if location and location[0] in ("body", "query", "path") else location
+    return ".".join(str(part) for part in parts)
+
+
+def response(error: CarrelError) -> Response:
+    """The answer that tells of ``error``."""
+    headers = {"WWW-Authenticate": "Bearer"} if error.status == 401 else None
+    return JSONResponse(error.to_wire(), status_code=error.status, headers=headers)
+
+
+async def deny(websocket: WebSocket, error: CarrelError) -> None:
+    """Refuse a WebSocket before it is accepted, as an HTTP answer where the server can."""
+    if "websocket.http.response" in websocket.scope.get("extensions", {}):
+        await websocket.send_denial_response(response(error))
+    else:
+        await websocket.close(4000 + error.status, error.message[:120])
+
+
+def install(api: FastAPI) -> None:
+    """Let ``api`` answer every error of its own in Carrel's form."""
+
+    async def carrel(_request: Request, error: Exception) -> Response:
+        assert isinstance(error, CarrelError)
+        return response(error)
+
+    async def validation(_request: Request, error: Exception) -> Response:
+        assert isinstance(error, RequestValidationError)
+        problems = error.errors()
+        if problems and problems[0]["type"] == "json_invalid":
+            where = problems[0]["loc"][-1]
+            reason = problems[0].get("ctx", {}).get("error", "")
+            return response(InvalidRequest(f"The body is not JSON: {reason} at character {where}."))
+        return response(invalid(problems))
+
+    async def http(request: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)
+        if isinstance(error.__cause__, CarrelError):  # from reading the body
+            return response(error.__cause__)
+        return _with_headers(response(_from_http(request, error)), error.headers)
+
+    api.add_exception_handler(CarrelError, carrel)
+    api.add_exception_handler(RequestValidationError, validation)
+    api.add_exception_handler(HTTPException, http)
+
+
+def _from_http(request: Request, error: HTTPException) -> CarrelError:
+    asked = f"{request.method} {request.url.path[:200]}"
+    if error.status_code == 404:
+        return NotFound(f"There is no {asked}.", hint="GET /openapi.json names every path.")
+    if error.status_code == 405:
+        allowed = (error.headers or {}).get("Allow", "")
+        return MethodNotAllowed(f"There is no {asked}.", hint=f"Allowed there: {allowed}.")
+    return InvalidRequest(f"{asked}: {error.detail}")
+
+
+def _with_headers(answer: Response, headers: Mapping[str, str] | None) -> Response:
+    answer.headers.update(headers or {})
+    return answer
+
+
+class Shield:
+    """The outermost ASGI layer; see the module's head."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] not in ("http", "websocket"):
+            await self._app(scope, receive, send)
+            return
+        started = False
+
+        async def sending(message: Message) -> None:
+            nonlocal started
+            started = True
+            await send(message)
+
+        try:
+            if scope["type"] == "http" and not _is_streamed(scope):
+                receive = _bounded(scope, receive)
+            await self._app(scope, receive, sending)
+        except (CallerGone, ClientDisconnect):
+            return
+        except CarrelError as error:
+            if started:
+                raise
+            await answer(error, scope, receive, send)
+        except Exception as error:  # the last door: whatever it is, the caller gets an answer
+            reference = secrets.token_hex(4)
+            _log.exception("%s %s failed (%s)", scope["type"], scope["path"], reference)
+            if started:
+                raise
+            hint = f"This is a defect of Carrel. The controller's log has its trace: {reference}."
+            told = Internal(f"The request failed: {type(error).__name__}.", hint=hint)
+            await answer(told, scope, receive, send)
+
+
+async def answer(error: CarrelError, scope: Scope, receive: Receive, send: Send) -> None:
+    """Answer a request or a WebSocket that has not been answered yet."""
+    if scope["type"] == "websocket":
+        await deny(WebSocket(scope, receive, send), error)
+    else:
+        await response(error)(scope, receive, send)
+
+
+def _is_streamed(scope: Scope) -> bool:
+    return scope["method"] == "PUT" and _STREAMED.fullmatch(scope["path"]) is not None
+
+
+def _bounded(scope: Scope, receive: Receive) -> Receive:
+    """``receive`` that refuses a body longer than MAX_BODY_BYTES, before it is read if possible."""
+    error = TooLarge(
+        f"The body is longer than {MAX_BODY_BYTES >> 20} MiB.",
+        hint="Send large data as a file: PUT .../files?path=...",
+    )
+    for name, value in scope["headers"]:
+        if name == b"content-length" and value.isdigit() and int(value) > MAX_BODY_BYTES:
+            raise error
+    left = MAX_BODY_BYTES
+
+    async def receiving() -> Message:
+        nonlocal left
+        message = await receive()
+        if message["type"] == "http.request":
+            left -= len(message.get("body", b""))
+            if left < 0:
+                raise error
+        return message
+
+    return receiving

@@ -1,0 +1,101 @@
+"""Files of a desktop: streamed both ways, never held here."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Request
+from fastapi.responses import Response
+
+from controller.problems import response
+from controller.routes import Id, desktop, recorded
+from controller.streams import Download
+from workspace.errors import CarrelError
+from workspace.models import FileInfo, FileList, FileMove
+
+router = APIRouter(prefix="/v1/workspaces/{workspace_id}", tags=["files"])
+FilePath = Annotated[
+    str, Query(min_length=1, max_length=4096, description="relative ones start in /home/user")
+]
+_BYTES: dict[str, Any] = {  # Any: OpenAPI's own words
+    "requestBody": {
+        "required": True,
+        "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
+    }
+}
+_ATTACHMENT: dict[int | str, dict[str, Any]] = {  # Any: FastAPI's own type
+    200: {"content": {"application/octet-stream": {}}, "description": "The file's bytes"}
+}
+
+
+@router.get("/files", response_class=Response, responses=_ATTACHMENT)
+async def read(request: Request, workspace_id: Id, path: FilePath) -> Response:
+    """A file's bytes, as an attachment."""
+    target = await desktop(request, workspace_id)
+    async with recorded(request, workspace_id, "file_read", path=path):
+        return Download(target.open_file(path), path=path)
+
+
+@router.put("/files", response_model=FileInfo, openapi_extra=_BYTES)
+async def write(
+    request: Request,
+    workspace_id: Id,
+    path: FilePath,
+    mode: Annotated[str, Query(pattern=r"^[0-7]{3,4}$", description="octal")] = "644",
+) -> FileInfo | Response:
+    """Write a file whole; it appears only when it is complete."""
+    target = await desktop(request, workspace_id)
+    try:
+        async with recorded(request, workspace_id, "file_write", path=path) as told:
+            info = await target.write_file(path, request.stream(), mode=mode)
+            told["size"] = info.size
+            return info
+    except CarrelError as error:
+        refusal = response(error)
+        refusal.headers["Connection"] = "close"  # the rest of the body is not wanted
+        return refusal
+
+
+@router.delete("/files", status_code=204)
+async def remove(
+    request: Request, workspace_id: Id, path: FilePath, recursive: bool = False
+) -> None:
+    """Remove a file, or with ``recursive`` a whole folder."""
+    target = await desktop(request, workspace_id)
+    async with recorded(request, workspace_id, "file_remove", path=path):
+        await target.remove(path, recursive=recursive)
+
+
+@router.get("/files/stat")
+async def stat(request: Request, workspace_id: Id, path: FilePath) -> FileInfo:
+    """What a path is."""
+    return await (await desktop(request, workspace_id)).stat(path)
+
+
+@router.get("/files/list")
+async def page(
+    request: Request,
+    workspace_id: Id,
+    path: FilePath = "/home/user",
+    limit: Annotated[int, Query(ge=1, le=10_000)] = 1000,
+    after: str | None = None,
+) -> FileList:
+    """A folder's entries by name, a page at a time."""
+    return await (await desktop(request, workspace_id)).list_files(path, limit=limit, after=after)
+
+
+@router.put("/files/directory")
+async def make_directory(request: Request, workspace_id: Id, path: FilePath) -> FileInfo:
+    """Make a folder, and those above it."""
+    target = await desktop(request, workspace_id)
+    async with recorded(request, workspace_id, "directory", path=path):
+        return await target.make_directory(path)
+
+
+@router.post("/files/move")
+async def move(request: Request, workspace_id: Id, body: FileMove) -> FileInfo:
+    """Move or rename."""
+    target = await desktop(request, workspace_id)
+    told = {"source": body.source, "destination": body.destination}
+    async with recorded(request, workspace_id, "file_move", **told):
+        return await target.move_file(body.source, body.destination, overwrite=body.overwrite)

@@ -1,0 +1,143 @@
+"""The screen: actions, pictures, the clipboard, windows.
+
+The two that agents call all day, actions and screenshot, validate once and hand the answer on.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Body, Query, Request
+from fastapi.responses import Response
+from pydantic import BeforeValidator
+
+from controller.routes import Id, desktop, dumped, recorded
+from controller.streams import until_gone
+from workspace import actions as a
+from workspace.errors import InvalidRequest
+from workspace.models import Clipboard, Window
+
+router = APIRouter(prefix="/v1/workspaces/{workspace_id}", tags=["screen"])
+_EXAMPLES = {
+    "click": {"value": {"type": "click", "x": 10, "y": 20}},
+    "several": {
+        "summary": "Several in order; it stops at the first that fails",
+        "value": [
+            {"type": "key", "chord": "ctrl+l"},
+            {"type": "type", "text": "https://example.org\n"},
+            {"type": "screenshot", "format": "jpeg"},
+        ],
+    },
+}
+_PICTURES: dict[int | str, dict[str, Any]] = {  # Any: FastAPI's own type
+    200: {
+        "content": {f"image/{kind}": {} for kind in ("jpeg", "png", "webp")},
+        "description": "The picture's bytes",
+    }
+}
+
+
+def _as_list(value: object) -> object:
+    return value if isinstance(value, list) else [value]
+
+
+OneOrMore = Annotated[
+    a.Actions, BeforeValidator(_as_list, json_schema_input_type=a.Action | a.Actions)
+]
+
+
+@router.post("/actions", response_model=a.Observation)
+async def act(
+    request: Request,
+    workspace_id: Id,
+    body: Annotated[OneOrMore, Body(openapi_examples=_EXAMPLES)],
+    settle_ms: Annotated[
+        int, Query(ge=0, le=10_000, description="wait for the screen to come to rest, at most")
+    ] = 0,
+    observe: Annotated[
+        a.Observe, Query(description="frame: bring a picture and the effect that was seen")
+    ] = "none",
+) -> Response:
+    """Play one action or several in order; never retried."""
+    target = await desktop(request, workspace_id)
+
+    async def play() -> bytes:
+        async with recorded(request, workspace_id, "act", actions=[_told(each) for each in body]):
+            return dumped(await target.act(*body, settle_ms=settle_ms, observe=observe))
+
+    return Response(await until_gone(request.receive, play()), media_type="application/json")
+
+
+def _told(action: a.Action) -> dict[str, Any]:  # Any: JSON values
+    """An action as the log tells of it: what was typed is nobody's business, its length may be."""
+    if isinstance(action, a.Type):
+        return {"type": "type", "length": len(action.text)}
+    if isinstance(action, a.Click | a.Move):
+        return {"type": action.type, "x": action.x, "y": action.y}
+    return {"type": action.type}
+
+
+@router.get("/screenshot", response_class=Response, responses=_PICTURES)
+async def screenshot(
+    request: Request,
+    workspace_id: Id,
+    format: a.ImageFormat = "jpeg",
+    quality: Annotated[int, Query(ge=1, le=100)] = 80,
+    scale: Annotated[float, Query(gt=0, le=4)] = 1.0,
+    cursor: bool = True,
+    x: a.Pixel | None = None,
+    y: a.Pixel | None = None,
+    width: Annotated[int | None, Query(ge=1, le=32767)] = None,
+    height: Annotated[int | None, Query(ge=1, le=32767)] = None,
+) -> Response:
+    """A picture of the screen, or of a region (x, y, width, height)."""
+    region = None
+    if x is not None and y is not None and width is not None and height is not None:
+        region = a.Region(x=x, y=y, width=width, height=height)
+    elif not (x is y is width is height is None):
+        raise InvalidRequest("A region needs x, y, width and height.")
+    target = await desktop(request, workspace_id)
+    picture = await target.screenshot(
+        format=format, quality=quality, scale=scale, region=region, cursor=cursor
+    )
+    return Response(
+        picture,
+        media_type=f"image/{format}",
+        headers={"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"},
+    )
+
+
+@router.get("/clipboard")
+async def get_clipboard(request: Request, workspace_id: Id) -> Clipboard:
+    """The clipboard's text."""
+    return Clipboard(text=await (await desktop(request, workspace_id)).clipboard())
+
+
+@router.put("/clipboard", status_code=204)
+async def put_clipboard(request: Request, workspace_id: Id, body: Clipboard) -> None:
+    """Put text on the clipboard."""
+    target = await desktop(request, workspace_id)
+    async with recorded(request, workspace_id, "clipboard", length=len(body.text)):
+        await target.set_clipboard(body.text)
+
+
+@router.get("/windows")
+async def windows(request: Request, workspace_id: Id) -> list[Window]:
+    """The top-level windows."""
+    return await (await desktop(request, workspace_id)).windows()
+
+
+@router.post("/windows/{window}/focus", status_code=204)
+async def focus(request: Request, workspace_id: Id, window: int) -> None:
+    """Raise a window and give it the keyboard."""
+    target = await desktop(request, workspace_id)
+    async with recorded(request, workspace_id, "window", window=window, action="focus"):
+        await target.focus_window(window)
+
+
+@router.post("/windows/{window}/close", status_code=204)
+async def close(request: Request, workspace_id: Id, window: int) -> None:
+    """Ask a window to close, as its button would."""
+    target = await desktop(request, workspace_id)
+    async with recorded(request, workspace_id, "window", window=window, action="close"):
+        await target.close_window(window)

@@ -1,0 +1,85 @@
+"""The service itself: whether it lives, whether it is ready, its numbers, and the dashboard."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import anyio
+from fastapi import APIRouter, Request
+from fastapi.responses import FileResponse, PlainTextResponse, Response
+from starlette.staticfiles import StaticFiles
+from starlette.types import Scope
+
+from controller.routes import parts
+from workspace.errors import NotFound, Unavailable
+
+READY_SECONDS = 5.0
+DASHBOARD = Path(__file__).parent.parent / "dashboard"
+PAGE_HEADERS = {
+    "Content-Security-Policy": (
+        "default-src 'self'; img-src 'self' blob: data:; connect-src 'self'; style-src 'self'; "
+        "object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
+    ),
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cache-Control": "no-cache",
+}
+
+router = APIRouter(tags=["service"])
+
+
+@router.get("/healthz")
+async def healthz() -> dict[str, bool]:
+    """Whether this process serves."""
+    return {"ok": True}
+
+
+@router.get("/readyz")
+async def readyz(request: Request) -> dict[str, bool]:
+    """Whether its database and its cluster answer; 503 when they do not."""
+    own = parts(request)
+    for name, question in (("database", own.store.ping), ("cluster", own.cluster.nodes)):
+        try:
+            with anyio.fail_after(READY_SECONDS):
+                await question()
+        except Exception as error:  # whatever it is, this one is not ready
+            raise Unavailable(f"The {name} does not answer: {error}") from error
+    return {"ready": True}
+
+
+@router.get("/metrics", response_class=PlainTextResponse)
+async def metrics(request: Request) -> Response:
+    """A few numbers in Prometheus's text format."""
+    lifecycle = parts(request).lifecycle
+    text = lifecycle.metrics.render(lifecycle.states())
+    return PlainTextResponse(text, media_type="text/plain; version=0.0.4; charset=utf-8")
+
+
+@router.get("/", include_in_schema=False)
+async def index() -> Response:
+    return _page("index.html")
+
+
+@router.get("/watch/{workspace_id}", include_in_schema=False)
+async def watch(workspace_id: str) -> Response:
+    return _page("watch.html")
+
+
+def _page(name: str) -> Response:
+    path = DASHBOARD / name
+    if not path.is_file():
+        raise NotFound("This installation has no dashboard.")
+    return FileResponse(path, headers=PAGE_HEADERS)
+
+
+class Static(StaticFiles):
+    """The dashboard's scripts and styles."""
+
+    def __init__(self) -> None:
+        super().__init__(directory=DASHBOARD, check_dir=False)
+
+    async def get_response(self, path: str, scope: Scope) -> Response:
+        answer = await super().get_response(path, scope)
+        answer.headers.update(PAGE_HEADERS)
+        return answer

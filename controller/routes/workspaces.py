@@ -1,0 +1,94 @@
+"""Workspaces: ask for one, look, extend, release."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Body, Query, Request
+
+from controller.routes import Id, caller, parts
+from controller.streams import until_gone
+from workspace.models import (
+    Extend,
+    State,
+    Stats,
+    Workspace,
+    WorkspaceList,
+    WorkspaceRequest,
+)
+
+router = APIRouter(prefix="/v1/workspaces", tags=["workspaces"])
+_EXAMPLES = {
+    "plain": {"summary": "A desktop for ten minutes", "value": {"ttl_seconds": 600}},
+    "prepared": {
+        "summary": "Prepared before it is handed over",
+        "value": {
+            "template": "desktop",
+            "name": "invoice run",
+            "metadata": {"team": "billing"},
+            "environment": {"LANG": "de_DE.UTF-8"},
+            "setup": ["mkdir -p ~/work", "echo ready > ~/work/state"],
+        },
+    },
+}
+
+
+@router.post("", status_code=201)
+async def create(
+    request: Request,
+    body: Annotated[WorkspaceRequest, Body(openapi_examples=_EXAMPLES)],
+) -> Workspace:
+    """Ask for a desktop; answers when it is ready to act, or at once with ``"wait": false``.
+
+    A caller that hangs up while it waits leaves no desktop behind.
+    """
+    who, own = caller(request), parts(request)
+    claiming = own.lifecycle.claim(body, actor=who.name)
+    return own.shown(await until_gone(request.receive, claiming), who)
+
+
+@router.get("")
+async def page(
+    request: Request,
+    state: Annotated[
+        State | Literal["live", "all"], Query(description="live: starting or ready")
+    ] = "live",
+    limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+    after: Annotated[str | None, Query(description="the last page's 'after'")] = None,
+) -> WorkspaceList:
+    """The workspaces, newest first, a page at a time."""
+    who, own = caller(request), parts(request)
+    states: dict[str, list[State] | None] = {"live": ["starting", "ready"], "all": None}
+    found = await own.lifecycle.page(states.get(state, [state]), limit=limit, after=after)  # type: ignore[list-item]  # the two that are no State are keys
+    return WorkspaceList(
+        workspaces=[own.shown(workspace, who) for workspace in found],
+        after=found[-1].id if len(found) == limit else None,
+    )
+
+
+@router.get("/{workspace_id}")
+async def get(request: Request, workspace_id: Id) -> Workspace:
+    """One workspace, live or ended."""
+    own = parts(request)
+    return own.shown(await own.lifecycle.get(workspace_id), caller(request))
+
+
+@router.delete("/{workspace_id}", status_code=204)
+async def release(request: Request, workspace_id: Id) -> None:
+    """Give it back: it is destroyed when this answers. Again is 204 again."""
+    await parts(request).lifecycle.release(workspace_id, actor=caller(request).name)
+
+
+@router.post("/{workspace_id}/extend")
+async def extend(request: Request, workspace_id: Id, body: Extend) -> Workspace:
+    """Let it live that long from now."""
+    who, own = caller(request), parts(request)
+    return own.shown(
+        await own.lifecycle.extend(workspace_id, body.ttl_seconds, actor=who.name), who
+    )
+
+
+@router.get("/{workspace_id}/stats")
+async def stats(request: Request, workspace_id: Id) -> Stats:
+    """What it uses now."""
+    return await parts(request).lifecycle.stats(workspace_id)

@@ -1,0 +1,86 @@
+"""Bytes through the controller: bounded, with backpressure, and ended when the caller goes away."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import AbstractAsyncContextManager
+from pathlib import PurePosixPath
+from typing import Any, TypeVar
+from urllib.parse import quote
+
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from controller.problems import CallerGone
+
+T = TypeVar("T")
+
+
+async def until_gone(receive: Receive, work: Coroutine[Any, Any, T]) -> T:
+    """Do ``work`` for a caller that waits; once it hangs up, ``work`` is cancelled and ended.
+
+    The request's body must have been read: the next thing ``receive`` says is the hang-up.
+
+    Raises:
+        CallerGone: it hung up.
+    """
+    doing = asyncio.ensure_future(work)
+    hanging_up = asyncio.ensure_future(_hung_up(receive))
+    try:
+        await asyncio.wait((doing, hanging_up), return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        hanging_up.cancel()
+        if not doing.done():
+            doing.cancel()
+            await asyncio.wait((doing,))  # its cleanup; what it waits for is bounded
+            if not doing.cancelled():
+                doing.exception()  # seen: nobody is left to be told
+    if doing.cancelled():
+        raise CallerGone
+    return doing.result()
+
+
+async def _hung_up(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+class Download(Response):
+    """A file of a desktop as an attachment, passed on as it comes.
+
+    It is whatever the desktop says it is, so a browser may only save it: never show it, never run
+    it, never guess what it is.
+    """
+
+    def __init__(
+        self, source: AbstractAsyncContextManager[AsyncIterator[bytes]], *, path: str
+    ) -> None:
+        super().__init__(
+            headers={
+                "Content-Type": "application/octet-stream",
+                "Content-Disposition": attachment(path),
+                "X-Content-Type-Options": "nosniff",
+                "Content-Security-Policy": "sandbox; default-src 'none'",
+                "Cache-Control": "no-store",
+            }
+        )
+        del self.headers["content-length"]  # not known before it has come
+        self._source = source
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await until_gone(receive, self._pass_on(send))
+
+    async def _pass_on(self, send: Send) -> None:
+        async with self._source as chunks:  # what can be refused is refused before it starts
+            await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+            async for chunk in chunks:
+                await send({"type": "http.response.body", "body": chunk, "more_body": True})
+            await send({"type": "http.response.body", "body": b""})
+
+
+def attachment(path: str) -> str:
+    """``Content-Disposition`` for a file of any name (RFC 6266, RFC 5987)."""
+    name = PurePosixPath(path).name or "file"
+    plain = "".join(c if c.isascii() and c.isprintable() and c not in '"\\%' else "_" for c in name)
+    return f"attachment; filename=\"{plain}\"; filename*=UTF-8''{quote(name, safe='')}"

@@ -1,0 +1,118 @@
+"""The recipes: built in, and as JSON files in a folder that people may edit at any time.
+
+A file's name is its template's: ``<name>.json``. Files are read when asked for, so an edit counts
+from the next claim on. A file that is not a template is said to be wrong when it is asked for, and
+left out of the list with a line in the log; it never hides the others.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator
+from importlib import resources
+from pathlib import Path
+
+from pydantic import TypeAdapter, ValidationError
+
+from controller.folders import private_folder
+from controller.problems import invalid
+from workspace.errors import DiskFull, InvalidRequest, TemplateExists, TemplateNotFound
+from workspace.models import Template
+
+MAX_FILE_BYTES = 1 << 20
+MAX_TEMPLATES = 1000
+_TEMPLATE = TypeAdapter(Template)
+_log = logging.getLogger(__name__)
+
+
+class Templates:
+    """The templates of one controller. Methods block on small files."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        built_in = resources.files("controller").joinpath("templates")
+        self._built_in = {
+            template.name: template
+            for template in (
+                Template.model_validate_json(file.read_bytes())
+                for file in built_in.iterdir()
+                if file.name.endswith(".json")
+            )
+        }
+
+    def get(self, name: str) -> Template:
+        """
+        Raises:
+            TemplateNotFound: there is none of that name; the hint names those there are.
+            InvalidRequest: its file is not a template.
+        """
+        if name in self._built_in:
+            return self._built_in[name]
+        if name in self._names():
+            return _read(self._path(name))
+        known = ", ".join([*self._built_in, *self._names()][:20])
+        raise TemplateNotFound(f"There is no template {name[:80]!r}.", hint=f"There are: {known}.")
+
+    def all(self) -> list[Template]:
+        """All of them, the built-in ones first."""
+        return [*self._built_in.values(), *self._read_all()]
+
+    def add(self, template: Template) -> Template:
+        """Keep a new template as a file.
+
+        Raises:
+            TemplateExists: there is one of that name.
+        """
+        if template.name in self._built_in:
+            raise TemplateExists(
+                f"The template {template.name!r} is built in and cannot be replaced.",
+                hint="Choose another name.",
+            )
+        private_folder(self._folder)
+        path = self._path(template.name)
+        partial = path.with_suffix(f".{os.getpid()}.partial")
+        try:
+            partial.write_text(template.model_dump_json(indent=2, exclude_defaults=True) + "\n")
+            os.link(partial, path)
+        except FileExistsError as error:
+            raise TemplateExists(
+                f"There is a template {template.name!r} already.",
+                hint=f"Choose another name, or edit or remove {path}.",
+            ) from error
+        except OSError as error:
+            raise DiskFull(f"{path} cannot be written: {error.strerror}.") from error
+        finally:
+            partial.unlink(missing_ok=True)
+        return template
+
+    def _path(self, name: str) -> Path:
+        return self._folder / f"{name}.json"
+
+    def _names(self) -> list[str]:
+        return sorted(path.stem for path in self._folder.glob("*.json"))[:MAX_TEMPLATES]
+
+    def _read_all(self) -> Iterator[Template]:
+        for name in self._names():
+            try:
+                template = _read(self._path(name))
+            except InvalidRequest as error:
+                _log.warning("left out of the templates: %s", error)
+                continue
+            if name not in self._built_in:
+                yield template
+
+
+def _read(path: Path) -> Template:
+    try:
+        with path.open("rb") as file:
+            template = _TEMPLATE.validate_json(file.read(MAX_FILE_BYTES))
+    except ValidationError as error:
+        raise invalid(error.errors(), where=str(path)) from error
+    except OSError as error:
+        raise InvalidRequest(f"{path} cannot be read: {error.strerror}.") from error
+    if template.name != path.stem:
+        raise InvalidRequest(
+            f"{path} holds the template {template.name!r}.", hint="Name the file after it."
+        )
+    return template
