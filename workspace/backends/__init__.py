@@ -1,35 +1,31 @@
-"""The ways to start a sandbox, by name; a backend's module is imported when it is first asked for.
-
-The Ray actor that owns a desktop imports this package: it must stay small.
-"""
+"""Ways to start a sandbox, by name. Each is imported only when it is asked for."""
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING, Any
-
-from workspace.errors import BackendUnavailable
 
 if TYPE_CHECKING:
     from workspace.backends.base import Backend
 
-_CLASSES = {
+_HOME = {
     "bubblewrap": ("workspace.backends.bubblewrap", "BubblewrapBackend"),
     "fake": ("workspace.backends.fake", "FakeBackend"),
 }
 
 
-def create(name: str, **settings: Any) -> Backend:  # Any: each backend's own, plain JSON
-    """The backend of that name, with its settings.
+def create(name: str, **settings: Any) -> Backend:  # Any: each backend has its own
+    """The backend of that name with its settings.
 
     Raises:
-        BackendUnavailable: there is none of that name.
+        InvalidRequest: there is none of that name.
     """
-    try:
-        module, cls = _CLASSES[name]
-    except KeyError:
-        raise BackendUnavailable(
-            f"There is no backend {name!r}.", hint=f"Use one of: {', '.join(_CLASSES)}."
-        ) from None
+    if name not in _HOME:
+        from workspace.errors import InvalidRequest
+
+        known = ", ".join(sorted(_HOME))
+        raise InvalidRequest(f"There is no backend {name!r}.", hint=f"There are: {known}.")
+    import importlib
+
+    module, cls = _HOME[name]
     backend: Backend = getattr(importlib.import_module(module), cls)(**settings)
     return backend

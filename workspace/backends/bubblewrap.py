@@ -1,0 +1,405 @@
+"""The bubblewrap backend: desktops as isolated processes of this machine.
+
+Each sandbox has a supervisor of its own (see :mod:`workspace.backends.supervisor`) that is held by
+a pipe from this process: when this process dies, however that happens, the sandbox dies within
+100 ms. If the supervisor itself was killed, :meth:`BubblewrapBackend.list` goes on naming what is
+left and :meth:`BubblewrapBackend.stop` removes it, from any process of the same user.
+
+A start that fails or is cancelled has removed everything by the time it raises.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+import errno
+import json
+import logging
+import os
+import re
+import secrets
+import select
+import signal
+import subprocess
+import uuid
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from workspace.backends import cgroups, launch, remains, runtime, sandbox, supervisor
+from workspace.backends.base import Endpoint
+from workspace.errors import (
+    BackendUnavailable,
+    CarrelError,
+    DiskFull,
+    InvalidRequest,
+    StartFailed,
+    Unsupported,
+    WorkspaceNotFound,
+)
+from workspace.models import WORKSPACE_ID, Stats, Template
+
+READY_SECONDS = 60.0
+REMOVE_SECONDS = 60.0  # a home of a million files takes long
+_MAX_SOCKET_PATH = 107
+_APPEND = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
+_MAX_STATUS_BYTES = 64 << 10
+_ID = re.compile(WORKSPACE_ID)
+_GONE = "There is no such sandbox."
+log = logging.getLogger(__name__)
+
+
+class BubblewrapBackend:
+    """Runs sandboxes on this machine.
+
+    Args:
+        run_dir: state and sockets, one folder per sandbox; its path must be short.
+        disk_dir: the home folders. Only sandboxes may lie in it. As root, desktops have uids of
+            their own, so every parent of it must let others pass (``/var/lib/...``, not ``/root``).
+        runtime_dir: what set-up built; passable for others as well.
+        command: what is run inside in place of desktopd.
+    """
+
+    def __init__(
+        self,
+        run_dir: str | Path,
+        disk_dir: str | Path,
+        runtime_dir: str | Path | None = None,
+        *,
+        ready_seconds: float = READY_SECONDS,
+        command: Sequence[str] = sandbox.DESKTOPD,
+    ) -> None:
+        self._run_dir = Path(run_dir)
+        self._disk_dir = Path(disk_dir)
+        self._runtime_dir = Path(runtime_dir) if runtime_dir else runtime.default_dir()
+        self._ready_seconds = ready_seconds
+        self._command = tuple(command)
+        self._running: dict[str, _Running] = {}
+        self._host: tuple[sandbox.Host, cgroups.Group] | None = None
+
+    async def start(self, workspace_id: str, template: Template) -> Endpoint:
+        """See :class:`~workspace.backends.base.Backend`."""
+        folder, _ = self._places(workspace_id)
+        token = secrets.token_urlsafe(32)
+        spec = await asyncio.to_thread(self._spec, workspace_id, template, token)
+        try:
+            folder.mkdir(mode=0o700)
+        except FileExistsError:
+            raise StartFailed(f"There is a sandbox {workspace_id} already.", hint="") from None
+        except OSError as error:
+            raise _cannot_write(error) from error
+        try:
+            running = await _Running.spawn(spec)
+            self._running[workspace_id] = running
+            await running.until_ready()
+        except BaseException as error:
+            await self.stop(workspace_id)
+            if isinstance(error, StartFailed):
+                await self._explain(error)
+            raise
+        return Endpoint(url=f"unix://{folder}/{remains.SOCKET}", token=token)
+
+    async def stop(self, workspace_id: str) -> None:
+        """See :class:`~workspace.backends.base.Backend`."""
+        ending = asyncio.ensure_future(self._stop(workspace_id))
+        try:
+            await asyncio.shield(ending)
+        except asyncio.CancelledError:
+            await asyncio.wait([ending])
+            raise
+
+    async def _stop(self, workspace_id: str) -> None:
+        folder, disk = self._places(workspace_id)
+        running = self._running.pop(workspace_id, None)
+        if running is not None:
+            await running.let_go()
+        await asyncio.to_thread(_end, folder, disk)
+
+    async def wait(self, workspace_id: str) -> str:
+        """See :class:`~workspace.backends.base.Backend`."""
+        running = self._running.get(workspace_id)
+        return await running.until_ended() if running is not None else _GONE
+
+    async def list(self) -> Sequence[str]:
+        """See :class:`~workspace.backends.base.Backend`."""
+        return await asyncio.to_thread(self._list)
+
+    async def pause(self, workspace_id: str) -> None:
+        """See :class:`~workspace.backends.base.Backend`."""
+        await asyncio.to_thread(self._freeze, workspace_id, True)
+
+    async def resume(self, workspace_id: str) -> None:
+        """See :class:`~workspace.backends.base.Backend`."""
+        await asyncio.to_thread(self._freeze, workspace_id, False)
+
+    async def stats(self, workspace_id: str) -> Stats:
+        """See :class:`~workspace.backends.base.Backend`. The disk's use is some seconds old."""
+        return await asyncio.to_thread(self._stats, workspace_id)
+
+    def _list(self) -> Sequence[str]:
+        found: set[str] = set()
+        for parent in (self._run_dir, self._disk_dir):
+            with contextlib.suppress(FileNotFoundError), os.scandir(parent) as entries:
+                found |= {
+                    entry.name
+                    for entry in entries
+                    if _ID.match(entry.name) and entry.is_dir(follow_symlinks=False)
+                }
+        return sorted(found)
+
+    def _freeze(self, workspace_id: str, is_frozen: bool) -> None:
+        state = self._state(workspace_id)
+        try:
+            cgroups.freeze(state["group"], is_frozen)
+        except OSError as error:
+            raise Unsupported(
+                f"This node cannot pause desktops: {error}.", hint="It needs control groups."
+            ) from error
+
+    def _stats(self, workspace_id: str) -> Stats:
+        state = self._state(workspace_id)
+        disk: float | None = None
+        with contextlib.suppress(OSError, ValueError):
+            disk = int((self._run_dir / workspace_id / remains.DISK_USE).read_text()) / (1 << 20)
+        return Stats(**cgroups.usage(state["group"]), disk_mib=disk)
+
+    def _state(self, workspace_id: str) -> remains.State:
+        folder, _ = self._places(workspace_id)
+        state = remains.load(str(folder))
+        if state is None:
+            raise WorkspaceNotFound(f"There is no sandbox {workspace_id}.")
+        return state
+
+    def _places(self, workspace_id: str) -> tuple[Path, Path]:
+        if not _ID.match(workspace_id):
+            raise InvalidRequest(f"{workspace_id!r} is no workspace id.")
+        return self._run_dir / workspace_id, self._disk_dir / workspace_id
+
+    def _spec(self, workspace_id: str, template: Template, token: str) -> supervisor.Spec:
+        """What the supervisor is to make; looks at the machine on the first call."""
+        folder, disk = self._places(workspace_id)
+        path = f"{folder}/{remains.SOCKET}"
+        if len(os.fsencode(path)) > _MAX_SOCKET_PATH:
+            raise BackendUnavailable(
+                f"The path {path} is longer than the {_MAX_SOCKET_PATH} bytes of a unix socket.",
+                hint="Choose a shorter folder for sockets (CARREL_RUN_DIR).",
+            )
+        if self._host is None:
+            self._host = (sandbox.look(_bwrap_version()), cgroups.find_parents())
+        host, parents = self._host
+        source = runtime.ensure_source(self._runtime_dir)
+        try:
+            self._run_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+            _make_passable(self._disk_dir)
+        except OSError as error:
+            raise _cannot_write(error) from error
+        limits = cgroups.Limits(
+            memory_mib=template.memory_mib, pids=template.pids, cpus=template.cpus
+        )
+        argv, data = sandbox.command_line(
+            host,
+            home=disk / "home",
+            source=source,
+            dependencies=runtime.dependencies(self._runtime_dir),
+            memory_mib=template.memory_mib,
+            machine_id=uuid.uuid4().hex,
+            command=self._command,
+        )
+        if parents["kind"] == "scope":
+            argv = [*cgroups.scope_command(f"carrel-{workspace_id}", limits), *argv]
+        return {
+            "id": workspace_id,
+            "folder": str(folder),
+            "disk": str(disk),
+            "argv": argv,
+            "data": data,
+            "config": json.dumps(_config(template, token)),
+            "seccomp": base64.b64encode((source / runtime.FILTER).read_bytes()).decode(),
+            "parents": parents,
+            "limits": limits,
+            "disk_mib": template.disk_mib,
+            "ready_seconds": self._ready_seconds,
+        }
+
+    async def _explain(self, error: StartFailed) -> None:
+        """Whether the machine itself is why a start failed; then that is what is raised."""
+        from workspace.backends import doctor
+
+        lacking = await asyncio.to_thread(doctor.reason)
+        if lacking is not None:
+            raise BackendUnavailable(
+                f"{lacking.detail} ({error.message})", hint=lacking.mend
+            ) from error
+
+
+class _Running:
+    """A supervisor that this process owns."""
+
+    def __init__(self, process: asyncio.subprocess.Process, pipe: int, folder: str) -> None:
+        self._process = process
+        self._pipe = pipe  # as long as it is open, the sandbox lives
+        self._folder = folder
+        self._ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._why = "The sandbox's supervisor was killed."
+        self._is_let_go = False
+        self._reading = asyncio.ensure_future(self._read())
+
+    @classmethod
+    async def spawn(cls, spec: supervisor.Spec) -> _Running:
+        scope = spec["parents"]["kind"] == "scope"
+        kept = ("XDG_RUNTIME_DIR", "DBUS_SESSION_BUS_ADDRESS") if scope else ()
+        theirs, ours = os.pipe()  # close-on-exec: no other child holds it open
+        given = launch.memory_file(json.dumps(spec).encode())
+        words = os.open(f"{spec['folder']}/{remains.LOG}", _APPEND, 0o600)
+        try:
+            process = await asyncio.create_subprocess_exec(
+                runtime.PYTHON, "-I", "-S", supervisor.__file__, str(given),
+                stdin=theirs, stdout=asyncio.subprocess.PIPE, stderr=words,
+                pass_fds=[given], limit=_MAX_STATUS_BYTES,
+                env={name: os.environ[name] for name in kept if name in os.environ},
+            )  # fmt: skip
+            return cls(process, ours, spec["folder"])
+        except BaseException:
+            os.close(ours)
+            raise
+        finally:
+            for fd in (theirs, given, words):
+                os.close(fd)
+
+    async def until_ready(self) -> None:
+        await asyncio.shield(self._ready)
+
+    async def until_ended(self) -> str:
+        await asyncio.shield(self._reading)
+        return self._why
+
+    async def let_go(self) -> None:
+        """Close the pipe and wait until the supervisor has removed everything, or is killed."""
+        self._close()
+        try:
+            await asyncio.wait_for(asyncio.shield(self._reading), REMOVE_SECONDS)
+        except asyncio.TimeoutError:
+            with contextlib.suppress(ProcessLookupError):
+                self._process.kill()
+            await self._reading
+
+    def _close(self) -> None:
+        pipe, self._pipe = self._pipe, -1
+        if pipe >= 0:
+            os.close(pipe)
+
+    async def _read(self) -> None:
+        assert self._process.stdout is not None, "it is a pipe"
+        try:
+            while line := await self._process.stdout.readline():
+                self._heard(line)
+        except ValueError:
+            log.warning("the supervisor in %s wrote a line too long", self._folder)
+            self._process.kill()
+        await self._process.wait()
+        self._close()
+        if not self._ready.done():
+            self._fail(StartFailed(f"{self._why} {self._last_words()}".strip()))
+
+    def _heard(self, line: bytes) -> None:
+        status: dict[str, Any] = json.loads(line)  # Any: the supervisor's own, all of it text
+        event, message = status["event"], status.get("message", "")
+        if event == "ready" and not self._ready.done():
+            self._ready.set_result(None)
+        elif event == "notice":
+            log.warning("the sandbox in %s: %s", self._folder, message)
+        elif event == "ended":
+            self._why = f"The sandbox ended: {message}."
+        elif event == "failed" and not self._ready.done():
+            self._fail(_failure(status))
+
+    def _fail(self, error: CarrelError) -> None:
+        self._ready.set_exception(error)
+        self._ready.exception()  # seen, even if nobody waits any more
+
+    def _last_words(self) -> str:
+        with contextlib.suppress(OSError):
+            return Path(self._folder, remains.LOG).read_bytes()[-2000:].decode(errors="replace")
+        return ""
+
+
+def _failure(status: dict[str, Any]) -> CarrelError:  # Any: text
+    words = [line for line in status["log"].splitlines() if not line.startswith("carrel: ")]
+    message = f"The desktop did not start: {status['message']}."
+    if words:
+        message += " Its last words:\n" + "\n".join(words[-20:])
+    if status["code"] == DiskFull.code:
+        return DiskFull(message, hint="Free some space on the node.")
+    if status["code"] == BackendUnavailable.code:
+        return BackendUnavailable(message)
+    return StartFailed(message)
+
+
+def _end(folder: Path, disk: Path) -> None:
+    """End a sandbox whoever started it, and remove what is left of it."""
+    state = remains.load(str(folder))
+    if state is not None:
+        fd = remains.pidfd(state["supervisor"])
+        if fd is not None:
+            _end_supervisor(fd)
+            state = remains.load(str(folder)) or state
+        if not remains.end(state):
+            raise StartFailed(f"Something in sandbox {folder.name} does not die.", hint="")
+    try:
+        remains.remove(str(folder), str(disk), state)
+    except OSError as error:
+        raise CarrelError(
+            f"Sandbox {folder.name} is dead but cannot be removed: {error}.",
+            hint=f"Remove {folder} and {disk}.",
+        ) from error
+
+
+def _end_supervisor(fd: int) -> None:
+    """It removes everything itself when it is told to end; killed, it leaves that to us."""
+    with select.epoll() as exited:
+        exited.register(fd, select.EPOLLIN)
+        for number, seconds in ((signal.SIGTERM, REMOVE_SECONDS), (signal.SIGKILL, 5.0)):
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(fd, number)
+            if exited.poll(seconds):
+                break
+    os.close(fd)
+
+
+def _make_passable(folder: Path) -> None:
+    """Make a folder that the desktops' uids can pass through, and nobody look into."""
+    missing = [path for path in (folder, *folder.parents) if not path.exists()]
+    for path in reversed(missing):
+        path.mkdir(exist_ok=True)
+        path.chmod(0o711)
+
+
+def _cannot_write(error: OSError) -> CarrelError:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return DiskFull(f"The node's disk is full: {error}.", hint="Free some space on the node.")
+    return StartFailed(f"The node refused to make the sandbox's folders: {error}.")
+
+
+def _bwrap_version() -> str:
+    try:
+        done = subprocess.run(
+            [sandbox.BWRAP, "--version"], capture_output=True, text=True, timeout=10
+        )
+    except OSError as error:
+        raise BackendUnavailable(
+            f"{sandbox.BWRAP} cannot be run: {error}.", hint="apt-get install bubblewrap"
+        ) from error
+    return done.stdout
+
+
+def _config(template: Template, token: str) -> dict[str, Any]:  # Any: JSON values
+    """What desktopd is given (``workspace.desktopd.config.Config``)."""
+    return {
+        "token": token,
+        "screen": template.screen.model_dump(),
+        "environment": template.environment,
+        "startup": template.startup,
+        "oom_score_adj": 500,
+        "disk_mib": template.disk_mib,
+    }

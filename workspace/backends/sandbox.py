@@ -1,0 +1,173 @@
+"""What a sandbox looks like from inside: the arguments of bubblewrap. Pure, but for `look`.
+
+Inside there are the host's programs, read-only; an /etc composed of our own files and of a few of
+the host's, each bound by name; a home; bounded tmpfs; nothing else of the host. User namespaces
+stay possible, because Chromium's own sandbox needs them.
+
+The listening socket, the daemon's configuration and the composed files come as descriptors with
+fixed numbers, so nothing of them has a path in the sandbox that could lead back.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from workspace.backends.launch import (
+    ARGUMENTS_FD,
+    CONFIG_FD,
+    FIRST_DATA_FD,
+    INFO_FD,
+    LISTEN_FD,
+    READY_FD,
+    SECCOMP_FD,
+)
+
+UID = 1000
+HOME = "/home/user"
+SOURCE, DEPENDENCIES = "/opt/carrel/src", "/opt/carrel/deps"
+BWRAP = "/usr/bin/bwrap"
+
+# Each is here because a program of a desktop reads it; none holds secrets or names this machine.
+# Not here, on purpose: profile.d and environment (proxies with passwords), pip.conf, npmrc,
+# gitconfig (registries with tokens), ssl/private, default, security.
+ETC = (
+    "X11", "alternatives", "bash.bashrc", "bash_completion", "ca-certificates",
+    "ca-certificates.conf", "chromium", "chromium.d", "dbus-1", "debian_version", "emacs",
+    "firefox", "firefox-esr", "fonts", "glvnd", "gtk-2.0", "gtk-3.0", "gtk-4.0", "host.conf",
+    "inputrc", "java-11-openjdk", "java-17-openjdk", "java-21-openjdk", "ld.so.cache",
+    "ld.so.conf", "ld.so.conf.d", "libreoffice", "locale.alias", "localtime", "lsb-release",
+    "magic", "magic.mime", "mailcap", "mime.types", "os-release", "papersize", "perl", "profile",
+    "protocols", "pulse", "python3", "rpc", "services", "shells", "skel", "ssl/certs",
+    "ssl/openssl.cnf", "terminfo", "timezone", "vim", "xdg",
+)  # fmt: skip
+
+_FOLDERS = (
+    "/etc", "/etc/ssl", "/home", "/mnt", "/opt", "/opt/carrel", "/root", "/run/lock", "/srv",
+    "/var/cache", "/var/lib", "/var/lib/dbus", "/var/lib/xkb", "/var/log",
+)  # fmt: skip
+
+_FILES = {
+    "passwd": "root:x:0:0:root:/root:/usr/sbin/nologin\n"
+    "user:x:1000:1000:user:/home/user:/bin/bash\n"
+    "nobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n",
+    "group": "root:x:0:\nuser:x:1000:\nnogroup:x:65534:\n",
+    "hosts": "127.0.0.1 localhost desktop\n::1 localhost ip6-localhost ip6-loopback\n",
+    "hostname": "desktop\n",
+    "nsswitch.conf": "passwd: files\ngroup: files\nhosts: files dns\nservices: files\n"
+    "protocols: files\n",
+    "resolv.conf": "",
+}
+
+ENVIRONMENT = {
+    "HOME": HOME,
+    "LANG": "C.UTF-8",
+    "LOGNAME": "user",
+    "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+    "SHELL": "/bin/bash",
+    "TMPDIR": "/tmp",
+    "USER": "user",
+    "XDG_RUNTIME_DIR": f"/run/user/{UID}",
+}
+
+DESKTOPD = (
+    "/usr/bin/python3", "-I", "-S", f"{SOURCE}/desktopd.py",
+    "--config-fd", str(CONFIG_FD), "--listen-fd", str(LISTEN_FD), "--ready-fd", str(READY_FD),
+)  # fmt: skip
+
+
+class Host(NamedTuple):
+    """What of the host the arguments depend on."""
+
+    links: dict[str, str]  # of /bin, /lib ...: those that are links, and where they lead
+    folders: tuple[str, ...]  # of the same: those that are folders
+    opt: tuple[str, ...]  # the folders in /opt
+    bwrap_version: tuple[int, ...]
+
+
+def look(bwrap_version: str) -> Host:
+    """What is there on this machine, given the output of ``bwrap --version``."""
+    roots = [Path("/") / name for name in ("bin", "sbin", "lib", "lib32", "lib64", "libx32")]
+    opt = Path("/opt")
+    return Host(
+        links={str(path): str(path.readlink()) for path in roots if path.is_symlink()},
+        folders=tuple(str(path) for path in roots if path.is_dir() and not path.is_symlink()),
+        opt=tuple(
+            str(path)
+            for path in (sorted(opt.iterdir()) if opt.is_dir() else [])
+            if path.is_dir() and not path.is_symlink() and path.name != "carrel"
+        ),
+        bwrap_version=tuple(int(part) for part in re.findall(r"\d+", bwrap_version)[:3]),
+    )
+
+
+def isolation(host: Host) -> list[str]:
+    """The namespaces, and the host's programs: what a trial needs, and what a desktop starts with.
+
+    ``--unshare-all`` alone would go on without a user namespace where there is none.
+    """
+    arguments = [
+        "--unshare-all", "--unshare-user", "--uid", str(UID), "--gid", str(UID),
+        "--die-with-parent", "--new-session", "--hostname", "desktop", "--clearenv",
+        "--cap-drop", "ALL", "--ro-bind", "/usr", "/usr",
+    ]  # fmt: skip
+    for path, target in host.links.items():
+        arguments += ["--symlink", target, path]
+    for path in host.folders:
+        arguments += ["--ro-bind", path, path]
+    return [*arguments, "--proc", "/proc", "--dev", "/dev"]
+
+
+def command_line(
+    host: Host,
+    *,
+    home: Path,
+    source: Path,
+    dependencies: Path,
+    memory_mib: int,
+    machine_id: str,
+    command: Sequence[str] = DESKTOPD,
+) -> tuple[list[str], list[str]]:
+    """What to run, and the contents that ARGUMENTS_FD and the following must hold.
+
+    bubblewrap reads its arguments from a descriptor: its command line can be seen from inside.
+    """
+    arguments = isolation(host)
+    # What may lie in memory besides programs; the memory limit bounds the sum.
+    half = max(64, memory_mib // 2)
+    arguments += _tmpfs(host, "/dev/shm", "1777", half)
+    arguments += _tmpfs(host, "/tmp", "1777", half)
+    arguments += ["--perms", "1777", "--dir", "/tmp/.X11-unix"]
+    arguments += ["--perms", "1777", "--dir", "/tmp/.ICE-unix"]
+    arguments += _tmpfs(host, "/run", "0755", 64)
+    arguments += ["--perms", "0755", "--dir", "/run/user"]
+    arguments += ["--perms", "0700", "--dir", f"/run/user/{UID}"]
+    arguments += _tmpfs(host, "/var/tmp", "1777", half)
+    arguments += ["--symlink", "/run", "/var/run", "--symlink", "/run/lock", "/var/lock"]
+    for path in _FOLDERS:
+        arguments += ["--perms", "0755", "--dir", path]
+    arguments += ["--ro-bind-try", "/var/cache/fontconfig", "/var/cache/fontconfig"]
+    for name in ETC:
+        arguments += ["--ro-bind-try", f"/etc/{name}", f"/etc/{name}"]
+    files = {**_FILES, "machine-id": machine_id + "\n"}
+    for fd, name in enumerate(files, FIRST_DATA_FD):
+        arguments += ["--perms", "0644", "--file", str(fd), f"/etc/{name}"]
+    for path in host.opt:
+        arguments += ["--ro-bind-try", path, path]
+    arguments += ["--ro-bind", str(source), SOURCE, "--ro-bind", str(dependencies), DEPENDENCIES]
+    arguments += ["--bind", str(home), HOME, "--chdir", HOME, "--remount-ro", "/"]
+    for key, value in ENVIRONMENT.items():
+        arguments += ["--setenv", key, value]
+    arguments += ["--seccomp", str(SECCOMP_FD), "--info-fd", str(INFO_FD)]
+    return (
+        [BWRAP, "--args", str(ARGUMENTS_FD), "--", *command],
+        ["\0".join(arguments), *files.values()],
+    )
+
+
+def _tmpfs(host: Host, path: str, mode: str, size_mib: int) -> list[str]:
+    # Before 0.7 the size cannot be told (Ubuntu 22.04): the memory limit alone bounds it there.
+    size = ["--size", str(size_mib << 20)] if host.bwrap_version >= (0, 7) else []
+    return ["--perms", mode, *size, "--tmpfs", path]

@@ -1,0 +1,88 @@
+"""A host uid of each desktop's own, when Carrel runs as root.
+
+Two desktops on a machine never share a uid at a time, whichever Carrel started them: a uid is held
+by an flock on a file in a machine-wide folder that only root can enter, for the supervisor's life.
+A uid under which something still runs (its supervisor was killed) is passed over. Not as root a
+desktop runs as the user who started it. Only the standard library.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+from collections.abc import Iterator
+
+LOCKS = "/run/carrel/uids"
+SLOTS = 10_000
+# Above what people and packages are given; the second is for a container that maps only 65536.
+_BASES = (2_000_000, 40_000)
+
+
+class NoUid(OSError):
+    """There is no unprivileged uid to run a desktop under."""
+
+
+def base(uid_map: str) -> int:
+    """The first uid for desktops that the user namespace of this /proc/self/uid_map has.
+
+    Raises:
+        NoUid: it maps too few.
+    """
+    ranges = [[int(word) for word in line.split()] for line in uid_map.splitlines()]
+    for first in _BASES:
+        if any(start <= first and first + SLOTS <= start + size for start, _, size in ranges):
+            return first
+    raise NoUid("this user namespace maps too few uids to give each desktop its own")
+
+
+@contextlib.contextmanager
+def claim(folder: str = LOCKS) -> Iterator[int]:
+    """Hold a uid that no other desktop has.
+
+    Raises:
+        NoUid: none is to be had.
+    """
+    if os.geteuid() != 0:
+        yield os.geteuid()
+        return
+    with open("/proc/self/uid_map", encoding="ascii") as file:
+        first = base(file.read())
+    os.makedirs(folder, mode=0o700, exist_ok=True)
+    busy = _uids_in_use()
+    for uid in range(first, first + SLOTS):
+        if uid in busy:
+            continue
+        path = f"{folder}/{uid}"
+        lock = _lock(path)
+        if lock is None:
+            continue
+        try:
+            yield uid
+        finally:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(path)  # while it is locked: who opened it before finds it gone
+            os.close(lock)
+        return
+    raise NoUid(f"all {SLOTS} uids for desktops are in use")
+
+
+def _lock(path: str) -> int | None:
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if os.path.samestat(os.fstat(fd), os.stat(path)):
+            return fd
+    except OSError:
+        pass
+    os.close(fd)
+    return None
+
+
+def _uids_in_use() -> set[int]:
+    found = set()
+    for entry in os.scandir("/proc"):
+        if entry.name.isdigit():
+            with contextlib.suppress(OSError):
+                found.add(entry.stat().st_uid)
+    return found
