@@ -68,7 +68,7 @@ async def desktop_create(caller: Caller, asked: DesktopCreate) -> list[ContentBl
         view = caller.remember(workspace)
         seen = await pictures.look(caller.carrel.desktop(workspace.id), view)
         if seen.screenshot is not None:
-            content.append(pictures.content(seen.screenshot))
+            content.append(pictures.content(seen.screenshot.data, seen.screenshot.format))
     return content
 
 

@@ -7,7 +7,6 @@ model and of great cost.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from typing import Annotated, Literal
 
 from mcp.types import ContentBlock, TextContent
@@ -18,11 +17,10 @@ from agent_bridge.caller import Caller
 from agent_bridge.inputs import OnDesktop
 from workspace import actions as a
 from workspace.errors import TooLarge, Unsupported
-from workspace.models import FileInfo
 
 MAX_CHARACTERS = 20_000
 MAX_WRITE_BYTES = 4 << 20
-MAX_SCAN_BYTES = 64 << 20
+MAX_READ_BYTES = 16 << 20
 Path = Annotated[
     str, Field(min_length=1, max_length=4096, description="relative to /home/user, or absolute")
 ]
@@ -56,104 +54,65 @@ class FileList(OnDesktop):
 async def file_read(caller: Caller, asked: FileRead) -> list[ContentBlock]:
     desktop = caller.carrel.desktop(asked.desktop_id)
     info = await desktop.stat(asked.path)
-    async with desktop.open_file(asked.path) as chunks:
-        head = b""
-        async for chunk in chunks:
-            head += chunk
-            if len(head) >= 8192:
-                break
-        image = _image(head)
-        if image is not None:
-            if info.size > pictures.MAX_BYTES:
-                raise TooLarge(
-                    f"{info.path} is a picture of {info.size} bytes.",
-                    hint=f"Get it from {caller.file_url(asked.desktop_id)}, or open it on screen.",
-                )
-            data = head + b"".join([chunk async for chunk in chunks])
-            picture = pictures.content(
-                a.Image.model_construct(format=image, width=0, height=0, data=data)
+    elsewhere = f"get it from {caller.file_url(asked.desktop_id)} with the same key."
+    if info.size > MAX_READ_BYTES:
+        raise TooLarge(
+            f"{info.path} is {info.size} bytes; this tool reads files of {MAX_READ_BYTES}.",
+            hint=f"Cut a part out with shell_run (sed -n, tail -c) and read that, or {elsewhere}",
+        )
+    data = await desktop.read_file(asked.path, limit=MAX_READ_BYTES)
+    image = _image(data)
+    if image is not None:
+        if len(data) > pictures.MAX_BYTES:
+            raise TooLarge(
+                f"{info.path} is a picture of {len(data)} bytes.",
+                hint=f"Open it on the screen, or {elsewhere}",
             )
-            return [_note(f"{info.path}, {info.size} bytes."), picture]
-        if b"\0" in head[:8192]:
-            raise Unsupported(
-                f"{info.path} is not text ({info.size} bytes).",
-                hint="Look into it with shell_run (file, xxd, base64), or get it from "
-                f"{caller.file_url(asked.desktop_id)}.",
-            )
-        read = _bytes if asked.unit == "bytes" else _lines
-        text, note = await read(head, chunks, asked, info)
+        return [_note(f"{info.path}, {len(data)} bytes."), pictures.content(data, image)]
+    if b"\0" in data[:8192]:
+        raise Unsupported(
+            f"{info.path} is not text ({len(data)} bytes).",
+            hint=f"Look into it with shell_run (file, xxd, base64), or {elsewhere}",
+        )
+    part = by_bytes if asked.unit == "bytes" else by_lines
+    text, note = part(data, asked.offset, asked.limit)
     content: list[ContentBlock] = [_note(text)]
     return [*content, _note(note)] if note else content
 
 
-async def _bytes(
-    head: bytes, chunks: AsyncIterator[bytes], asked: FileRead, info: FileInfo
-) -> tuple[str, str]:
-    """Bytes from ``offset`` on; a character that the limit would cut in two is left for later."""
-    end = asked.offset + min(asked.limit, MAX_CHARACTERS)
-    _check_scan(end)
-    data = head
-    while len(data) < end and (chunk := await anext(chunks, b"")):
-        data += chunk
-    part = data[asked.offset : end]
-    text = part.decode(errors="ignore" if end < info.size else "replace")
-    following = asked.offset + len(text.encode()) if end < info.size else info.size
-    following = max(following, min(end, info.size)) if not text else following
-    if following >= info.size:
-        return text, ""
-    return text, f"[{info.size} bytes in all; read on with offset {following}]"
+def by_bytes(data: bytes, offset: int, limit: int) -> tuple[str, str]:
+    """Bytes as text, and a note of what follows; no character is cut in two at the end."""
+    end = offset + min(limit, MAX_CHARACTERS)
+    if end >= len(data):
+        return data[offset:].decode(errors="replace"), ""
+    for _ in range(3):  # a UTF-8 character has at most three bytes after its first
+        if data[end] & 0xC0 == 0x80 and end > offset + 1:
+            end -= 1
+    note = f"[{len(data)} bytes in all; go on with offset {end}]"
+    return data[offset:end].decode(errors="replace"), note
 
 
-async def _lines(
-    head: bytes, chunks: AsyncIterator[bytes], asked: FileRead, info: FileInfo
-) -> tuple[str, str]:
-    """Lines from ``offset`` on, whole, as many as fit; never a part of one without saying so."""
+def by_lines(data: bytes, offset: int, limit: int) -> tuple[str, str]:
+    """Lines whole, as many as fit, and a note of what follows or was cut."""
+    lines = data.splitlines(keepends=True)
     taken: list[str] = []
-    size = number = scanned = 0
-    async for line in _split(head, chunks):
-        scanned += len(line)
-        _check_scan(scanned)
-        number += 1
-        if number <= asked.offset:
-            continue
+    room = MAX_CHARACTERS
+    for number, line in enumerate(lines[offset : offset + limit], offset):
         text = line.decode(errors="replace")
-        if len(taken) == asked.limit or (taken and size + len(text) > MAX_CHARACTERS):
-            return "".join(taken), f"[there is more; read on with offset {number - 1}]"
-        if len(text) > MAX_CHARACTERS:
-            begin = scanned - len(line)
-            note = f"[line {number} is {len(text)} characters long and was cut; read it with "
-            return text[:MAX_CHARACTERS], note + f'unit "bytes", offset {begin}]'
-        taken.append(text)
-        size += len(text)
-    if not taken and number:
-        return "", f"[{info.path} has only {number} lines]"
-    return "".join(taken), "" if taken else f"[{info.path} is empty]"
-
-
-async def _split(head: bytes, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """The lines with their ends."""
-    rest = head
-    while True:
-        *lines, rest = rest.splitlines(keepends=True) or [b""]
-        if rest.endswith(b"\n"):
-            lines, rest = [*lines, rest], b""
-        for line in lines:
-            yield line
-        _check_scan(len(rest))
-        chunk = await anext(chunks, b"")
-        if not chunk:
+        if len(text) > room:
+            if not taken:
+                begin = sum(map(len, lines[:number]))
+                note = f"[line {number + 1} is {len(line)} bytes and was cut; read it with unit "
+                return text[:room], f'{note}"bytes" and offset {begin}]'
             break
-        rest += chunk
-    if rest:
-        yield rest
-
-
-def _check_scan(size: int) -> None:
-    if size > MAX_SCAN_BYTES:
-        raise TooLarge(
-            f"That is more than {MAX_SCAN_BYTES >> 20} MiB into the file.",
-            hint="Cut the part out with shell_run (sed -n, tail -c), then read that.",
-        )
+        taken.append(text)
+        room -= len(text)
+    following = offset + len(taken)
+    if following < len(lines):
+        return "".join(taken), f"[{len(lines)} lines in all; go on with offset {following}]"
+    if taken:
+        return "".join(taken), ""
+    return "", f"[the file has {len(lines)} lines]"
 
 
 def _image(head: bytes) -> a.ImageFormat | None:
@@ -167,7 +126,7 @@ def _note(text: str) -> TextContent:
 
 
 async def file_write(caller: Caller, asked: FileWrite) -> list[ContentBlock]:
-    data = asked.content.encode("utf-8", errors="surrogatepass")
+    data = asked.content.encode()
     if len(data) > MAX_WRITE_BYTES:
         raise TooLarge(
             f"The content is {len(data)} bytes; this tool writes {MAX_WRITE_BYTES}.",

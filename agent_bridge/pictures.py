@@ -112,9 +112,6 @@ def reading_width(region: a.Region) -> int:
     return max(1, min(2 * region.width, region.width * MAX_SIDE // longest))
 
 
-def content(image: a.Image) -> ImageContent:
-    return ImageContent(
-        type="image",
-        data=base64.b64encode(image.data).decode("ascii"),
-        mime_type=f"image/{image.format}",
-    )
+def content(data: bytes, format: a.ImageFormat) -> ImageContent:
+    encoded = base64.b64encode(data).decode("ascii")
+    return ImageContent(type="image", data=encoded, mime_type=f"image/{format}")

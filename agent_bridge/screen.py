@@ -249,4 +249,4 @@ def _answer(
             f"stay those of the whole screen, {width}x{height}."
         )
     text = " ".join(part for part in (said, frame, _where(seen, view)) if part)
-    return [TextContent(type="text", text=text), pictures.content(image)]
+    return [TextContent(type="text", text=text), pictures.content(image.data, image.format)]

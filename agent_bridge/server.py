@@ -118,6 +118,8 @@ class Bridge:
 
     async def verify_token(self, token: str) -> AccessToken | None:
         """Whose key it is, by the controller's own word; the SDK's ``TokenVerifier``."""
+        if not (token.isascii() and token.isprintable() and token):
+            return None  # no key looks like this, and it would not fit in a header
         caller = self._caller_for(token)
         try:
             identity = await caller.carrel.whoami()

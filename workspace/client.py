@@ -62,10 +62,10 @@ class Carrel:
             Unauthorized: there is no key.
         """
         self.url = (url or settings.controller_url()).rstrip("/")
-        key = key or settings.api_key()
-        if not key:
+        key = settings.api_key() if key is None else key  # an empty key is no key
+        if not key or not key.isascii():
             raise errors.Unauthorized(
-                f"There is no key for {self.url}.",
+                f"There is no usable key for {self.url}.",
                 hint="Set CARREL_API_KEY, or start a controller with `carrel up`, "
                 f"which writes one to {settings.home() / 'api-key'}.",
             )

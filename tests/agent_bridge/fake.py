@@ -261,8 +261,8 @@ class FakeController:
         if job is None:
             raise errors.ProcessNotFound(f"There is no job {id_}.")
         query = request.query_params
-        deadline = time.monotonic() + float(query.get("wait_seconds", 0))
-        while time.monotonic() < min(deadline, job.ends_at):
+        begin, patience = time.monotonic(), float(query.get("wait_seconds", 0))
+        while time.monotonic() < min(begin + patience, job.ends_at):  # noqa: ASYNC110  # a clock
             await asyncio.sleep(0.01)
         offsets = int(query.get("stdout_from", 0)), int(query.get("stderr_from", 0))
         return _model(job.seen(id_, *offsets))

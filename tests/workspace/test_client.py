@@ -70,9 +70,7 @@ async def test_a_desktop_is_released_when_its_block_fails_or_is_cancelled(
     assert controller.live() == []
 
 
-async def test_a_cancelled_claim_leaves_nothing(
-    carrel: Carrel, controller: FakeController
-) -> None:
+async def test_a_cancelled_claim_leaves_nothing(carrel: Carrel, controller: FakeController) -> None:
     controller.start_seconds = 60
     with anyio.move_on_after(0.1):
         await carrel.claim()
@@ -131,6 +129,8 @@ async def test_without_a_controller_or_a_key_it_says_how_to_get_one(
     with pytest.raises(Unauthorized, match="carrel up"):
         Carrel()
     (tmp_path / "api-key").write_text("from-the-file\n")
+    with pytest.raises(Unauthorized):
+        Carrel(key="")  # whose key it was is not replaced by one's own
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))  # bound and not listening: refused
         (tmp_path / "url").write_text(f"http://127.0.0.1:{free.getsockname()[1]}\n")
