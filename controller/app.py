@@ -8,18 +8,26 @@ started is ended, in reverse.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import (
+    AbstractAsyncContextManager,
+    AsyncExitStack,
+    asynccontextmanager,
+    nullcontext,
+)
 from importlib.metadata import version
 from typing import Protocol
+from urllib.parse import urlsplit
 
+import anyio
+import httpx
 from fastapi import FastAPI
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from controller import problems
 from controller.auth import Auth, Gate
 from controller.events import Events
-from controller.folders import private_folder
+from controller.folders import only_one, private_folder
 from controller.lifecycle import Cluster, Lifecycle
 from controller.routes import (
     ERRORS,
@@ -38,6 +46,9 @@ from controller.routes import (
 from controller.settings import Settings
 from controller.store import Store
 from controller.templates import Templates
+from workspace.client import Carrel
+from workspace.errors import TooLarge
+from workspace.transport import MAX_JSON_BYTES
 
 _ROUTERS = (workspaces, screen, processes, files, session, cluster_routes, service)
 _DESCRIPTION = """Sandboxed Linux desktops for agents.
@@ -56,22 +67,116 @@ class Bridge(Protocol):
 
 def create_app(settings: Settings, cluster: Cluster, *, bridge: Bridge | None = None) -> FastAPI:
     """The application over a cluster that answers."""
+    return _assemble(settings, lambda: nullcontext(cluster), lambda _api: bridge)
+
+
+def build(settings: Settings) -> FastAPI:
+    """The whole service of this machine: its lifespan starts Ray and the bridge, and ends them.
+
+    Entering the lifespan raises:
+        Conflict: another controller serves this home.
+        Unavailable: Ray or the database cannot be used.
+    """
+
+    def make_bridge(api: FastAPI) -> Bridge:
+        from agent_bridge.server import Bridge as McpBridge
+
+        in_process = httpx.ASGITransport(_bounded(api))
+        return McpBridge(
+            lambda key: Carrel(settings.url, key, transport=in_process),
+            public_url=settings.public_origin,
+            allowed_hosts=_hosts(settings),
+            allowed_origins=[f"http://{host}" for host in _hosts(settings)]
+            + [settings.public_origin],
+        )
+
+    return _assemble(settings, lambda: _own_cluster(settings), make_bridge)
+
+
+@asynccontextmanager
+async def _own_cluster(settings: Settings) -> AsyncIterator[Cluster]:
+    """This home's Ray, or the one that the settings name, for as long as the block runs."""
+    from ray_cluster.cluster import Cluster as RayCluster
+    from ray_cluster.keeper import RunDir
+    from ray_cluster.local import LocalRay
+
+    async with AsyncExitStack() as stack:
+        # The lock comes first: by it Ray's keeper knows that a controller lives.
+        stack.enter_context(only_one(RunDir(settings.sockets).controller_lock))
+        address, token = settings.ray_address, settings.ray_token
+        if not address:
+            local = LocalRay(settings.sockets, desktops=settings.desktops)
+            stack.push_async_callback(anyio.to_thread.run_sync, local.stop)
+            address, secret = await anyio.to_thread.run_sync(local.start_or_find)
+        else:
+            secret = token.get_secret_value() if token else ""
+        cluster = await anyio.to_thread.run_sync(
+            lambda: RayCluster.connect(
+                address=address,
+                token=secret,
+                namespace=f"carrel-{settings.name}",  # what another home started is not ours
+                strategy=settings.placement,
+                backends={"bubblewrap": _bubblewrap(settings)},
+            )
+        )
+        stack.push_async_callback(anyio.to_thread.run_sync, cluster.close)
+        yield cluster
+
+
+def _bubblewrap(settings: Settings) -> dict[str, str]:
+    places = {"run_dir": str(settings.sockets), "disk_dir": str(settings.disks)}
+    if settings.runtime_dir is not None:
+        places["runtime_dir"] = str(settings.runtime_dir)
+    return places
+
+
+def _hosts(settings: Settings) -> list[str]:
+    """What MCP clients may call this controller; the gate has looked at the Host before."""
+    names = ["127.0.0.1:*", "localhost:*", "[::1]:*", f"{settings.host}:*"]
+    public = urlsplit(settings.public_origin).netloc
+    return [*names, public]
+
+
+def _bounded(app: ASGIApp) -> ASGIApp:
+    """``app`` for callers in this process, whose answers are held in memory: not too large ones."""
+
+    async def bounded(scope: Scope, receive: Receive, send: Send) -> None:
+        left = MAX_JSON_BYTES
+
+        async def sending(message: Message) -> None:
+            nonlocal left
+            left -= len(message.get("body", b""))
+            if left < 0:
+                raise TooLarge(f"The answer is longer than {MAX_JSON_BYTES} bytes.")
+            await send(message)
+
+        await app(scope, receive, sending)
+
+    return bounded
+
+
+def _assemble(
+    settings: Settings,
+    open_cluster: Callable[[], AbstractAsyncContextManager[Cluster]],
+    make_bridge: Callable[[FastAPI], Bridge | None],
+) -> FastAPI:
     private_folder(settings.home)
-    store = Store(settings.database)
-    events = Events(store)
-    templates = Templates(settings.templates)
     auth = Auth(settings)
-    lifecycle = Lifecycle(store, cluster, events, templates)
 
     @asynccontextmanager
-    async def lifespan(_api: FastAPI) -> AsyncIterator[None]:
+    async def lifespan(api: FastAPI) -> AsyncIterator[None]:
+        store = Store(settings.database)
+        events = Events(store)
+        templates = Templates(settings.templates)
         async with AsyncExitStack() as stack:
-            await store.open()
-            stack.push_async_callback(store.close)
+            cluster = await stack.enter_async_context(open_cluster())
+            await stack.enter_async_context(store.run())
             await stack.enter_async_context(events.run())
+            lifecycle = Lifecycle(store, cluster, events, templates)
             await stack.enter_async_context(lifecycle.run())
             if bridge is not None:
                 await stack.enter_async_context(bridge.run())
+            api.state.parts = Parts(settings, auth, cluster, events, lifecycle, store, templates)
             yield
 
     api = FastAPI(
@@ -84,11 +189,11 @@ def create_app(settings: Settings, cluster: Cluster, *, bridge: Bridge | None = 
         redirect_slashes=False,
         responses=ERRORS,
     )
-    api.state.parts = Parts(settings, auth, cluster, events, lifecycle, store, templates)
     for module in _ROUTERS:
         api.include_router(module.router)
     api.include_router(sockets.router)
     api.mount("/static", service.Static())
+    bridge = make_bridge(api)
     if bridge is not None:
         api.mount("/", bridge.app)
     problems.install(api)

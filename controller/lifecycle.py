@@ -37,6 +37,7 @@ from workspace.errors import (
     NotReady,
     SetupFailed,
     StartFailed,
+    Unavailable,
     WorkspaceEnded,
     WorkspaceNotFound,
     from_wire,
@@ -57,6 +58,7 @@ START_SECONDS = 120.0
 SETUP_SECONDS = 600.0
 STOP_SECONDS = 15.0
 SHUTDOWN_SECONDS = 10.0
+WATCH_AGAIN_SECONDS = 1.0
 OUTPUT_TAIL = 2000
 TIME_UP = "Its time was up."
 # No letter or figure that is easily taken for another.
@@ -351,13 +353,22 @@ class Lifecycle:
         live.end("released", WorkspaceEnded(TIME_UP))
 
     async def _until_dead(self, live: Live) -> None:
-        info = await self.cluster.ended(live.workspace.id)
+        info = await self._end_of(live.workspace.id)
         if info.code == "deadline_passed":  # by the actor's own clock
             live.end("released", WorkspaceEnded(TIME_UP))
         elif info.code == "released":
             live.end("released", WorkspaceEnded("It was released by its node."))
         else:
             live.end("failed", from_wire(info.model_dump(), status=500))
+
+    async def _end_of(self, workspace_id: str) -> ErrorInfo:
+        """Why it ended, once it has; a cluster that cannot tell for a while is asked again."""
+        while True:
+            try:
+                return await self.cluster.ended(workspace_id)
+            except Unavailable as error:
+                _log.warning("cannot watch workspace %s: %s", workspace_id, error.message)
+                await anyio.sleep(WATCH_AGAIN_SECONDS)
 
     async def _finish(self, live: Live) -> None:
         """Stop the sandbox and write what became of the workspace. Nothing is raised."""
@@ -413,7 +424,7 @@ class Lifecycle:
                 live.end("released", WorkspaceEnded("The controller ended while it was released."))
             elif left <= 0:
                 live.end("released", WorkspaceEnded(TIME_UP))
-            elif located is not None:
+            elif workspace.state == "starting":
                 live.end("failed", StartFailed("The controller ended while it was starting."))
             else:
                 live.end("failed", WorkspaceEnded("It was gone when the controller came back."))

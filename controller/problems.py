@@ -48,11 +48,15 @@ def invalid(
 ) -> InvalidRequest:
     """What a validation found, as one error that names the first field and what is allowed."""
     fields = [
-        {"field": _field(problem["loc"]) or where, "message": str(problem["msg"])}
+        {
+            "field": _field(problem["loc"]) or where or "body",
+            "message": str(problem["msg"]).removeprefix("Value error, "),
+        }
         for problem in problems[:10]
     ]
-    first = fields[0]
-    message = ": ".join(filter(None, (where, _field(problems[0]["loc"]), first["message"])))
+    message = f"{fields[0]['field']}: {fields[0]['message']}"
+    if where and fields[0]["field"] != where:
+        message = f"{where}: {message}"
     if len(problems) > 1:
         message += f" (and {len(problems) - 1} more)"
     return InvalidRequest(message[:2000], details={"fields": fields})
@@ -91,6 +95,11 @@ def install(api: FastAPI) -> None:
             where = problems[0]["loc"][-1]
             reason = problems[0].get("ctx", {}).get("error", "")
             return response(InvalidRequest(f"The body is not JSON: {reason} at character {where}."))
+        if not isinstance(error.body, list):  # one action stands for a list of one
+            problems = [
+                {**problem, "loc": tuple(part for part in problem["loc"] if part != 0)}
+                for problem in problems
+            ]
         return response(invalid(problems))
 
     async def http(request: Request, error: Exception) -> Response:
@@ -109,8 +118,7 @@ def _from_http(request: Request, error: HTTPException) -> CarrelError:
     if error.status_code == 404:
         return NotFound(f"There is no {asked}.", hint="GET /openapi.json names every path.")
     if error.status_code == 405:
-        allowed = (error.headers or {}).get("Allow", "")
-        return MethodNotAllowed(f"There is no {asked}.", hint=f"Allowed there: {allowed}.")
+        return MethodNotAllowed(f"There is no {asked}.", hint="GET /openapi.json names every path.")
     return InvalidRequest(f"{asked}: {error.detail}")
 
 

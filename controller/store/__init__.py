@@ -8,11 +8,14 @@ may take the last moments, a killed process nothing). The schema is brought up t
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import anyio
+from alembic.util import CommandError
 from sqlalchemy import Row, Select, insert, literal, select, text, tuple_, update
 from sqlalchemy import event as sqlalchemy_event
 from sqlalchemy.engine.interfaces import DBAPIConnection
@@ -44,33 +47,35 @@ class NewEvent(NamedTuple):
 
 
 class Store:
-    """One database; ``open`` it before use and ``close`` it."""
+    """One database, usable while ``run`` is entered."""
 
     def __init__(self, url: str) -> None:
         self._engine = _engine(url)
         self._log: AsyncConnection | None = None
 
-    async def open(self) -> None:
-        """Bring the schema up to date.
+    @asynccontextmanager
+    async def run(self) -> AsyncIterator[None]:
+        """Open it for the block, with the schema brought up to date.
 
         Raises:
-            Unavailable: the database cannot be reached or is not one of Carrel's.
+            Unavailable: the database cannot be used.
         """
         try:
-            async with self._engine.begin() as connection:
-                await connection.run_sync(upgrade)
-            self._log = await self._engine.connect()
-        except (SQLAlchemyError, OSError) as error:
-            await self._engine.dispose()
-            raise Unavailable(
-                f"The database {self._engine.url!r} cannot be used: {error}",
-                hint="Check CARREL_DATABASE_URL and the disk.",
-            ) from error
-
-    async def close(self) -> None:
-        if self._log is not None:
-            await self._log.close()
-        await self._engine.dispose()
+            try:
+                async with self._engine.begin() as connection:
+                    await connection.run_sync(upgrade)
+                self._log = await self._engine.connect()
+            except (SQLAlchemyError, CommandError, OSError) as error:
+                raise Unavailable(
+                    f"The database {self._engine.url!r} cannot be used: {error}",
+                    hint="Check CARREL_DATABASE_URL and the disk.",
+                ) from error
+            yield
+        finally:
+            with anyio.CancelScope(shield=True):  # closing waits for nobody
+                if self._log is not None:
+                    await self._log.close()
+                await self._engine.dispose()
 
     async def ping(self) -> None:
         async with self._engine.connect() as connection:
@@ -129,13 +134,13 @@ class Store:
 
     async def append(self, new: Sequence[NewEvent]) -> None:
         """Write events in one commit. One caller at a time: it has a connection of its own."""
-        assert self._log is not None, "open the store first"
+        assert self._log is not None, "run the store first"
         await self._log.execute(insert(events), [event._asdict() for event in new])
         await self._log.commit()
 
     async def abandon(self) -> None:
         """Roll back what a failed ``append`` left open."""
-        assert self._log is not None, "open the store first"
+        assert self._log is not None, "run the store first"
         await self._log.rollback()
 
     async def events(
@@ -173,8 +178,7 @@ def _set_pragmas(connection: DBAPIConnection, _record: ConnectionPoolEntry) -> N
 
 
 def _row(workspace: Workspace) -> dict[str, Any]:  # Any: column values
-    row = workspace.model_dump(exclude={"watch_url"})
-    return row
+    return workspace.model_dump(exclude={"watch_url"})
 
 
 def _workspace(row: Row[Any]) -> Workspace:  # Any: a row's columns, validated here

@@ -1,0 +1,132 @@
+"""The controller over a cluster of this process: real app, real store, fake desktops on sockets."""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import httpx
+import pytest
+from fastapi import FastAPI
+from pydantic import SecretStr
+
+from controller.app import create_app
+from controller.settings import Settings
+from workspace.backends.base import Endpoint
+from workspace.backends.fake import FakeBackend
+from workspace.errors import WorkspaceNotFound
+from workspace.models import ErrorInfo, Node, Stats, Template
+
+KEY = "the-admin-key-of-the-tests"
+URL = "http://127.0.0.1:8700"
+BEARER = {"Authorization": f"Bearer {KEY}"}
+
+
+class Located(NamedTuple):
+    workspace_id: str
+    endpoint: Endpoint
+    node: str = "n1"
+    node_name: str = "here"
+
+
+class LocalCluster:
+    """Desktops of the fake backend, found again as long as this object lives."""
+
+    def __init__(self, folder: Path) -> None:
+        self.backend = FakeBackend(str(folder))
+        self.live: dict[str, Located] = {}
+        self.ttl: dict[str, float] = {}
+        self.deaths: dict[str, asyncio.Future[ErrorInfo]] = {}
+        self.is_down = False
+
+    async def start(
+        self, workspace_id: str, template: Template, *, ttl_seconds: float, timeout_seconds: float
+    ) -> Located:
+        endpoint = await asyncio.wait_for(
+            self.backend.start(workspace_id, template), timeout_seconds
+        )
+        self.live[workspace_id] = located = Located(workspace_id, endpoint)
+        self.ttl[workspace_id] = ttl_seconds
+        return located
+
+    async def extend(self, workspace_id: str, ttl_seconds: float) -> None:
+        self.ttl[workspace_id] = ttl_seconds
+
+    async def stop(self, workspace_id: str) -> None:
+        self.live.pop(workspace_id, None)
+        await self.backend.stop(workspace_id)
+
+    async def find(self) -> Mapping[str, Located]:
+        return dict(self.live)
+
+    async def ended(self, workspace_id: str) -> ErrorInfo:
+        death = self.deaths.setdefault(workspace_id, asyncio.get_running_loop().create_future())
+        return await asyncio.shield(death)
+
+    def die(self, workspace_id: str, code: str = "desktop_lost", message: str = "It died.") -> None:
+        self.deaths[workspace_id].set_result(ErrorInfo(code=code, message=message))
+
+    async def stats(self, workspace_id: str) -> Stats:
+        return await self.backend.stats(workspace_id)
+
+    async def nodes(self) -> Sequence[Node]:
+        if self.is_down:
+            raise WorkspaceNotFound("The cluster is gone.")
+        return [Node(id="n1", name="here", desktops=len(self.live), slots=8)]
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return Settings(home=tmp_path / "home", api_key=SecretStr(KEY), run_dir=tmp_path / "run")
+
+
+@pytest.fixture
+def cluster() -> Iterator[LocalCluster]:
+    with tempfile.TemporaryDirectory(prefix="c-") as folder:  # short: unix sockets lie in it
+        yield LocalCluster(Path(folder))
+
+
+@asynccontextmanager
+async def serving(app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
+    """A client with the key of an application whose lifespan runs."""
+    async with app.router.lifespan_context(app):
+        async with client(app, headers=BEARER) as http:
+            yield http
+
+
+def client(
+    app: FastAPI, headers: Mapping[str, str] | None = None, url: str = URL
+) -> httpx.AsyncClient:
+    return httpx.AsyncClient(
+        transport=httpx.ASGITransport(app), base_url=url, headers=headers, timeout=20
+    )
+
+
+@pytest.fixture
+def app(settings: Settings, cluster: LocalCluster) -> FastAPI:
+    return create_app(settings, cluster)
+
+
+@pytest.fixture
+async def http(app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
+    async with serving(app) as http:
+        yield http
+
+
+async def add_template(http: httpx.AsyncClient, name: str, **environment: str) -> None:
+    """A template whose fake desktops misbehave as ``environment`` says."""
+    body = {"name": name, "backend": "fake", "environment": environment}
+    answer = await http.post("/v1/templates", json=body)
+    assert answer.status_code == 201, answer.text
+
+
+async def claim(http: httpx.AsyncClient, **body: object) -> dict[str, object]:
+    answer = await http.post("/v1/workspaces", json=body)
+    assert answer.status_code == 201, answer.text
+    made = answer.json()
+    assert isinstance(made, dict)
+    return made
