@@ -1,0 +1,43 @@
+"""The demo's web server, inside the desktop: serves a form and writes down what it is sent."""
+
+import json
+import os
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from urllib.parse import parse_qs
+
+
+def save(name: str, data: bytes) -> None:
+    """Write a file that is there only when it is whole."""
+    with open(name + ".part", "wb") as file:
+        file.write(data)
+    os.replace(name + ".part", name)
+
+
+class Handler(BaseHTTPRequestHandler):
+    def answer(self, status: int, body: bytes = b"") -> None:
+        self.send_response(status)
+        self.send_header("Content-Type", "text/html; charset=utf-8")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def do_GET(self) -> None:
+        if self.path != "/":
+            return self.answer(404)
+        with open("form.html", "rb") as file:
+            self.answer(200, file.read())
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        if self.path == "/fields":
+            save("fields.json", body)
+            return self.answer(204)
+        sent = {name: values[0] for name, values in parse_qs(body.decode()).items()}
+        save("text", sent["text"].encode())
+        save("result.json", json.dumps(sent, ensure_ascii=False).encode())
+        self.answer(200, "<h1>Thank you. Danke. 谢谢. 🎉</h1>".encode())
+
+
+server = HTTPServer(("127.0.0.1", 8000), Handler)
+save("serving", b"yes")
+server.serve_forever()
