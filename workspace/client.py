@@ -178,7 +178,8 @@ class Carrel:
         current = workspace if isinstance(workspace, Workspace) else await self.get(workspace)
         deadline = time.monotonic() + timeout_seconds
         attempt = 0
-        while current.state == "starting":
+        # While it is being taken down it does not say why yet.
+        while current.state in ("starting", "releasing"):
             if time.monotonic() >= deadline:
                 raise errors.TimedOut(
                     f"Desktop {current.id} is not ready after {timeout_seconds:.0f} s.",

@@ -70,7 +70,7 @@ def listen(host: str, port: int) -> socket.socket:
         ) from error
 
 
-class _Server(uvicorn.Server):
+class Server(uvicorn.Server):
     """uvicorn without its own signal handlers; says when it serves."""
 
     def __init__(self, config: uvicorn.Config, on_ready: Callable[[], None]) -> None:
@@ -107,7 +107,7 @@ async def _run(settings: Settings, listener: socket.socket, claims: Sequence[str
         ws="websockets-sansio",
         ws_max_size=16 << 20,
     )
-    server = _Server(config, on_ready)
+    server = Server(config, on_ready)
     main = asyncio.ensure_future(_live(app, server, listener, lambda: catch()))
 
     def on_signal() -> None:

@@ -148,40 +148,42 @@ def cp(
 
 
 async def _upload(desktop: Desktop, source: str, path: str) -> tuple[str, int]:
+    from workspace.errors import IsADirectory
+
     name = Path(source).name if source != "-" else ""
-    if not path or path.endswith("/") or await _is_directory(desktop, path):
+    if not path or path.endswith("/"):
         if not name:
             raise typer.BadParameter("name the file in the desktop: ID:path", param_hint="DST")
-        path = f"{path.rstrip('/')}/{name}" if path else name
+        path += name
+    try:
+        return await _send(desktop, source, path)
+    except IsADirectory:
+        if not name:
+            raise
+    return await _send(desktop, source, f"{path}/{name}")
+
+
+async def _send(desktop: Desktop, source: str, path: str) -> tuple[str, int]:
     if source == "-":
         info = await desktop.write_file(path, _chunks(sys.stdin.buffer))
-        return info.path, info.size
-    with _opened(source) as file:
-        mode = f"{os.fstat(file.fileno()).st_mode & 0o777:o}"
-        info = await desktop.write_file(path, _chunks(file), mode=mode)
+    else:
+        with _opened(source) as file:
+            mode = f"{os.fstat(file.fileno()).st_mode & 0o777:o}"
+            info = await desktop.write_file(path, _chunks(file), mode=mode)
     return info.path, info.size
 
 
 def _opened(source: str) -> BinaryIO:
-    from workspace.errors import FileMissing, IsADirectory
+    from workspace.errors import FileMissing, InvalidRequest
 
     try:
         return open(source, "rb")
     except IsADirectoryError as error:
-        raise IsADirectory(
+        raise InvalidRequest(
             f"{source} is a directory.", hint="Copy one file; pack a folder with tar first."
         ) from error
     except OSError as error:
         raise FileMissing(f"{source} cannot be read: {error.strerror}.", hint="") from error
-
-
-async def _is_directory(desktop: Desktop, path: str) -> bool:
-    from workspace.errors import FileMissing
-
-    try:
-        return (await desktop.stat(path)).kind == "directory"
-    except FileMissing:
-        return False
 
 
 async def _chunks(file: BinaryIO) -> AsyncIterator[bytes]:

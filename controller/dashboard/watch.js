@@ -9,7 +9,8 @@ import RFB from "./vendor/novnc/core/rfb.js";
 const BACKOFF_MS = [500, 1000, 2000, 4000, 8000];
 const CONNECT_MS = 15_000;
 const POLL_MS = 5000;
-const ENDED = new Set(["releasing", "released", "failed"]);
+const ENDING_MS = 500;
+const ENDED = new Set(["released", "failed"]);
 
 const $ = (id) => document.getElementById(id);
 const id = decodeURIComponent(location.pathname.split("/").filter(Boolean).pop() ?? "");
@@ -154,6 +155,13 @@ async function look() {
   $("left").textContent = workspace.expires_at ? api.timeLeft(workspace.expires_at) : "";
   if (ENDED.has(workspace.state)) {
     endOf(workspace);
+    return false;
+  }
+  if (workspace.state === "releasing") {
+    drop();
+    setLink("Ending", "wait");
+    cover("This desktop is ending…");
+    retryTimer = setTimeout(() => !isOver && look(), ENDING_MS);
     return false;
   }
   if (workspace.state === "starting") cover("The desktop is starting…");

@@ -243,8 +243,11 @@ def test_the_end_says_why(
     if change is None:
         del standin.workspaces[ID]
     else:
-        standin.workspaces[ID] |= change
+        standin.workspaces[ID] |= {"state": "releasing"}
     standin.break_connections()
+    if change is not None:
+        expect(page.get_by_text("This desktop is ending…")).to_be_visible()
+        standin.workspaces[ID] |= change
     expect(page.locator("#end")).to_contain_text(why)
     expect(page.get_by_role("button", name="Take control")).to_be_hidden()
 
