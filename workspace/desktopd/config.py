@@ -1,0 +1,36 @@
+"""What desktopd is given when it starts: one JSON object, checked before anything is started.
+
+The token is a secret: it is read from a file descriptor or a file, never from the environment or
+the command line, and no program of the desktop is given it.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from workspace.models import Environment, Screen
+
+MAX_CONFIG_BYTES = 8 << 20
+
+
+class Config(BaseModel):
+    """The desktop that desktopd is to serve."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    token: Annotated[str, Field(min_length=16, max_length=512, pattern=r"^[!-~]+$", repr=False)]
+    screen: Screen = Screen()
+    environment: Environment = {}
+    startup: Annotated[
+        list[Annotated[str, Field(min_length=1, max_length=4096)]],
+        Field(max_length=20, description="commands run in bash once windows are managed"),
+    ] = []
+    oom_score_adj: Annotated[
+        int, Field(ge=0, le=1000, description="of user programs: the first to be killed")
+    ] = 500
+    disk_mib: Annotated[
+        int | None, Field(ge=1, le=1 << 20, description="limit of the home folder for uploads")
+    ] = None
+    start_seconds: Annotated[float, Field(gt=0, le=600)] = 30.0
