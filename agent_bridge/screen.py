@@ -225,7 +225,7 @@ def _effect(seen: a.Observation) -> str:
     if seen.effect == "not_observed":
         return "Whether it had an effect was not looked at."
     if seen.effect == "no_visible_change":
-        return f"No visible change within {SETTLE_MS / 1000:g} s."
+        return "No visible change was seen."
     return "The screen changed" + (
         " and came to rest." if seen.settled else " and is still changing."
     )

@@ -152,5 +152,8 @@ def _digest(key: str) -> str:
 
 
 async def _not_found(request: Request, _: Exception) -> Response:
-    error = NotFound(f"There is nothing at {request.url.path}.", hint="See /openapi.json for /v1; MCP is at /mcp.")
+    error = NotFound(
+        f"There is nothing at {request.url.path}.",
+        hint="See /openapi.json for /v1; MCP is at /mcp.",
+    )
     return JSONResponse(error.to_wire(), status_code=error.status)

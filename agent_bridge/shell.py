@@ -40,7 +40,6 @@ class ShellPoll(OnDesktop):
     wait_seconds: Annotated[Wait, Field(description="how long to wait for its end")] = 10
     stdout_from: Annotated[Offset, Field(description="offset to read on from")] = 0
     stderr_from: Offset = 0
-    stdin: Annotated[str | None, Field(max_length=1 << 20, description="sent to it first")] = None
     signal: Annotated[
         Literal["INT", "TERM", "KILL", "HUP"] | None, Field(description="sent to it first")
     ] = None
@@ -48,7 +47,8 @@ class ShellPoll(OnDesktop):
 
 async def shell_run(caller: Caller, asked: ShellRun) -> list[ContentBlock]:
     desktop = caller.carrel.desktop(asked.desktop_id)
-    job = await desktop.start(asked.command, cwd=asked.cwd)
+    # At the end of its input from the start: a program that reads it would wait for ever.
+    job = await desktop.start(asked.command, cwd=asked.cwd, stdin="")
     if asked.timeout_seconds > 0:
         job = await desktop.poll(job.id, wait_seconds=asked.timeout_seconds)
     return [TextContent(type="text", text=report(job))]
@@ -56,8 +56,6 @@ async def shell_run(caller: Caller, asked: ShellRun) -> list[ContentBlock]:
 
 async def shell_poll(caller: Caller, asked: ShellPoll) -> list[ContentBlock]:
     desktop = caller.carrel.desktop(asked.desktop_id)
-    if asked.stdin is not None:
-        await desktop.send_stdin(asked.job_id, asked.stdin.encode())
     if asked.signal is not None:
         await desktop.signal(asked.job_id, asked.signal)
     job = await desktop.poll(

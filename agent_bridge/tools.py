@@ -134,7 +134,7 @@ _SPECS: tuple[Spec[Any], ...] = (  # Any: each spec has its own model
         shell.ShellPoll,
         shell.shell_poll,
         "A job's state and its output from the offsets on; waits up to wait_seconds for its end. "
-        "Can first send it stdin or a signal.",
+        "Can first send it a signal.",
         is_destructive=True,
     ),
     Spec(
