@@ -19,10 +19,26 @@ def add_to(app: typer.Typer) -> None:
 
 
 def demo(
-    out: Annotated[Path | None, typer.Option(help="Where the screenshots go.")] = None,
+    out: Annotated[Path, typer.Option(help="The folder for its screenshots.")] = Path(
+        "carrel-demo"
+    ),
     json: Json = False,
 ) -> None:
-    """Do the main job in one go, over MCP: a desktop, a web form in it, filled and submitted."""
+    """Do the main job in one go, over MCP: a desktop, a web form in it, filled in and sent."""
+    from controller.cli import output
+    from controller.cli.connect import run
+    from controller.cli.process import at_hand
+    from workspace import settings
+
+    with at_hand():
+        from agent_bridge.demo import demo as play
+
+        url, key = settings.controller_url(), settings.api_key() or ""
+        done = run(lambda: play(url, key, out, lambda step: output.note(f"{step}...")))
+    output.result(done.model_dump(mode="json"))
+    if not json:
+        output.note(f"The form's server got: {done.text} ({done.seconds:.1f} s)")
+        print(*done.screenshots, sep="\n")
 
 
 def mcp() -> None:

@@ -74,6 +74,13 @@ def note_url(url: str) -> None:
     partial.replace(file)
 
 
+def forget_url(url: str) -> None:
+    """Remove the note, unless it is another's."""
+    with suppress(OSError, UnicodeDecodeError):
+        if url_file().read_text(encoding="ascii").strip() == url:
+            url_file().unlink()
+
+
 def stop(of: Settings) -> str:
     """End the controller of this home, its desktops and its Ray; what was ended, in words.
 
@@ -92,6 +99,10 @@ def stop(of: Settings) -> str:
         if pid is None:
             ended = "ended the Ray that an earlier controller had left, with its desktops"
     url_file().unlink(missing_ok=True)
+    if running(of) is None:  # one that was killed has left its lock's file
+        RunDir(of.sockets).controller_lock.unlink(missing_ok=True)
+        with suppress(OSError):
+            of.sockets.rmdir()
     return ended
 
 

@@ -45,6 +45,7 @@ def serve(settings: Settings, claims: Sequence[str]) -> None:
     )
     for noisy in ("httpx", "httpcore", "uvicorn.error", "mcp", "alembic"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
+    logging.getLogger("ray").setLevel(logging.ERROR)  # it warns that it sets no signal handler
     process.refuse_second(settings)
     with listen(settings.host, settings.port) as listener:
         settings = settings.model_copy(update={"port": listener.getsockname()[1]})
@@ -123,8 +124,11 @@ async def _run(settings: Settings, listener: socket.socket, claims: Sequence[str
             loop.add_signal_handler(number, on_signal)
 
     catch()
-    with suppress(asyncio.CancelledError):
-        await main
+    try:
+        with suppress(asyncio.CancelledError):
+            await main
+    finally:
+        process.forget_url(settings.url)
     output.note("ended")
 
 

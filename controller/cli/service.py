@@ -93,9 +93,10 @@ def status(json: Json = False) -> None:
 
 def doctor(json: Json = False) -> None:
     """What this machine lacks to run desktops, and how to mend it. Exit code 1 if anything."""
+    from controller.cli import process
     from workspace.backends.doctor import checks
 
-    found = checks()
+    found = checks(process.settings().runtime_dir)
     output.result(
         [
             {"name": c.name, "ok": c.is_ok, "detail": c.detail, "mend": "" if c.is_ok else c.mend}
@@ -103,8 +104,8 @@ def doctor(json: Json = False) -> None:
         ]
     )
     for check in [] if json else found:
-        print(f"{'ok  ' if check.is_ok else 'FAIL'}  {check.name}: {check.detail}")
+        print(f"{'ok     ' if check.is_ok else 'MISSING'}  {check.name:<16}  {check.detail}")
         if not check.is_ok and check.mend:
-            print(f"      mend it: {check.mend}")
+            print(f"         mend it: {check.mend}")
     if not all(check.is_ok for check in found):
         raise typer.Exit(1)
