@@ -29,6 +29,7 @@ from typing import Any
 
 from workspace.backends import cgroups, launch, remains, runtime, sandbox, supervisor
 from workspace.backends.base import Endpoint
+from workspace.desktopd.config import Config
 from workspace.errors import (
     BackendUnavailable,
     CarrelError,
@@ -197,6 +198,13 @@ class BubblewrapBackend:
         limits = cgroups.Limits(
             memory_mib=template.memory_mib, pids=template.pids, cpus=template.cpus
         )
+        config = Config(
+            token=token,
+            screen=template.screen,
+            environment=template.environment,
+            startup=template.startup,
+            disk_mib=template.disk_mib,
+        )
         argv, data = sandbox.command_line(
             host,
             home=disk / "home",
@@ -214,7 +222,7 @@ class BubblewrapBackend:
             "disk": str(disk),
             "argv": argv,
             "data": data,
-            "config": json.dumps(_config(template, token)),
+            "config": config.model_dump_json(),
             "seccomp": base64.b64encode((source / runtime.FILTER).read_bytes()).decode(),
             "parents": parents,
             "limits": limits,
@@ -391,15 +399,3 @@ def _bwrap_version() -> str:
             f"{sandbox.BWRAP} cannot be run: {error}.", hint="apt-get install bubblewrap"
         ) from error
     return done.stdout
-
-
-def _config(template: Template, token: str) -> dict[str, Any]:  # Any: JSON values
-    """What desktopd is given (``workspace.desktopd.config.Config``)."""
-    return {
-        "token": token,
-        "screen": template.screen.model_dump(),
-        "environment": template.environment,
-        "startup": template.startup,
-        "oom_score_adj": 500,
-        "disk_mib": template.disk_mib,
-    }

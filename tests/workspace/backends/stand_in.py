@@ -1,6 +1,7 @@
 """A daemon in desktopd's place: it answers commands and nothing else, and starts at once.
 
 Isolation is the sandbox's business whatever runs in it, so most tests need no X and no desktop.
+One request at a time, without a thread, so that it answers beside a fork bomb too.
 It is run inside the sandbox as ``python3 -c``, with the standard library only.
 """
 
@@ -9,13 +10,12 @@ import os
 import socket
 import subprocess
 import sys
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler, HTTPServer
 
 LISTEN, CONFIG, READY = 10, 11, 12
 
 
 class Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
     token = ""
 
     def do_POST(self) -> None:
@@ -49,9 +49,7 @@ class Handler(BaseHTTPRequestHandler):
         pass
 
 
-class Server(ThreadingHTTPServer):
-    daemon_threads = True
-
+class Server(HTTPServer):
     def __init__(self, listener: socket.socket) -> None:
         super().__init__(("", 0), Handler, bind_and_activate=False)
         self.socket.close()

@@ -1,0 +1,146 @@
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import uuid
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from workspace.backends import remains, runtime
+from workspace.backends.bubblewrap import BubblewrapBackend
+from workspace.desktop import Desktop, connect
+from workspace.models import ProcessResult, Template
+
+STAND_IN = Path(__file__).with_name("stand_in.py").read_text(encoding="utf-8")
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture(scope="session")
+def runtime_dir() -> Path:
+    folder = runtime.default_dir()
+    runtime.build(folder)
+    return folder
+
+
+class Live:
+    """A running sandbox, from both sides."""
+
+    def __init__(self, workspace_id: str, desktop: Desktop, state: remains.State) -> None:
+        self.id = workspace_id
+        self.desktop = desktop
+        self.state = state
+
+    async def run(self, command: str, *, timeout_seconds: float = 30) -> ProcessResult:
+        return await self.desktop.run(command, timeout_seconds=timeout_seconds)
+
+    async def says(self, command: str) -> str:
+        """What a command prints that must succeed."""
+        done = await self.run(command)
+        assert done.exit_code == 0, done
+        return done.stdout.strip()
+
+    async def refuses(self, command: str) -> str:
+        """What a command complains of that must fail."""
+        done = await self.run(command)
+        assert done.exit_code != 0, done
+        return done.stderr.strip()
+
+
+class Place:
+    """A backend in folders of its own, that must be empty in the end."""
+
+    def __init__(self, run_dir: Path, disk_dir: Path, runtime_dir: Path) -> None:
+        self.run_dir, self.disk_dir, self.runtime_dir = run_dir, disk_dir, runtime_dir
+        self.backend = self.another()
+
+    def another(
+        self, *daemon_arguments: str, code: str = STAND_IN, ready_seconds: float = 20
+    ) -> BubblewrapBackend:
+        """A backend as another process would make it for the same folders."""
+        command = ("/usr/bin/python3", "-I", "-S", "-c", code, *daemon_arguments)
+        return BubblewrapBackend(
+            self.run_dir,
+            self.disk_dir,
+            self.runtime_dir,
+            ready_seconds=ready_seconds,
+            command=command,
+        )
+
+    def state(self, workspace_id: str) -> remains.State:
+        state = remains.load(str(self.run_dir / workspace_id))
+        assert state is not None
+        return state
+
+    @asynccontextmanager
+    async def live(self, **template: object) -> AsyncIterator[Live]:
+        workspace_id = new_id()
+        endpoint = await self.backend.start(workspace_id, a_template(**template))
+        desktop = connect(endpoint)
+        try:
+            yield Live(workspace_id, desktop, self.state(workspace_id))
+        finally:
+            await desktop.aclose()
+            await self.backend.stop(workspace_id)
+
+
+def new_id() -> str:
+    return uuid.uuid4().hex[:12]
+
+
+def a_template(**settings: object) -> Template:
+    return Template.model_validate({"name": "test", "memory_mib": 512, "pids": 256} | settings)
+
+
+def processes_of(state: remains.State) -> list[str]:
+    """Every process of a sandbox, its supervisor included, as the host sees it."""
+    found = []
+    known = [state["supervisor"], state["bwrap"], state["init"]]
+    groups = [folder.split("/sys/fs/cgroup")[-1] for folder in state["group"]["folders"].values()]
+    names = {Path(folder).name for folder in groups}
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            is_theirs = os.geteuid() == 0 and entry.stat().st_uid == state["uid"]
+            lines = (entry / "cgroup").read_text().splitlines()
+            in_group = any(name and line.endswith(f"/{name}") for line in lines for name in names)
+        except OSError:
+            continue
+        process = remains.process(int(entry.name))
+        if process and (is_theirs or in_group or process in known):
+            found.append(entry.name)
+    return found
+
+
+def left_of(place: Place, workspace_id: str, state: remains.State) -> list[str]:
+    """What there still is of a sandbox on the host."""
+    left = [f"process {pid}" for pid in processes_of(state)]
+    folders = [*state["group"]["folders"].values(), place.run_dir / workspace_id, state["disk"]]
+    left += [f"folder {folder}" for folder in folders if os.path.lexists(folder)]
+    mounts = Path("/proc/self/mountinfo").read_text()
+    return left + (["a mount"] if workspace_id in mounts else [])
+
+
+@pytest.fixture
+def place(runtime_dir: Path) -> Iterator[Place]:
+    """As root, homes lie where other uids can pass; pytest's own folders are closed to them."""
+    run_dir = Path(tempfile.mkdtemp(prefix="cb-"))
+    disk_dir = Path(tempfile.mkdtemp(prefix="carrel-disk-", dir="/var/tmp"))
+    disk_dir.chmod(0o711)
+    try:
+        place = Place(run_dir, disk_dir, runtime_dir)
+        yield place
+        left = [*run_dir.iterdir(), *disk_dir.iterdir()]
+        assert left == []
+    finally:
+        shutil.rmtree(run_dir, ignore_errors=True)
+        shutil.rmtree(disk_dir, ignore_errors=True)
+
+
+until = Callable[[], bool]
