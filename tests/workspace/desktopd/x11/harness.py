@@ -43,9 +43,13 @@ class Server:
         with (folder / "server.log").open("wb") as log:
             self.process = subprocess.Popen(command, pass_fds=[write], stdout=log, stderr=log)
         os.close(write)
-        ready = select.select([read], [], [], 20)[0]
-        self.display = ":" + os.read(read, 16).decode().strip() if ready else ""
+        # The number and the line's end are written apart: a reader that leaves in between
+        # kills the server.
+        line = b""
+        while not line.endswith(b"\n") and select.select([read], [], [], 20)[0]:
+            line += os.read(read, 16) or b"\n"
         os.close(read)
+        self.display = ":" + line.decode().strip()
         if len(self.display) < 2:
             self.stop()
             raise AssertionError((folder / "server.log").read_text())

@@ -1,0 +1,100 @@
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Callable
+
+from tests.workspace.desktopd.x11.harness import Client
+from workspace import actions as a
+from workspace.desktopd.screen import Screen
+
+CLICK = a.Click(x=600, y=400)
+
+
+@contextlib.asynccontextmanager
+async def repainting(*steps: tuple[float, Callable[[], None]]) -> AsyncIterator[None]:
+    """Meanwhile wait so many seconds and then paint, step by step."""
+
+    async def paint() -> None:
+        for seconds, step in steps:
+            await asyncio.sleep(seconds)
+            step()
+
+    task = asyncio.create_task(paint())
+    try:
+        yield
+    finally:
+        task.cancel()
+
+
+async def test_waits_for_the_change_and_then_for_rest(screen: Screen, client: Client) -> None:
+    async with repainting(
+        (0.1, lambda: client.fill(0xFF0000, 10, 20, 30, 40)),
+        (0.05, lambda: client.fill(0xFF0000, 700, 500, 50, 60)),
+    ):
+        seen = await screen.act([CLICK], settle_ms=3000, observe="frame")
+    assert seen.effect == "changed"
+    assert seen.settled is True
+    assert {(r.x, r.y, r.width, r.height) for r in seen.changed} == {
+        (10, 20, 30, 40),
+        (700, 500, 50, 60),
+    }
+    assert 220 <= seen.elapsed_ms < 1500
+    assert seen.screenshot is not None
+    assert seen.cursor == (600, 400)
+    assert seen.screen == (1280, 800)
+
+
+async def test_gives_up_when_nothing_changes(screen: Screen, client: Client) -> None:
+    client.fill(0x00FF00, 0, 0, 100, 100)  # before the act: not its effect
+    seen = await screen.act([CLICK], settle_ms=3000, observe="frame")
+    assert (seen.effect, seen.settled, seen.changed) == ("no_visible_change", True, [])
+    assert 200 <= seen.elapsed_ms < 1500
+
+
+async def test_unrest_is_cut_short_at_the_cap(screen: Screen, client: Client) -> None:
+    paints = [(0.02, lambda n=n: client.fill(n, 0, 0, 200, 200)) for n in range(100)]
+    async with repainting(*paints):
+        seen = await screen.act([CLICK], settle_ms=400, observe="frame")
+    assert (seen.effect, seen.settled) == ("changed", False)
+    assert 400 <= seen.elapsed_ms < 1200
+
+
+async def test_caret_may_blink(screen: Screen, client: Client) -> None:
+    paints = [(0.03, lambda n=n: client.fill(n % 2, 50, 50, 2, 18)) for n in range(100)]
+    async with repainting(*paints):
+        seen = await screen.act([CLICK], settle_ms=2500, observe="frame")
+    assert seen.settled is True
+    assert seen.elapsed_ms < 1000
+
+
+async def test_change_during_the_actions_is_seen(screen: Screen, client: Client) -> None:
+    async with repainting((0.05, lambda: client.fill(7, 1, 2, 300, 400))):
+        seen = await screen.act([CLICK, a.Wait(seconds=0.2)], observe="frame")
+    assert seen.effect == "changed"
+    assert seen.settled is None
+    assert seen.changed == [a.Region(x=1, y=2, width=300, height=400)]
+
+
+async def test_without_observing(screen: Screen, client: Client) -> None:
+    async with repainting((0.05, lambda: client.fill(7, 1, 2, 300, 400))):
+        seen = await screen.act([CLICK], settle_ms=1000)
+    assert (seen.effect, seen.screenshot, seen.changed) == ("not_observed", None, [])
+    assert 120 <= seen.elapsed_ms < 1000  # it waited all the same
+
+
+async def test_busy_screen_costs_little_when_nobody_watches(screen: Screen, client: Client) -> None:
+    await screen.act([CLICK], observe="frame")
+    before, started = screen._damage.frames, time.monotonic()
+    while time.monotonic() - started < 0.3:
+        client.fill(int(time.monotonic() * 1000) & 0xFFFFFF, 5, 5, 100, 100)
+        await asyncio.sleep(0)
+    assert screen._damage.frames - before <= 2
+
+
+async def test_own_screenshot_of_a_batch_is_kept(screen: Screen, client: Client) -> None:
+    region = a.Region(x=0, y=0, width=10, height=10)
+    seen = await screen.act([a.Zoom(region=region), CLICK], settle_ms=500, observe="frame")
+    assert seen.screenshot is not None
+    assert (seen.screenshot.width, seen.screenshot.height) == (10, 10)

@@ -1,0 +1,108 @@
+"""Text typed into real programs comes out byte for byte."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import pytest
+
+from tests.workspace.desktopd.x11.harness import Server, until
+from workspace import actions as a
+from workspace.desktopd.screen import Screen
+from workspace.errors import UntypableText
+
+GREETING = "Grüße, 世界 🚀"
+ALPHABET = "abcXYZ09,.!? äöüßéñ世界日本語한글кириллицаΩ≈🚀😀—“”€@#{}[]|\\~`"
+# More different characters than there are spare keys.
+MANY = "".join(chr(code) for code in range(0x4E00, 0x4E28))
+
+
+def texts() -> list[str]:
+    chance = random.Random(1)
+    mixed = ["".join(chance.choice(ALPHABET) for _ in range(60)) for _ in range(4)]
+    return [GREETING] * 20 + mixed + [MANY]
+
+
+async def test_terminal(server: Server, screen: Screen, tmp_path: Path) -> None:
+    out, ready = tmp_path / "out", tmp_path / "ready"
+    script = f"touch {ready}; exec cat > {out}"
+    server.start("xterm", "-u8", "-geometry", "80x24+0+0", "-e", "bash", "-c", script)
+    await until(ready.exists, 20)
+    await screen.act([a.Click(x=100, y=100)])
+    wanted = [*texts(), "tab\there", "~!@#$%^&*()_+{}|:\"<>?`-=[]\\;',./", "x" * 2000]
+    for text in wanted:
+        await screen.act([a.Type(text=text + "\n")])
+    await screen.act([a.Key(chord="ctrl+d")])
+    whole = "".join(text + "\n" for text in wanted)
+    await until(lambda: out.stat().st_size >= len(whole.encode()), 20)
+    assert out.read_text() == whole
+
+
+async def test_control_characters_type_nothing(
+    server: Server, screen: Screen, tmp_path: Path
+) -> None:
+    out, ready = tmp_path / "out", tmp_path / "ready"
+    script = f"touch {ready}; exec cat > {out}"
+    server.start("xterm", "-u8", "-geometry", "80x24+0+0", "-e", "bash", "-c", script)
+    await until(ready.exists, 20)
+    await screen.act([a.Click(x=100, y=100)])
+    with pytest.raises(UntypableText):
+        await screen.act([a.Type(text="one\x1btwo\n")])
+    await screen.act([a.Type(text="three\n"), a.Key(chord="ctrl+d")])
+    await until(lambda: out.exists() and out.stat().st_size > 0)
+    assert out.read_text() == "three\n"
+
+
+async def check_editor(screen: Screen) -> None:
+    """Type each text into the editor that has the focus, and copy it out again."""
+    for text in texts():
+        clear = [a.Key(chord="ctrl+a"), a.Key(chord="Delete")]
+        await screen.act([*clear, a.Type(text=text)])
+        copied = ""
+
+        async def copy() -> bool:
+            nonlocal copied
+            await screen.act([a.Key(chord="ctrl+a"), a.Key(chord="ctrl+c")])
+            copied = await screen.clipboard()
+            return copied == text
+
+        for _ in range(100):
+            if await copy():
+                break
+            await screen.act([a.Wait(seconds=0.02)])
+        assert copied == text
+
+
+async def test_gtk(server: Server, screen: Screen, tmp_path: Path) -> None:
+    server.start("dbus-run-session", "--", "xfwm4", "--compositor=off")
+    await screen.wait_for_window_manager(20)
+    file = tmp_path / "note.txt"
+    file.write_text("")
+    server.start("mousepad", str(file))
+    await until(lambda: any(w.is_focused for w in screen.windows()), 30)
+    await screen.act([a.Wait(seconds=0.1)], settle_ms=5000)
+    window = screen.windows()[-1]
+    await screen.act([a.Click(x=window.x + 200, y=window.y + 200)])
+    await check_editor(screen)
+    await screen.act([a.Key(chord="ctrl+a"), a.Type(text=GREETING), a.Key(chord="ctrl+s")])
+    await until(lambda: file.read_text().strip() == GREETING)
+
+
+async def test_chromium(server: Server, screen: Screen, tmp_path: Path) -> None:
+    server.start("dbus-run-session", "--", "xfwm4", "--compositor=off")
+    await screen.wait_for_window_manager(20)
+    page = tmp_path / "page.html"
+    page.write_text(
+        "<meta charset=utf-8><title>loaded</title>"
+        "<textarea autofocus style='width:95vw;height:90vh'></textarea>"
+    )
+    server.start(
+        *("chromium", "--no-sandbox", "--no-first-run", "--disable-background-networking"),
+        *("--disable-component-update", "--disable-sync", "--disable-gpu", "--test-type"),
+        *(f"--user-data-dir={tmp_path / 'profile'}", "--window-size=1200,700"),
+        *("--window-position=0,0", page.as_uri()),
+    )
+    await until(lambda: any("loaded" in w.title and w.is_focused for w in screen.windows()), 60)
+    await screen.act([a.Click(x=500, y=400)], settle_ms=5000)
+    await check_editor(screen)

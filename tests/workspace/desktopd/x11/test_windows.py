@@ -1,0 +1,61 @@
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from tests.workspace.desktopd.x11.harness import Server, titles, until
+from workspace import actions as a
+from workspace.desktopd.screen import Screen
+from workspace.errors import TimedOut, WindowNotFound
+
+
+async def start_window_manager(server: Server, screen: Screen) -> None:
+    server.start("dbus-run-session", "--", "xfwm4", "--compositor=off")
+    await screen.wait_for_window_manager(20)
+
+
+async def test_list_focus_close(server: Server, screen: Screen) -> None:
+    await start_window_manager(server, screen)
+    for title, place in (("Grüße 世界", "40x10+100+120"), ("two", "30x10+500+300")):
+        server.start(
+            "xterm", "-u8", "-geometry", place, "-T", title, "-xrm", "*allowTitleOps: false"
+        )
+        await until(lambda title=title: title in titles(screen.windows()), 20)
+    await until(lambda: [w.title for w in screen.windows() if w.is_focused] == ["two"])
+    first = next(w for w in screen.windows() if w.title == "Grüße 世界")
+    assert first.window_class == "XTerm"
+    assert first.pid is not None
+    assert 100 <= first.x < 130
+    assert 120 <= first.y < 160
+    assert first.width > 200
+    assert not first.is_focused
+
+    screen.focus_window(first.id)
+    await until(lambda: screen.windows()[-1].title == "Grüße 世界")  # on top
+    await until(lambda: screen.windows()[-1].is_focused)
+    await screen.act([a.Click(x=first.x + 5, y=first.y + 5)])
+
+    screen.close_window(first.id)
+    await until(lambda: titles(screen.windows()) == ["two"])
+    for action in (screen.focus_window, screen.close_window):
+        with pytest.raises(WindowNotFound):
+            action(first.id)
+    with pytest.raises(WindowNotFound):
+        screen.close_window(1 << 40)
+
+
+async def test_waiting_for_the_desktop(server: Server, screen: Screen) -> None:
+    with pytest.raises(TimedOut, match="panel did not appear"):
+        await screen.wait_for_panel(0.1)
+    waiting = asyncio.create_task(screen.wait_for_panel(30))
+    await start_window_manager(server, screen)
+    server.start("dbus-run-session", "--", "xfce4-panel", "--disable-wm-check")
+    await waiting
+    image = await screen.screenshot(a.Screenshot())
+    assert image.data
+
+
+async def test_no_window_manager_in_time(screen: Screen) -> None:
+    with pytest.raises(TimedOut, match="window manager did not start within"):
+        await screen.wait_for_window_manager(0.05)
