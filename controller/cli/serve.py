@@ -15,6 +15,7 @@ import socket
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import uvicorn
@@ -45,7 +46,8 @@ def serve(settings: Settings, claims: Sequence[str]) -> None:
     )
     for noisy in ("httpx", "httpcore", "uvicorn.error", "mcp", "alembic"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
-    logging.getLogger("ray").setLevel(logging.ERROR)  # it warns that it sets no signal handler
+    # It warns that it sets no signal handler.
+    logging.getLogger("ray._private.worker").setLevel(logging.ERROR)
     process.refuse_second(settings)
     with listen(settings.host, settings.port) as listener:
         settings = settings.model_copy(update={"port": listener.getsockname()[1]})
@@ -151,6 +153,8 @@ def _announce(settings: Settings) -> None:
     print(f"ready {url} (dashboard /, REST /v1, MCP /mcp)", flush=True)
     if not sys.stderr.isatty():
         return
+    home = Path("~/.local/state/carrel").expanduser()
+    env = "" if settings.home == home else f', "env": {{"CARREL_HOME": "{settings.home}"}}'
     has_own_key = settings.api_key is not None
     key = "$CARREL_API_KEY" if has_own_key else f"$(cat {settings.key_file})"
     where = "as set in CARREL_API_KEY" if has_own_key else f"in {settings.key_file}"
@@ -163,7 +167,8 @@ def _announce(settings: Settings) -> None:
                   --header "Authorization: Bearer {key}"
   Other agents  {{"mcpServers": {{"carrel": {{"type": "http", "url": "{url}/mcp",
                   "headers": {{"Authorization": "Bearer <the key>"}}}}}}}}
-  Over stdio    {{"mcpServers": {{"carrel": {{"command": "{_program()}", "args": ["mcp"]}}}}}}
+  Over stdio    {{"mcpServers": {{"carrel": {{"command": "{_program()}",
+                  "args": ["mcp"]{env}}}}}}}
 
   A desktop     carrel new        Ctrl-C ends everything.
 """
@@ -171,8 +176,6 @@ def _announce(settings: Settings) -> None:
 
 
 def _program() -> str:
-    from pathlib import Path
-
     return str(Path(sys.executable).with_name("carrel"))
 
 
