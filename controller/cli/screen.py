@@ -24,7 +24,7 @@ async def open_page(workspace_id: str, *, with_control: bool) -> None:
     async with controller() as carrel:
         workspace = await carrel.get(workspace_id)
         if workspace.state not in ("starting", "ready"):
-            await carrel.desktop(workspace_id).health()  # says why it ended
+            await carrel.wait_ready(workspace)  # says why it ended
     url = workspace.watch_url
     if with_control:
         parts = urlsplit(url)
@@ -55,7 +55,7 @@ async def tunnel(workspace_id: str, role: Literal["view", "control"], port: int)
     """
     path = f"/v1/workspaces/{workspace_id}/vnc?role={role}"
     async with controller() as carrel:
-        await carrel.desktop(workspace_id).health()
+        await carrel.wait_ready(workspace_id)
         ended = asyncio.Event()
         why: list[CarrelError] = []
 
@@ -67,7 +67,7 @@ async def tunnel(workspace_id: str, role: Literal["view", "control"], port: int)
             finally:
                 writer.close()
             try:
-                await carrel.desktop(workspace_id).health()
+                await carrel.wait_ready(workspace_id)
             except CarrelError as error:
                 why.append(error)
                 ended.set()
