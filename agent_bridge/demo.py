@@ -29,6 +29,8 @@ from workspace.client import Carrel
 from workspace.errors import CarrelError, TimedOut
 
 TEXT = "Grüße, 世界 🚀"
+NOTE = "by keyboard"
+FILLED = {"text": TEXT, "note": NOTE, "agree": "yes"}
 FOLDER = "/home/user/demo"
 PAGE = "http://127.0.0.1:8000/"
 BROWSER = (
@@ -36,7 +38,7 @@ BROWSER = (
     f"--disable-sync {PAGE}"
 )
 STEP_SECONDS = 45.0
-_LOOK_SECONDS = 0.3
+_LOOK_SECONDS = 0.2
 
 
 class DemoResult(BaseModel):
@@ -114,7 +116,7 @@ class _Demo:
             content = (files("agent_bridge") / "demo_site" / name).read_text("utf-8")
             await self._call("file_write", path=f"{FOLDER}/{name}", content=content)
         await self._call("shell_run", command="python3 server.py", cwd=FOLDER, timeout_seconds=0)
-        await self._until_file("serving", "the form's server did not start")
+        await self._until("serving", True, "the form's server did not start")
 
         self._on_step("opening it in Chromium")
         await self._call("shell_run", command=BROWSER, timeout_seconds=0)
@@ -122,21 +124,23 @@ class _Demo:
         await self._picture("form")
 
         self._on_step("filling it in")
-        filled = await self._call(
+        await self._call(
             "computer_batch",
             actions=[
                 {"action": "click", **fields["text"]},
                 {"action": "type", "text": TEXT},
                 {"action": "key", "chord": "Tab"},
-                {"action": "type", "text": "by keyboard"},
+                {"action": "type", "text": NOTE},
                 {"action": "click", **fields["agree"]},
             ],
         )
-        self._save(filled, "filled")
+        await self._until("filled", FILLED, "the form was not filled in")
+        await self._picture("filled")
 
         self._on_step("sending it")
-        self._save(await self._call("computer", action="click", **fields["send"]), "sent")
-        await self._until_file("result.json", "the form was not sent")
+        await self._call("computer", action="click", **fields["send"])
+        await self._until("thanked", True, "the form was not sent")
+        await self._picture("sent")
 
         self._on_step("reading back what its server wrote")
         sent = json.loads(await self._read("result.json"))
@@ -145,7 +149,7 @@ class _Demo:
         expected = hashlib.sha256(TEXT.encode()).hexdigest()
         if text != TEXT or expected not in digest:
             raise CarrelError(f"The form's server got {text!r}, not {TEXT!r}.")
-        if sent != {"agree": "yes", "note": "by keyboard", "text": TEXT}:
+        if sent != FILLED:
             raise CarrelError(f"The form's server got {sent!r}.")
         return text, expected
 
@@ -176,15 +180,19 @@ class _Demo:
             f"The page did not open in {STEP_SECONDS:g} s.", hint=f"See {self._pictures[-1]}."
         )
 
-    async def _until_file(self, name: str, failure: str) -> None:
+    async def _until(self, name: str, expected: object, failure: str) -> None:
+        """Wait until the page or its server has told this."""
         deadline = time.monotonic() + STEP_SECONDS
-        while (await self._try("file_read", path=f"{FOLDER}/{name}")).is_error:
+        told: object = None
+        while told != expected:
             if time.monotonic() > deadline:
                 await self._picture("failed")
                 raise TimedOut(
                     f"In {STEP_SECONDS:g} s {failure}.", hint=f"See {self._pictures[-1]}."
                 )
             await anyio.sleep(_LOOK_SECONDS)
+            read = await self._try("file_read", path=f"{FOLDER}/{name}.json")
+            told = None if read.is_error else json.loads(_text(read))
 
     async def _read(self, name: str) -> str:
         return _text(await self._call("file_read", path=f"{FOLDER}/{name}"))
