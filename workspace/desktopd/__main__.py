@@ -1,0 +1,197 @@
+"""desktopd: the daemon inside every desktop.
+
+``desktopd.py --config-fd C --listen-fd L --ready-fd R`` where a supervisor hands it open files, or
+``--config FILE --listen HOST:PORT``. It serves from the first moment (503 ``not_ready`` while the
+desktop starts) and says once on R how the start went. It ends, and everything it started with it,
+on SIGTERM or SIGINT (exit code 0), and when the X server is gone (exit code 1).
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import logging
+import os
+import signal
+import socket
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import uvicorn
+from pydantic import ValidationError
+
+from workspace.desktopd.app import create_app
+from workspace.desktopd.children import Children, forbid_tracing
+from workspace.desktopd.config import MAX_CONFIG_BYTES, Config
+from workspace.desktopd.files import Files
+from workspace.desktopd.routes import Desk
+from workspace.desktopd.session import Session
+from workspace.desktopd.shell import Shell
+from workspace.errors import CarrelError, InvalidRequest, StartFailed
+
+logger = logging.getLogger("desktopd")
+
+KEEP_ALIVE_SECONDS = 60
+MAX_MESSAGE_BYTES = 16 << 20
+
+
+class _Server(uvicorn.Server):
+    """Leaves the signals to the daemon, which has children to end."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run until told to end; the exit code."""
+    arguments = _parse(argv)
+    logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s", stream=sys.stderr)
+    forbid_tracing()
+    try:
+        config = _read_config(arguments)
+        listener = _listen(arguments)
+    except CarrelError as error:
+        _report(arguments.ready_fd, error)
+        return 2
+    return asyncio.run(_serve(config, listener, arguments.ready_fd))
+
+
+def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="desktopd")
+    config = parser.add_mutually_exclusive_group(required=True)
+    config.add_argument("--config-fd", type=int)
+    config.add_argument("--config", metavar="FILE")
+    listen = parser.add_mutually_exclusive_group(required=True)
+    listen.add_argument("--listen-fd", type=int)
+    listen.add_argument("--listen", metavar="HOST:PORT")
+    parser.add_argument("--ready-fd", type=int)
+    arguments = parser.parse_args(argv)
+    for fd in (arguments.config_fd, arguments.listen_fd, arguments.ready_fd):
+        if fd is not None:
+            os.set_inheritable(fd, False)
+    return arguments
+
+
+def _read_config(arguments: argparse.Namespace) -> Config:
+    source = arguments.config if arguments.config_fd is None else arguments.config_fd
+    try:
+        with open(source, "rb") as file:
+            return Config.model_validate_json(file.read(MAX_CONFIG_BYTES))
+    except OSError as error:
+        raise InvalidRequest(f"The configuration cannot be read: {error.strerror}.") from error
+    except ValidationError as error:
+        # Not the error's own text: that repeats the input, and the token is in it.
+        fault = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        where = ".".join(map(str, fault["loc"])) or "JSON"
+        raise InvalidRequest(f"The configuration is wrong at {where}: {fault['msg']}.") from None
+
+
+def _listen(arguments: argparse.Namespace) -> socket.socket:
+    try:
+        if arguments.listen_fd is not None:
+            return socket.socket(fileno=arguments.listen_fd)
+        host, _, port = arguments.listen.rpartition(":")
+        return socket.create_server((host.strip("[]"), int(port)), backlog=128)
+    except (OSError, ValueError) as error:
+        raise StartFailed(f"The daemon cannot listen: {error}.") from error
+
+
+def _report(ready_fd: int | None, error: CarrelError | None) -> None:
+    """Say on the pipe how the start went, once."""
+    if error is not None:
+        logger.error("%s", error)
+    if ready_fd is None:
+        return
+    line = {"ready": True} if error is None else {"error": error.to_wire()}
+    try:
+        with open(ready_fd, "wb") as pipe:
+            pipe.write(json.dumps(line).encode() + b"\n")
+    except OSError:
+        logger.info("Nobody reads whether the desktop is ready.")
+
+
+async def _serve(config: Config, listener: socket.socket, ready_fd: int | None) -> int:
+    home = os.environ.get("HOME") or "/home/user"
+    runtime = os.environ.get("XDG_RUNTIME_DIR") or f"/run/user/{os.getuid()}"
+    stopping = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stopping.set)
+    children = Children(adopts=True)
+    session = Session(config, children, home, runtime)
+    shell = Shell(session.programs)
+    limit = config.disk_mib << 20 if config.disk_mib is not None else None
+    desk = Desk(
+        shell=shell,
+        programs=session.programs,
+        files=Files(home, limit_bytes=limit),
+        vnc_path=session.vnc_path,
+    )
+    server = _Server(_server_config(desk, config.token))
+    serving = asyncio.ensure_future(server.serve(sockets=[listener]))
+    try:
+        return await _run(session, desk, stopping, serving, ready_fd)
+    finally:
+        server.should_exit = True
+        await shell.aclose()
+        if desk.screen is not None:
+            await desk.screen.aclose()
+        await children.end_all()
+        await asyncio.gather(serving, return_exceptions=True)
+
+
+def _server_config(desk: Desk, token: str) -> uvicorn.Config:
+    return uvicorn.Config(
+        create_app(desk, token=token),
+        loop="asyncio",
+        http="httptools",
+        ws="websockets-sansio",
+        ws_max_size=MAX_MESSAGE_BYTES,
+        ws_ping_interval=None,
+        ws_per_message_deflate=False,
+        lifespan="off",
+        interface="asgi3",
+        log_config=None,
+        log_level="warning",
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+        date_header=False,
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
+        timeout_graceful_shutdown=1,
+    )
+
+
+async def _run(
+    session: Session,
+    desk: Desk,
+    stopping: asyncio.Event,
+    serving: asyncio.Future[None],
+    ready_fd: int | None,
+) -> int:
+    """Start the desktop and wait for its end; the exit code."""
+    starting = asyncio.ensure_future(session.start())
+    stop = asyncio.ensure_future(stopping.wait())
+    ended = asyncio.ensure_future(session.ended.wait())
+    try:
+        await asyncio.wait({starting, stop, serving}, return_when=asyncio.FIRST_COMPLETED)
+        if not starting.done():
+            _report(ready_fd, StartFailed("The daemon was told to end while it started."))
+            return 0 if stop.done() else 1
+        desk.screen = starting.result()
+        _report(ready_fd, None)
+        await asyncio.wait({stop, ended, serving}, return_when=asyncio.FIRST_COMPLETED)
+        return 0 if stop.done() else 1
+    except CarrelError as error:
+        _report(ready_fd, error)
+        return 1
+    finally:
+        for task in (starting, stop, ended):
+            task.cancel()
+        await asyncio.gather(starting, stop, ended, return_exceptions=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,32 @@
+"""desktopd's face: routes, errors and the token, as one ASGI application.
+
+Every answer that is not a success is ``{"code", "message", "hint"}``: what the tree of
+workspace.errors says, an unknown path, a wrong method, a body that is no JSON, and a defect of the
+daemon's own (500 ``internal``, with its trace in the log).
+"""
+
+from __future__ import annotations
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp
+
+from workspace.desktopd.requests import Authorized, on_error
+from workspace.desktopd.routes import ROUTES, Desk
+from workspace.errors import CarrelError
+
+
+def create_app(desk: Desk, *, token: str) -> ASGIApp:
+    """The application that serves ``desk`` to whoever has the token."""
+    app = Starlette(
+        routes=ROUTES,
+        exception_handlers={
+            CarrelError: on_error,
+            ClientDisconnect: on_error,
+            HTTPException: on_error,
+            Exception: on_error,
+        },
+    )
+    app.state.desk = desk
+    return Authorized(app, token)

@@ -1,0 +1,111 @@
+"""The queries of desktopd's routes; what a request asks for beside its path and body."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from workspace import actions as a
+from workspace.desktopd.rfb import Role
+from workspace.desktopd.shell import MAX_WAIT_SECONDS
+
+MAX_SETTLE_MS = 60_000
+Offset = Annotated[int, Field(ge=0, le=1 << 62)]
+Path = Annotated[str, Field(min_length=1, max_length=4096)]
+
+
+class Query(BaseModel):
+    """A query; a name it does not know is refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Act(Query):
+    """``POST /actions``."""
+
+    settle_ms: Annotated[int, Field(ge=0, le=MAX_SETTLE_MS)] = 0
+    observe: a.Observe = "none"
+
+
+class Picture(Query):
+    """``GET /screenshot``."""
+
+    format: a.ImageFormat = "jpeg"
+    quality: Annotated[int, Field(ge=1, le=100)] = 80
+    scale: Annotated[float, Field(gt=0, le=4)] = 1.0
+    cursor: bool = True
+    x: a.Pixel | None = None
+    y: a.Pixel | None = None
+    width: Annotated[int, Field(ge=1, le=32767)] | None = None
+    height: Annotated[int, Field(ge=1, le=32767)] | None = None
+
+    @model_validator(mode="after")
+    def _all_or_none(self) -> Picture:
+        given = [value is not None for value in (self.x, self.y, self.width, self.height)]
+        if any(given) != all(given):
+            raise ValueError("give all of x, y, width and height, or none")
+        return self
+
+    def action(self) -> a.Screenshot:
+        region = None
+        if None not in (self.x, self.y, self.width, self.height):
+            region = a.Region.model_validate(self.model_dump(include={"x", "y", "width", "height"}))
+        return a.Screenshot(
+            format=self.format,
+            quality=self.quality,
+            scale=self.scale,
+            cursor=self.cursor,
+            region=region,
+        )
+
+
+class From(Query):
+    """``WS /processes/{job}/stream``: offsets in bytes."""
+
+    stdout_from: Offset = 0
+    stderr_from: Offset = 0
+
+
+class Poll(From):
+    """``GET /processes/{job}``."""
+
+    wait_seconds: Annotated[float, Field(ge=0, le=MAX_WAIT_SECONDS)] = 0
+
+
+class Close(Query):
+    """``POST /processes/{job}/stdin``."""
+
+    close: bool = False
+
+
+class File(Query):
+    """A path, as in ``GET /files``."""
+
+    path: Path
+
+
+class Removal(File):
+    """``DELETE /files``."""
+
+    recursive: bool = False
+
+
+class Upload(File):
+    """``PUT /files``; the mode is octal."""
+
+    mode: Annotated[str, Field(pattern=r"^[0-7]{3,4}$")] = "644"
+
+
+class Listing(Query):
+    """``GET /files/list``."""
+
+    path: Path = "."
+    limit: Annotated[int, Field(ge=1, le=10_000)] = 1000
+    after: Annotated[str, Field(max_length=4096)] | None = None
+
+
+class Watch(Query):
+    """``WS /vnc``."""
+
+    role: Role = "view"

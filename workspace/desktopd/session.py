@@ -1,0 +1,291 @@
+"""The desktop's own programs: X server, session bus, window manager, panel, backdrop.
+
+They are started side by side as far as one does not need the other, and waited for by what they
+do (a socket that answers, a selection owned, a window mapped), never by time. A program that dies
+on the way, or a deadline that passes, is ``StartFailed`` with the last lines it wrote. Once the
+desktop is up, the X server's end is the session's end (:meth:`Session.ended`); of the others it is
+logged.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import io
+import logging
+import os
+import secrets
+import struct
+import time
+from collections.abc import Awaitable, Mapping, Sequence
+from typing import TYPE_CHECKING, TypeVar
+
+from workspace.actions import Region, Screenshot
+from workspace.desktopd.children import Child, Children, drain
+from workspace.desktopd.config import Config
+from workspace.desktopd.look import furnish
+from workspace.desktopd.programs import Programs
+from workspace.errors import StartFailed, TimedOut
+
+if TYPE_CHECKING:
+    from workspace.desktopd.screen import Screen
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+_TAIL_BYTES = 4096
+_POLL_SECONDS = 0.01
+_A11Y = "/usr/libexec/at-spi-bus-launcher"
+_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+class _Part:
+    """One program of the session and the last lines it wrote."""
+
+    def __init__(self, name: str, child: Child, stderr: int) -> None:
+        self.name = name
+        self.child = child
+        self._tail = bytearray()
+        drain(stderr, self._keep)
+
+    def _keep(self, data: bytes) -> None:
+        self._tail += data
+        del self._tail[:-_TAIL_BYTES]
+
+    def last_words(self) -> str:
+        lines = self._tail.decode("utf-8", "replace").split("\n")
+        return "\n".join(line for line in lines[-20:] if line.strip())
+
+
+class Session:
+    """A running desktop; everything it started ends with ``Children.end_all``."""
+
+    def __init__(self, config: Config, children: Children, home: str, runtime: str) -> None:
+        self._config = config
+        self._children = children
+        self._parts: list[_Part] = []
+        self._watchers: list[asyncio.Task[None]] = []
+        self._folder = os.path.join(runtime, "carrel")
+        self._began = time.monotonic()
+        self._marks: list[str] = []
+        self.ended = asyncio.Event()
+        self.vnc_path = os.path.join(self._folder, "vnc")
+        self.programs = Programs(
+            children,
+            _environment(home, runtime, os.path.join(self._folder, "xauthority"))
+            | config.environment,
+            oom_score_adj=config.oom_score_adj,
+        )
+
+    async def start(self) -> Screen:
+        """Start everything; the desktop is ready to act when this returns.
+
+        Raises:
+            StartFailed: a program is missing or died, or the deadline passed.
+        """
+        try:
+            screen = await asyncio.wait_for(self._start(), self._config.start_seconds)
+        except asyncio.TimeoutError as error:
+            raise StartFailed(
+                f"The desktop was not up after {self._config.start_seconds:g} s; it came to: "
+                f"{', '.join(self._marks) or 'nothing'}."
+            ) from error
+        logger.info("The desktop is up: %s.", ", ".join(self._marks))
+        for part in self._parts:
+            self._watchers.append(asyncio.ensure_future(self._watch(part)))
+        for command in self._config.startup:
+            self.programs.start(command)
+        return screen
+
+    async def _start(self) -> Screen:
+        os.makedirs(self._folder, mode=0o700, exist_ok=True)
+        os.makedirs("/tmp/.X11-unix", mode=0o1777, exist_ok=True)
+        self._write_cookie()
+        starting_x, starting_bus = self._start_x(), self._start_bus()
+        furnish(self.programs.home)
+        # What the screen needs takes a while to load: meanwhile the programs start.
+        loading = asyncio.ensure_future(
+            asyncio.to_thread(importlib.import_module, "workspace.desktopd.screen")
+        )
+        display = f":{int(await self._or_death(starting_x))}"
+        self._mark("X")
+        address = (await self._or_death(starting_bus)).decode()
+        environment = self.programs.environment
+        environment |= {"DISPLAY": display, "DBUS_SESSION_BUS_ADDRESS": address}
+        os.environ["XAUTHORITY"] = environment["XAUTHORITY"]  # for this process's X connection
+        self._mark("bus")
+        self._start_programs()
+        await loading
+        self._mark("imports")
+        return await self._or_death(self._wait_for_desktop(display))
+
+    def _start_programs(self) -> None:
+        mine = self.programs.environment
+        # The window manager has nothing to be read aloud, and starts sooner without.
+        self._part("xfwm4", ["xfwm4", "--compositor=off"], mine | {"NO_AT_BRIDGE": "1"})
+        if os.path.exists(_A11Y):
+            self._part("at-spi", [_A11Y, "--launch-immediately", "--a11y=1"], mine)
+        # What a person starts from these inherits their oom score: they are user programs.
+        for name, option in (("xfce4-panel", "-d"), ("xfdesktop", "-D")):
+            stderr, theirs = os.pipe()
+            try:
+                child = self.programs.start([name, option], stderr=theirs)
+            finally:
+                os.close(theirs)
+            self._parts.append(_Part(name, child, stderr))
+
+    async def _wait_for_desktop(self, display: str) -> Screen:
+        from workspace.desktopd.screen import Screen
+
+        seconds = self._config.start_seconds
+        screen = await Screen.open(display)
+        self._mark("screen")
+        try:
+            await screen.wait_for_window_manager(seconds)
+            self._mark("window manager")
+            await screen.wait_for_panel(seconds)
+            self._mark("panel")
+            while not await _is_drawn(screen):  # noqa: ASYNC110  # drawing sends no event
+                await asyncio.sleep(_POLL_SECONDS)
+            self._mark("backdrop")
+        except TimedOut as error:
+            raise StartFailed(error.message) from error
+        return screen
+
+    # The parts.
+
+    def _start_x(self) -> asyncio.Future[bytes]:
+        size = self._config.screen
+        ready, theirs = os.pipe()
+        command = [
+            "Xtigervnc", "-displayfd", str(theirs),
+            "-geometry", f"{size.width}x{size.height}", "-depth", "24",
+            "-auth", self.programs.environment["XAUTHORITY"],
+            "-nolisten", "tcp", "-noreset", "-s", "0",
+            "-rfbport", "-1", "-rfbunixpath", self.vnc_path, "-rfbunixmode", "0600",
+            "-SecurityTypes", "None", "-AlwaysShared", "-UseBlacklist=0",
+            "-AcceptSetDesktopSize=0", "-AllowOverride", "",
+        ]  # fmt: skip
+        return self._part_with_pipe("Xtigervnc", command, ready, theirs)
+
+    def _start_bus(self) -> asyncio.Future[bytes]:
+        ready, theirs = os.pipe()
+        command = ["dbus-daemon", "--session", "--nofork", f"--print-address={theirs}"]
+        return self._part_with_pipe("dbus-daemon", command, ready, theirs)
+
+    def _part_with_pipe(
+        self, name: str, command: Sequence[str], ready: int, theirs: int
+    ) -> asyncio.Future[bytes]:
+        """Start a part that writes a line when it is ready; the line is what comes back."""
+        try:
+            self._part(name, command, self.programs.environment, pass_fds=[theirs])
+        except BaseException:
+            os.close(ready)
+            raise
+        finally:
+            os.close(theirs)
+        said: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+        line = bytearray()
+
+        def hear(data: bytes) -> None:
+            line.extend(data)
+            if b"\n" in line and not said.done():
+                said.set_result(bytes(line).strip())
+
+        drain(ready, hear)
+        return said
+
+    def _part(
+        self,
+        name: str,
+        command: Sequence[str],
+        environment: Mapping[str, str],
+        pass_fds: Sequence[int] = (),
+    ) -> None:
+        stderr, theirs = os.pipe()
+        try:
+            child = self._children.spawn(
+                command, environment=environment, stderr=theirs, pass_fds=pass_fds, name=name
+            )
+        except OSError as error:
+            os.close(stderr)
+            raise StartFailed(
+                f"{name} cannot be started: {os.strerror(error.errno or 0).lower()}.",
+                hint="Install the desktop's programs: `carrel doctor` names the packages.",
+            ) from error
+        finally:
+            os.close(theirs)
+        self._parts.append(_Part(name, child, stderr))
+
+    async def _or_death(self, work: Awaitable[T]) -> T:
+        """What ``work`` brings, unless a part of the session dies first."""
+        task = asyncio.ensure_future(work)
+        deaths = {asyncio.ensure_future(part.child.exited.wait()): part for part in self._parts}
+        try:
+            await asyncio.wait({task, *deaths}, return_when=asyncio.FIRST_COMPLETED)
+            if task.done():
+                return task.result()
+            part = next(part for death, part in deaths.items() if death.done())
+            raise StartFailed(
+                f"{part.name} ended with {part.child.exit_code} while the desktop started. "
+                f"It said: {part.last_words() or 'nothing'}"
+            )
+        finally:
+            for each in (task, *deaths):
+                each.cancel()
+            await asyncio.gather(task, *deaths, return_exceptions=True)
+
+    async def _watch(self, part: _Part) -> None:
+        await part.child.exited.wait()
+        logger.error("%s ended with %s: %s", part.name, part.child.exit_code, part.last_words())
+        if part.name == "Xtigervnc":
+            self.ended.set()
+
+    def _mark(self, stage: str) -> None:
+        self._marks.append(f"{stage} {(time.monotonic() - self._began) * 1000:.0f} ms")
+
+    def _write_cookie(self) -> None:
+        """An Xauthority file that fits whatever display the server picks (FamilyWild)."""
+        fields = (b"", b"", b"MIT-MAGIC-COOKIE-1", secrets.token_bytes(16))
+        entry = struct.pack(">H", 0xFFFF)
+        entry += b"".join(struct.pack(">H", len(field)) + field for field in fields)
+        path = self.programs.environment["XAUTHORITY"]
+        with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+            file.write(entry)
+
+
+def _environment(home: str, runtime: str, xauthority: str) -> dict[str, str]:
+    """What every program of the desktop is given, whoever starts it."""
+    return {
+        "PATH": f"{home}/.local/bin:{_PATH}",
+        "HOME": home,
+        "USER": "user",
+        "LOGNAME": "user",
+        "SHELL": "/bin/bash",
+        "LANG": "C.UTF-8",
+        "TMPDIR": "/tmp",
+        "XAUTHORITY": xauthority,
+        "XDG_RUNTIME_DIR": runtime,
+        "XDG_CURRENT_DESKTOP": "XFCE",
+        "XDG_SESSION_TYPE": "x11",
+        "XDG_MENU_PREFIX": "xfce-",
+        "DESKTOP_SESSION": "xfce",
+        # Toolkits that ask for it before they describe their windows to assistive programs.
+        "GNOME_ACCESSIBILITY": "1",
+        "QT_ACCESSIBILITY": "1",
+        "QT_LINUX_ACCESSIBILITY_ALWAYS_ON": "1",
+    }
+
+
+async def _is_drawn(screen: Screen) -> bool:
+    """Whether the backdrop's window is there and its last rows are no longer X's black."""
+    if not any(window.window_class == "Xfdesktop" for window in screen.windows()):
+        return False
+    from PIL import Image
+
+    width, height = screen.size
+    corner = Region(x=width // 2, y=height - 8, width=8, height=8)
+    picture = await screen.screenshot(Screenshot(format="png", region=corner, cursor=False))
+    with Image.open(io.BytesIO(picture.data)) as image:
+        return any(high > 0 for _, high in image.convert("RGB").getextrema())
