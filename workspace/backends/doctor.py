@@ -69,12 +69,12 @@ def _essentials() -> Iterable[Check]:
     yield _program("Python", (runtime.PYTHON,), "python3")
 
 
-def explain_user_namespaces(words: str, read: Callable[[str], str]) -> Check:
+def explain_user_namespaces(words: str, read: Callable[[str], str | None]) -> Check:
     """Why bubblewrap could not make its namespaces, from its ``words`` and what ``read`` finds."""
     name = "user namespaces"
 
     def says(path: str, value: str) -> bool:
-        return read(path).strip() == value
+        return (read(path) or "").strip() == value
 
     if says("/proc/sys/kernel/unprivileged_userns_clone", "0"):
         sysctl = "kernel.unprivileged_userns_clone"
@@ -119,17 +119,16 @@ def check_memory(meminfo: str) -> Check:
     return Check("memory", mib >= _LOW_MEMORY_MIB, f"{mib} MiB available.", mend)
 
 
-def container_kind(read: Callable[[str], str]) -> str:
+def container_kind(read: Callable[[str], str | None]) -> str:
     """The kind of container that this process runs in, or an empty string."""
-    if read("/run/.containerenv"):
-        return "podman"
-    first = re.search(r"(?:^|\0)container=([a-z-]+)", read("/proc/1/environ"))
-    if first:
-        return first.group(1)
-    known = re.search(r"docker|kubepods|containerd|lxc", read("/proc/1/cgroup"))
-    if known:
-        return known.group(0)
-    return "docker" if os.path.exists("/.dockerenv") else ""
+    for path, kind in (("/run/.containerenv", "podman"), ("/.dockerenv", "docker")):
+        if read(path) is not None:
+            return kind
+    named = re.search(r"(?:^|\0)container=([a-z-]+)", read("/proc/1/environ") or "")
+    if named:
+        return named.group(1)
+    known = re.search(r"docker|kubepods|containerd|lxc", read("/proc/1/cgroup") or "")
+    return known.group(0) if known else ""
 
 
 def _bwrap() -> Check:
@@ -149,7 +148,7 @@ def _user_namespaces(version: str) -> Check:
     """Make a sandbox as a desktop's would be, under a uid of no one."""
     command = [sandbox.BWRAP, *sandbox.isolation(sandbox.look(version)), "--", "/usr/bin/true"]
     try:
-        other = uids.base(_read("/proc/self/uid_map")) + uids.SLOTS - 1
+        other = uids.base(_read("/proc/self/uid_map") or "") + uids.SLOTS - 1
     except uids.NoUid as error:
         return Check("user namespaces", False, f"{error}.", "Map at least 65536 uids.")
     try:
@@ -230,12 +229,12 @@ def _sysctl(name: str, value: str) -> str:
     )
 
 
-def _read(path: str) -> str:
+def _read(path: str) -> str | None:
     try:
         with open(path, encoding="utf-8", errors="replace") as file:
             return file.read(1 << 16)
     except OSError:
-        return ""
+        return None
 
 
 def _head(path: str) -> str:

@@ -143,7 +143,9 @@ class Supervisor:
         os.chown(home, uid, uid if os.geteuid() == 0 else -1)
         self._check = disk.Check(home, spec["disk_mib"] << 20)
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
-            listener.bind(f"{spec['folder']}/{remains.SOCKET}")  # 0600 by the umask
+            path = f"{spec['folder']}/{remains.SOCKET}"
+            listener.bind(path)
+            os.chmod(path, 0o600)
             listener.listen(_BACKLOG)
             child = launch.bubblewrap(
                 spec["argv"],

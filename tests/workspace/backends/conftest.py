@@ -4,7 +4,7 @@ import os
 import shutil
 import tempfile
 import uuid
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -141,6 +141,3 @@ def place(runtime_dir: Path) -> Iterator[Place]:
     finally:
         shutil.rmtree(run_dir, ignore_errors=True)
         shutil.rmtree(disk_dir, ignore_errors=True)
-
-
-until = Callable[[], bool]
