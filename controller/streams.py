@@ -9,11 +9,14 @@ from pathlib import PurePosixPath
 from typing import Any, TypeVar
 from urllib.parse import quote
 
+import anyio
+from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from controller.problems import CallerGone
 
+DRAIN_SECONDS = 60.0
 T = TypeVar("T")
 
 
@@ -44,6 +47,33 @@ async def until_gone(receive: Receive, work: Coroutine[Any, Any, T]) -> T:
 async def _hung_up(receive: Receive) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
+
+
+class Upload:
+    """A request's body, passed on piece by piece as the desktop takes it."""
+
+    def __init__(self, receive: Receive) -> None:
+        self._receive = receive
+        self._is_over = False
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        while not self._is_over:
+            message = await self._receive()
+            self._is_over = not message.get("more_body", False)
+            if message["type"] == "http.disconnect":
+                raise ClientDisconnect
+            if piece := message.get("body"):
+                yield piece
+
+    async def drain(self) -> None:
+        """Throw away what was not taken.
+
+        Many clients read no answer before they have sent all; one that is cut off meanwhile is
+        told of a broken connection and not of what was wrong.
+        """
+        with anyio.move_on_after(DRAIN_SECONDS):
+            async for _ in self:
+                pass
 
 
 class Download(Response):

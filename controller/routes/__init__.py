@@ -14,7 +14,7 @@ from typing import Annotated, Any
 import anyio
 from fastapi import Path
 from pydantic import BaseModel, ConfigDict
-from starlette.requests import HTTPConnection
+from starlette.requests import ClientDisconnect, HTTPConnection
 
 from controller.auth import Auth, Caller
 from controller.events import Events
@@ -100,7 +100,7 @@ async def recorded(
     except CarrelError as error:
         data["error"] = error.code
         raise
-    except anyio.get_cancelled_exc_class():
+    except (anyio.get_cancelled_exc_class(), ClientDisconnect):
         data["error"] = "caller_gone"
         raise
     finally:

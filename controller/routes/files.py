@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
+import anyio
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
 
 from controller.problems import response
-from controller.routes import Id, desktop, recorded
-from controller.streams import Download
-from workspace.errors import CarrelError
+from controller.routes import Id, desktop, parts, recorded
+from controller.streams import Download, Upload
+from workspace.errors import CarrelError, DiskFull
 from workspace.models import FileInfo, FileList, FileMove
 
 router = APIRouter(prefix="/v1/workspaces/{workspace_id}", tags=["files"])
+CHECKED_BYTES = 16 << 20
 FilePath = Annotated[
     str, Query(min_length=1, max_length=4096, description="relative ones start in /home/user")
 ]
@@ -44,16 +46,34 @@ async def write(
     mode: Annotated[str, Query(pattern=r"^[0-7]{3,4}$", description="octal")] = "644",
 ) -> FileInfo | Response:
     """Write a file whole; it appears only when it is complete."""
-    target = await desktop(request, workspace_id)
+    body = Upload(request.receive)
     try:
+        target = await desktop(request, workspace_id)
+        await _check_size(request, workspace_id)
         async with recorded(request, workspace_id, "file_write", path=path) as told:
-            info = await target.write_file(path, request.stream(), mode=mode)
+            info = await target.write_file(path, body, mode=mode)
             told["size"] = info.size
             return info
     except CarrelError as error:
         refusal = response(error)
-        refusal.headers["Connection"] = "close"  # the rest of the body is not wanted
+        if request.headers.get("expect", "").lower() == "100-continue":
+            refusal.headers["Connection"] = "close"  # it waits for our word before it sends
+        else:
+            await body.drain()
         return refusal
+
+
+async def _check_size(request: Request, workspace_id: str) -> None:
+    """Refuse what could never fit before any of it is sent on."""
+    declared = request.headers.get("content-length", "")
+    size = int(declared) if declared.isdecimal() else 0
+    if size < CHECKED_BYTES:
+        return
+    own = parts(request)
+    workspace = await own.lifecycle.get(workspace_id)
+    template = await anyio.to_thread.run_sync(own.templates.get, workspace.template)
+    if size > template.disk_mib << 20:
+        raise DiskFull(f"{size} bytes do not fit: the desktop's disk has {template.disk_mib} MiB.")
 
 
 @router.delete("/files", status_code=204)

@@ -89,9 +89,14 @@ def settings(tmp_path: Path) -> Settings:
 
 
 @pytest.fixture
-def cluster() -> Iterator[LocalCluster]:
+def short_dir() -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="c-") as folder:  # short: unix sockets lie in it
-        yield LocalCluster(Path(folder))
+        yield Path(folder)
+
+
+@pytest.fixture
+def cluster(short_dir: Path) -> LocalCluster:
+    return LocalCluster(short_dir)
 
 
 @asynccontextmanager

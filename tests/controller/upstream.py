@@ -55,7 +55,7 @@ class Upstream:
         async for chunk in request.stream():
             self.received += len(chunk)
         name = request.query_params["path"]
-        info = {"path": f"/home/user/{name}", "name": name, "kind": "file"}
+        info: dict[str, object] = {"path": f"/home/user/{name}", "name": name, "kind": "file"}
         info |= {"size": self.received, "mode": "644", "modified_at": "2026-01-01T00:00:00Z"}
         return JSONResponse(info)
 
@@ -63,6 +63,8 @@ class Upstream:
         async def chunks() -> AsyncIterator[bytes]:
             try:
                 for _ in range(int(request.query_params["path"])):
+                    if await request.is_disconnected():
+                        break
                     self.sent_chunks += 1
                     yield CHUNK
                 if request.query_params["path"] == "3":
