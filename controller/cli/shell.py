@@ -33,7 +33,7 @@ REMOTE = re.compile(r"^(?P<id>[a-z0-9]{8,20}):(?P<path>.*)$", re.DOTALL)
 
 
 def add_to(app: typer.Typer) -> None:
-    app.command("exec", context_settings={"allow_interspersed_args": False})(execute)
+    app.command("exec")(execute)
     app.command()(cp)
 
 
@@ -53,7 +53,7 @@ def execute(
 ) -> None:
     """Run a command in a desktop; its output is streamed, its exit code passed on.
 
-    Options stand before the id: carrel exec --timeout 10 ID -- ls -l
+    Its own options stand behind two dashes: carrel exec ID --timeout 10 -- ls -l
     """
     wanted = command[0] if len(command) == 1 else command
 

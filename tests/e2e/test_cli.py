@@ -8,6 +8,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -79,7 +80,7 @@ def test_files_in_and_out(service: Service, desktop: str, tmp_path: object) -> N
     into = service.carrel("cp", "/etc/hostname", f"{desktop}:sub")  # an existing folder
     assert into.stdout.startswith("/home/user/sub/hostname (")
     out = service.carrel("cp", f"{desktop}:sub/hostname", "-")
-    assert out.stdout == open("/etc/hostname").read()
+    assert out.stdout == Path("/etc/hostname").read_text()
 
 
 @pytest.mark.parametrize("role", ["view", "control"])
