@@ -50,7 +50,7 @@ async def serving(controller: FakeController, port: int = 0) -> AsyncIterator[in
         allowed_hosts=["127.0.0.1:*"],
         allowed_origins=["http://127.0.0.1:*"],
     )
-    with socket.socket() as listening:
+    with socket.socket(proto=socket.IPPROTO_TCP) as listening:  # or asyncio leaves Nagle on
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind(("127.0.0.1", port))
         config = uvicorn.Config(
