@@ -74,10 +74,12 @@ class Screen:
         return self._display.closed
 
     async def aclose(self) -> None:
-        """Release what is held and disconnect."""
+        """Release what is held, leave the keyboard as it was, and disconnect."""
         if not self.closed.is_set():
             try:
                 self.release_held()
+                with self._display.talking():
+                    self._keymap.close()
             except CarrelError:
                 logger.info("The X server went away before the screen was closed.")
         self._cancel_watchdog()

@@ -1,7 +1,8 @@
 """The keyboard's map: which keycode, with or without Shift, gives a keysym; spares for the rest.
 
 XTEST presses keycodes, so a keysym that is on no key has to be put on one first. The map has a few
-keycodes that carry nothing; they are given what is needed and keep it for as long as possible.
+keycodes that carry nothing, and many for keys of rare keyboards (XF86 keysyms); those are given
+what is needed, in this order, and keep it for as long as possible.
 
 The hard part is that clients read the map again only when they come to MappingNotify in their
 queue of events. A keycode that is given another keysym while a client still has presses of it to
@@ -26,8 +27,10 @@ from workspace.errors import Unavailable
 
 NOTICE_SECONDS = 0.05
 REUSE_SECONDS = 0.4
-# A VNC viewer's keyboard takes free keycodes too; leave it some.
-_LEFT_FREE = 2
+# A VNC viewer's keyboard takes blank keycodes too; leave it some.
+_LEFT_BLANK = 2
+_MAX_GIVEN = 24
+_VENDOR = 0x10000000  # keysyms from here on are of special keys, such as XF86's
 _GROUP_SHIFT = 13  # where the layout's number is in a core key state (XKB protocol, 2.2.2)
 
 
@@ -50,7 +53,7 @@ def index(rows: Mapping[int, Sequence[int]], group: int) -> dict[int, Stroke]:
         row = rows[keycode]
         levels = row[2 * group : 2 * group + 2] if any(row[2 * group : 2 * group + 2]) else row[:2]
         for level, keysym in enumerate(levels):
-            prints = not 0xFD00 <= keysym <= 0xFFFF and not 0x10000000 <= keysym
+            prints = not 0xFD00 <= keysym <= 0xFFFF and keysym < _VENDOR
             if keysym and (level == 0 or prints):
                 found.setdefault(keysym, Stroke(keycode, level == 1))
     return found
@@ -79,6 +82,7 @@ class Keymap:
         self._stale = True
         self._modifiers: set[int] = set()
         self._given: dict[int, int] = {}  # spare keycode -> the keysym it was given
+        self._before: dict[int, list[int]] = {}  # what a spare keycode carried at first
         self._used: dict[int, float] = {}  # spare keycode -> when it was last pressed
         display.subscribe(xproto.MappingNotifyEvent, self._on_mapping)
 
@@ -120,14 +124,18 @@ class Keymap:
 
     def capacity(self) -> int:
         """How many keysyms that are on no key can be provided at a time."""
-        return max(1, len(self._blank()) + len(self._given) - _LEFT_FREE)
+        return min(_MAX_GIVEN, len(self._given) + len(self._spare()))
 
-    def _blank(self) -> list[int]:
-        return [
+    def _spare(self) -> list[int]:
+        """The keycodes that can be given away, the blank ones first."""
+        usable = [k for k in self._rows if k not in self._given and k not in self._modifiers]
+        blank = [keycode for keycode in usable if not any(self._rows[keycode])]
+        rare = [
             keycode
-            for keycode, row in self._rows.items()
-            if keycode not in self._given and keycode not in self._modifiers and not any(row)
+            for keycode in reversed(usable)
+            if any(self._rows[keycode]) and all(k == 0 or k >= _VENDOR for k in self._rows[keycode])
         ]
+        return blank[_LEFT_BLANK:] + rare
 
     async def provide(self, keysyms: Collection[int]) -> dict[int, Stroke]:
         """Where each of the keysyms is, after putting those that are on no key on spare ones.
@@ -147,22 +155,34 @@ class Keymap:
 
     async def _give(self, missing: Sequence[int], keep: set[int]) -> None:
         loop = asyncio.get_running_loop()
-        blank = self._blank()[: self.capacity() - len(self._given)]
+        spare = self._spare()[: self.capacity() - len(self._given)]
         given = [keycode for keycode, keysym in self._given.items() if keysym not in keep]
         given.sort(key=lambda keycode: self._used.get(keycode, 0.0))
-        chosen = dict(zip(blank + given, missing, strict=False))
+        chosen = dict(zip(spare + given, missing, strict=False))
         if len(chosen) < len(missing):
             raise Unavailable("The keyboard has no spare key left for those characters.")
         last_press = max(self._used.get(keycode, 0.0) for keycode in chosen)
         await asyncio.sleep(max(0.0, last_press + REUSE_SECONDS - loop.time()))
-        for run in runs(chosen):
-            # Twice the same: Shift, if someone holds it, changes nothing.
-            pairs = [keysym for keycode in run for keysym in (chosen[keycode],) * 2]
-            self._display.core.ChangeKeyboardMapping(len(run), run[0], 2, pairs)
+        for keycode in chosen:
+            self._before.setdefault(keycode, self._rows[keycode])
+        # Twice the same: Shift, if someone holds it, changes nothing.
+        self._change({keycode: [keysym, keysym] for keycode, keysym in chosen.items()})
         self._given |= chosen
+        await asyncio.sleep(NOTICE_SECONDS)
+
+    def _change(self, rows: Mapping[int, Sequence[int]]) -> None:
+        """Write rows of one width into the server's map."""
+        for run in runs(rows):
+            keysyms = [keysym for keycode in run for keysym in rows[keycode]]
+            width = len(rows[run[0]])
+            self._display.core.ChangeKeyboardMapping(len(run), run[0], width, keysyms)
         self._stale = True
         self._display.sync()
-        await asyncio.sleep(NOTICE_SECONDS)
+
+    def close(self) -> None:
+        """Give the spare keycodes back as they were."""
+        self._change({keycode: self._before[keycode] for keycode in self._given})
+        self._given.clear()
 
     def pressed(self, keycode: int) -> None:
         """Note that the keycode was pressed just now: a spare is not re-used for a while."""

@@ -24,7 +24,11 @@ def listed(display: Display) -> list[Window]:
 
 
 def _ids(display: Display) -> list[int]:
-    return display.numbers(display.root, "_NET_CLIENT_LIST_STACKING")
+    clients = display.numbers(display.root, "_NET_CLIENT_LIST")
+    # xfwm4 tells the order only from the first time that it changes.
+    stacked = display.numbers(display.root, "_NET_CLIENT_LIST_STACKING")
+    known = [window for window in stacked if window in clients]
+    return known + [window for window in clients if window not in known]
 
 
 def _describe(display: Display, window: int, active: list[int]) -> Window | None:
@@ -55,7 +59,8 @@ def _text(display: Display, window: int, name: str) -> str:
     if found is None:
         return ""
     kind, data = found
-    return data.decode("latin-1" if kind == display.atom("STRING") else "utf-8", "replace")
+    # The old types, STRING and COMPOUND_TEXT, are Latin-1 as far as most titles go.
+    return data.decode("utf-8" if kind == display.atom("UTF8_STRING") else "latin-1", "replace")
 
 
 def focus(display: Display, window: int) -> None:

@@ -198,3 +198,36 @@ async def test_server_grab_does_not_block(server: Server, screen: Screen) -> Non
         await asyncio.wait_for(screen.act([a.Click(x=1, y=1), a.Screenshot()]), 5)
     finally:
         other.close()
+
+
+async def test_closing_gives_the_keyboard_back(server: Server, screen: Screen) -> None:
+    def mapping() -> list[int]:
+        return list(screen._display.core.GetKeyboardMapping(8, 248).reply().keysyms)
+
+    before = mapping()
+    other = await Screen.open(server.display)
+    try:
+        many = "".join(chr(code) for code in range(0x4E00, 0x4E14))
+        await other.act([a.Type(text=many)])
+        assert mapping() != before
+    finally:
+        await other.aclose()
+    assert mapping() == before
+
+
+async def test_map_changed_by_others_is_read_again(screen: Screen, client: Client) -> None:
+    await screen.act([a.Type(text="ß")])
+    spare = next(iter(screen._keymap._given))
+    row = client.core.GetKeyboardMapping(T, 1).reply()
+    try:
+        # Someone takes the spare key and puts ß on the key of t.
+        client.core.ChangeKeyboardMapping(1, spare, 1, [ord("x")], True).check()
+        client.core.ChangeKeyboardMapping(1, T, 2, [0xDF, 0xDF], True).check()
+        client.collect()
+        client.events.clear()
+        await screen.act([a.Type(text="ß")])
+        assert client.told() == [("key", T), ("key up", T)]
+    finally:
+        width = row.keysyms_per_keycode
+        client.core.ChangeKeyboardMapping(1, T, width, list(row.keysyms), True).check()
+        client.core.ChangeKeyboardMapping(1, spare, 1, [0], True).check()

@@ -59,16 +59,10 @@ async def check_editor(screen: Screen) -> None:
     for text in texts():
         clear = [a.Key(chord="ctrl+a"), a.Key(chord="Delete")]
         await screen.act([*clear, a.Type(text=text)])
-        copied = ""
-
-        async def copy() -> bool:
-            nonlocal copied
+        for _ in range(100):
             await screen.act([a.Key(chord="ctrl+a"), a.Key(chord="ctrl+c")])
             copied = await screen.clipboard()
-            return copied == text
-
-        for _ in range(100):
-            if await copy():
+            if copied == text:
                 break
             await screen.act([a.Wait(seconds=0.02)])
         assert copied == text

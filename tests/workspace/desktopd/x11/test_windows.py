@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from tests.workspace.desktopd.x11.harness import Server, titles, until
+from tests.workspace.desktopd.x11.harness import Server, painted, titles, until
 from workspace import actions as a
 from workspace.desktopd.screen import Screen
 from workspace.errors import TimedOut, WindowNotFound
@@ -15,13 +15,22 @@ async def start_window_manager(server: Server, screen: Screen) -> None:
     await screen.wait_for_window_manager(20)
 
 
+def rename(server: Server, window: int, title: str) -> None:
+    with painted(server.display, (0, 0, 1, 1)) as client:
+        name, kind = (
+            client.core.InternAtom(False, len(atom), atom).reply().atom
+            for atom in ("_NET_WM_NAME", "UTF8_STRING")
+        )
+        data = title.encode()
+        client.core.ChangeProperty(0, window, name, kind, 8, len(data), data, True).check()
+
+
 async def test_list_focus_close(server: Server, screen: Screen) -> None:
     await start_window_manager(server, screen)
-    for title, place in (("Grüße 世界", "40x10+100+120"), ("two", "30x10+500+300")):
-        server.start(
-            "xterm", "-u8", "-geometry", place, "-T", title, "-xrm", "*allowTitleOps: false"
-        )
+    for title, place in (("one", "40x10+100+120"), ("two", "30x10+500+300")):
+        server.start("xterm", "-geometry", place, "-T", title)
         await until(lambda title=title: title in titles(screen.windows()), 20)
+    rename(server, next(w.id for w in screen.windows() if w.title == "one"), "Grüße 世界")
     await until(lambda: [w.title for w in screen.windows() if w.is_focused] == ["two"])
     first = next(w for w in screen.windows() if w.title == "Grüße 世界")
     assert first.window_class == "XTerm"
