@@ -32,6 +32,7 @@ from workspace.models import Window
 logger = logging.getLogger(__name__)
 
 HELD_SECONDS = 60.0
+_LOOKS = (a.Screenshot, a.Zoom, a.CursorPosition)
 
 
 class Screen:
@@ -99,8 +100,9 @@ class Screen:
     ) -> a.Observation:
         """Play the actions in order; batches of several callers come one after the other.
 
-        Then wait until the screen has come to rest, ``settle_ms`` at most. ``observe="frame"``
-        brings the frame after that, and what changed.
+        Then wait until the screen has come to rest, ``settle_ms`` at most (not after actions
+        that only look). ``observe="frame"`` brings the frame after that and what changed; the
+        frame is as the last action asks for it, if that is a screenshot or a zoom.
 
         Raises:
             OffScreen, UnknownKey, UntypableText, InvalidRequest: nothing of that action was done.
@@ -128,16 +130,20 @@ class Screen:
                     picture = await self._play(action) or picture
                 except CarrelError as error:
                     raise _placed(error, number, actions) from error.__cause__
-        if mark is not None and settle_ms > 0:
+        only_looks = all(isinstance(action, _LOOKS) for action in actions)
+        if mark is not None and settle_ms > 0 and not only_looks:
             settled = await self._damage.settle(mark, settle_ms / 1000)
         if mark is None or observe == "none":
             return self._observation(started, picture)
         self._display.sync()
-        self._display.pump()
-        frame = await self._picture(a.Screenshot())
+        self._display.pump()  # brings the last changes
+        last = actions[-1] if actions else None
+        wanted = last if isinstance(last, a.Screenshot | a.Zoom) else a.Screenshot()
+        if picture is None or wanted is not last or not only_looks:
+            picture = await self._picture(wanted)
         self._damage.end(mark)
         effect: a.Effect = "changed" if mark.boxes else "no_visible_change"
-        return self._observation(started, picture or frame, effect, settled, mark.regions())
+        return self._observation(started, picture, effect, settled, mark.regions())
 
     def _observation(
         self,

@@ -2,8 +2,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import io
 import time
 from collections.abc import AsyncIterator, Callable
+
+import PIL.Image
 
 from tests.workspace.desktopd.x11.harness import Client
 from workspace import actions as a
@@ -93,8 +96,24 @@ async def test_busy_screen_costs_little_when_nobody_watches(screen: Screen, clie
     assert screen._damage.frames - before <= 2
 
 
-async def test_own_screenshot_of_a_batch_is_kept(screen: Screen, client: Client) -> None:
-    region = a.Region(x=0, y=0, width=10, height=10)
-    seen = await screen.act([a.Zoom(region=region), CLICK], settle_ms=500, observe="frame")
+async def test_frame_is_as_the_last_action_asks(screen: Screen, client: Client) -> None:
+    zoom = a.Zoom(region=a.Region(x=0, y=0, width=10, height=10), format="png", cursor=False)
+    async with repainting((0.1, lambda: client.fill(0xFF0000, 0, 0, 20, 20))):
+        seen = await screen.act([CLICK, zoom], settle_ms=1000, observe="frame")
     assert seen.screenshot is not None
-    assert (seen.screenshot.width, seen.screenshot.height) == (10, 10)
+    picture = PIL.Image.open(io.BytesIO(seen.screenshot.data))
+    assert picture.size == (10, 10)
+    assert picture.convert("RGB").getpixel((5, 5)) == (255, 0, 0)
+    seen = await screen.act([zoom, CLICK], settle_ms=500, observe="frame")
+    assert seen.screenshot is not None
+    assert seen.screenshot.width == 1280
+
+
+async def test_looking_does_not_wait_for_a_change(screen: Screen, client: Client) -> None:
+    seen = await screen.act([a.Screenshot()], settle_ms=3000, observe="frame")
+    assert seen.screenshot is not None
+    assert seen.elapsed_ms < 200
+    assert (seen.settled, seen.effect) == (None, "no_visible_change")
+    last = await screen.act([a.Screenshot(), a.Screenshot(scale=0.5)])
+    assert last.screenshot is not None
+    assert (last.screenshot.width, last.effect) == (640, "not_observed")

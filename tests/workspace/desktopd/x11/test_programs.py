@@ -68,6 +68,12 @@ async def check_editor(screen: Screen) -> None:
         assert copied == text
 
 
+async def check_drag_and_drop(screen: Screen) -> None:
+    for times in range(1, 4):
+        await screen.act([a.Drag(path=[(100, 250), (700, 250)])])
+        await until(lambda times=times: screen.windows()[-1].title.count("dropped") == times)
+
+
 async def test_gtk(server: Server, screen: Screen, tmp_path: Path) -> None:
     server.start("dbus-run-session", "--", "xfwm4", "--compositor=off")
     await screen.wait_for_window_manager(20)
@@ -89,7 +95,12 @@ async def test_chromium(server: Server, screen: Screen, tmp_path: Path) -> None:
     page = tmp_path / "page.html"
     page.write_text(
         "<meta charset=utf-8><title>loaded</title>"
-        "<textarea autofocus style='width:95vw;height:90vh'></textarea>"
+        "<div draggable=true style='position:fixed;left:0;top:0;width:200px;height:200px'"
+        " ondragstart=\"event.dataTransfer.setData('text/plain', 'x')\">drag</div>"
+        "<div style='position:fixed;left:600px;top:0;width:200px;height:200px;background:#8c8'"
+        " ondragover='event.preventDefault()'"
+        " ondrop=\"event.preventDefault(); document.title += ' dropped'\">drop</div>"
+        "<textarea autofocus style='position:fixed;top:220px;width:95vw;height:50vh'></textarea>"
     )
     server.start(
         *("chromium", "--no-sandbox", "--no-first-run", "--disable-background-networking"),
@@ -98,5 +109,6 @@ async def test_chromium(server: Server, screen: Screen, tmp_path: Path) -> None:
         *("--window-position=0,0", page.as_uri()),
     )
     await until(lambda: any("loaded" in w.title and w.is_focused for w in screen.windows()), 60)
-    await screen.act([a.Click(x=500, y=400)], settle_ms=5000)
+    await screen.act([a.Click(x=500, y=500)], settle_ms=5000)
     await check_editor(screen)
+    await check_drag_and_drop(screen)
