@@ -221,10 +221,13 @@ class DesktopActor:
         return await self._answer(stop())
 
     def __ray_shutdown__(self) -> None:
-        """Ray ends this process in an orderly way (SIGTERM): the sandbox goes first."""
-        self._loop.call_soon_threadsafe(self._life.release)
-        over = asyncio.run_coroutine_threadsafe(self._life.over.wait(), self._loop)
-        over.result(STOP_SECONDS)
+        """Ray ends this process in an orderly way (SIGTERM): the sandbox goes first.
+
+        Ray has stopped our loop by then and calls from the main thread, so we run it once more.
+        """
+        if not self._life.over.is_set() and not self._loop.is_closed():
+            self._life.release()
+            self._loop.run_until_complete(_first(self._life.over.wait(), seconds=STOP_SECONDS))
 
     async def _run(self) -> None:
         await self._life.run()

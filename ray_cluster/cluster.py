@@ -13,7 +13,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import socket
 import threading
 import time
 from collections.abc import Callable, Coroutine, Mapping
@@ -21,7 +20,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from ray_cluster import actors
-from ray_cluster.connection import connect, disconnect
+from ray_cluster.connection import HEAD_SECONDS, connect, disconnect, is_served
 from workspace.backends.base import Endpoint
 from workspace.errors import (
     BackendUnavailable,
@@ -37,7 +36,7 @@ from workspace.errors import (
 from workspace.models import ErrorInfo, Node, Stats, Template
 
 if TYPE_CHECKING:
-    from ray._raylet import InnerGcsClient
+    from ray._raylet import InnerGcsClient  # type: ignore[attr-defined]  # not in the stub
     from ray.actor import ActorHandle
 
 PREFIX = "desktop-"
@@ -46,7 +45,6 @@ NODE_LOST = "node_lost"
 RAY_SECONDS = 10.0  # one question to Ray or to an actor
 STOP_SECONDS = actors.STOP_SECONDS + actors.ANSWER_SECONDS + 3
 WATCH_SECONDS = 30.0
-HEAD_SECONDS = 2.0
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
@@ -148,14 +146,14 @@ class Cluster:
         try:
             handle = await asyncio.shield(creating)
             return await self._located(workspace_id, handle, seconds=deadline - time.monotonic())
-        except BaseException as error:
-            discarding = self._spawn(self._discard(workspace_id, creating))
-            if not isinstance(error, asyncio.CancelledError):
-                await asyncio.shield(discarding)
+        except asyncio.CancelledError:
+            self._spawn(self._discard(workspace_id, creating))
+            raise
+        except CarrelError as error:
+            await asyncio.shield(self._spawn(self._discard(workspace_id, creating)))
             if isinstance(error, TimedOut):
-                raise StartFailed(
-                    f"The desktop was not ready within {timeout_seconds:.0f} seconds."
-                ) from error
+                message = f"The desktop was not ready within {timeout_seconds:.0f} seconds."
+                raise StartFailed(message) from error
             if isinstance(error, DesktopLost):
                 raise StartFailed(f"The desktop's actor died: {error.message}") from error
             raise
@@ -209,6 +207,7 @@ class Cluster:
                     handle.ended.remote(WATCH_SECONDS), seconds=WATCH_SECONDS + RAY_SECONDS
                 )
                 if answer["ended"] is not None:
+                    await self._kill(workspace_id, handle)  # it would itself, within 2 s
                     return ErrorInfo.model_validate(answer["ended"])
         except WorkspaceNotFound as error:
             return ErrorInfo(code=NODE_LOST, message=error.message)
@@ -259,6 +258,10 @@ class Cluster:
         except (DesktopLost, TimedOut) as error:
             # Its death closes the pipe of the sandbox's supervisor, which cleans up.
             log.warning("desktop %s is ended the hard way: %s", workspace_id, error.message)
+        await self._kill(workspace_id, handle)
+
+    async def _kill(self, workspace_id: str, handle: ActorHandle[Any]) -> None:  # Any: see _create
+        """End the actor's process and free its name and place."""
         await self._call(lambda: self._ray.kill(handle))
         deadline = time.monotonic() + RAY_SECONDS
         while workspace_id in await self._call(self._names):
@@ -398,19 +401,16 @@ class Cluster:
 
 def _look_at_head(address: str) -> None:
     """Raises Unavailable when nothing listens at Ray's head, before Ray waits for it for long."""
-    host, _, port = address.rpartition(":")
-    try:
-        socket.create_connection((host.strip("[]"), int(port)), HEAD_SECONDS).close()
-    except (OSError, ValueError) as error:
+    if not is_served(address):
         raise Unavailable(
             f"Ray does not answer at {address}.",
             hint="Start the controller again; desktops that still live are found again.",
-        ) from error
+        )
 
 
 def _head(address: str) -> InnerGcsClient:
     """A client of the head as it is now: one made before its restart would be refused."""
-    from ray._raylet import InnerGcsClient
+    from ray._raylet import InnerGcsClient  # type: ignore[attr-defined]  # not in the stub
 
     return InnerGcsClient.standalone(address, cluster_id=None, timeout_ms=int(HEAD_SECONDS * 1000))
 

@@ -1,22 +1,32 @@
 """Joining a running Ray as its driver, and leaving it.
 
 ``ray.init`` has habits that a server must undo: it takes SIGTERM for itself, reads its token from
-the environment (which every later child would inherit), lets the process exit once the head has
-been away for a minute, and, for a head on loopback, listens on every address unless told otherwise
-before the first import of Ray.
+the environment (which every later child would inherit), and, for a head on loopback, listens on
+every address unless told otherwise before the first import of Ray.
+
+When the head has been away for a minute Ray exits the process by itself. We tell it never to, so
+that the controller lives on and says 503. The price: then ``ray.shutdown`` would wait for the head
+for ever, and an interpreter that ends without it crashes; so such a process ends by ``os._exit``
+with status 1, at the very end of its own cleaning up.
 """
 
 from __future__ import annotations
 
+import atexit
+import contextlib
+import logging
 import os
 import signal
+import socket
+import sys
 import threading
 import warnings
 
 from workspace.errors import Unavailable
 
-# Ray's default is 60 s, and then it exits the process; the controller says 503 and lives on.
+HEAD_SECONDS = 2.0
 _FOREVER_SECONDS = 10 * 365 * 24 * 3600
+_joined: dict[str, str] = {}  # Ray has one connection per process: the address, while it lasts
 
 
 def connect(address: str, token: str, namespace: str) -> None:
@@ -35,6 +45,7 @@ def connect(address: str, token: str, namespace: str) -> None:
     handler = signal.getsignal(signal.SIGTERM)
     try:
         import ray
+        from ray._private.worker import shutdown
         from ray._raylet import AuthenticationTokenLoader
 
         AuthenticationTokenLoader.instance().reset_cache()
@@ -46,6 +57,9 @@ def connect(address: str, token: str, namespace: str) -> None:
                 log_to_driver=False,
                 configure_logging=False,
             )
+        atexit.unregister(shutdown)
+        _joined["address"] = address
+        atexit.register(_leave_at_exit)
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise Unavailable(
             f"Ray at {address} cannot be joined: {error}", hint="Check its address and token."
@@ -57,11 +71,44 @@ def connect(address: str, token: str, namespace: str) -> None:
 
 
 def disconnect() -> None:
-    """Leave Ray; detached actors live on."""
+    """Leave Ray; detached actors live on. Without a head there is nothing to leave."""
     import ray
 
+    address = _joined.pop("address", None)
+    if address is None:
+        return
+    atexit.unregister(_leave_at_exit)
+    if not is_served(address):
+        atexit.register(_exit_hard)
+        return
     in_main = threading.current_thread() is threading.main_thread()
     handler = signal.getsignal(signal.SIGTERM)
     ray.shutdown()
     if in_main:
         signal.signal(signal.SIGTERM, handler)
+
+
+def is_served(address: str) -> bool:
+    """Whether anything listens at Ray's head."""
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), HEAD_SECONDS).close()
+    except (OSError, ValueError):
+        return False
+    return True
+
+
+def _leave_at_exit() -> None:
+    """Instead of Ray's own hook, for a process that ends without :func:`disconnect`."""
+    if is_served(_joined["address"]):
+        disconnect()
+    else:
+        _exit_hard()
+
+
+def _exit_hard() -> None:
+    logging.shutdown()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(Exception):  # whatever is wrong with it, we are leaving
+            stream.flush()
+    os._exit(1)

@@ -8,8 +8,7 @@ is killed, so that the next one finds Ray and its desktops again. It ends Ray
 - when for ``IDLE_SECONDS`` no controller has held ``controller.lock`` and no desktop's actor lived.
 
 It is a child subreaper, so whatever Ray starts stays its descendant: it ends exactly its own
-process tree, within ``TERM_SECONDS`` + ``KILL_SECONDS``, and then removes what it and Ray wrote in
-the run folder. Ray dies with it (PDEATHSIG) should it be killed; what then lies in the folder is
+process tree, within ``END_SECONDS``, and then removes what it and Ray wrote in the run folder. Ray dies with it (PDEATHSIG) should it be killed; what then lies in the folder is
 removed by the next keeper.
 
 Liveness is a lock, ``keeper.lock``, inherited already locked from the process that starts us: no
@@ -27,15 +26,18 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 START_SECONDS = 60.0
 IDLE_SECONDS = 10.0
-TERM_SECONDS = 8.0
-KILL_SECONDS = 3.0
-# The kernel cuts a process's name at 15 letters.
-ACTOR_NAME = "ray::DesktopActor"[:15]
+# Ending takes 3 s at most where all is well, and the sum of these where nothing is.
+ACTOR_SECONDS = 5.0
+TERM_SECONDS = 4.0
+KILL_SECONDS = 2.0
+END_SECONDS = ACTOR_SECONDS + TERM_SECONDS + 2 * KILL_SECONDS
+# As far as Ray's title and the kernel's name of an actor's process have in common.
+ACTOR_NAME = "ray::DesktopAct"
 
 PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
@@ -153,7 +155,9 @@ class Keeper:
                 return
 
     def _is_needed(self) -> bool:
-        return is_locked(self._dir.controller_lock) or ACTOR_NAME in descendants().values()
+        return is_locked(self._dir.controller_lock) or any(
+            name.startswith(ACTOR_NAME) for name in descendants().values()
+        )
 
     def _gives_up(self) -> bool:
         """Withdraw the address; a controller that came just before keeps it.
@@ -170,21 +174,26 @@ class Keeper:
         return True
 
     def _end(self) -> None:
-        deadline = time.monotonic() + TERM_SECONDS
+        """End what runs, gently first, from the sandboxes' owners outwards.
+
+        Ray by itself would wait long for its actors, and then kill them.
+        """
+        actors = [pid for pid, name in descendants().items() if name.startswith(ACTOR_NAME)]
+        _signal(actors, signal.SIGTERM)
+        self._until(lambda: not descendants().keys() & set(actors), ACTOR_SECONDS)
         if self._ray is not None:
-            os.kill(self._ray, signal.SIGTERM)
-        # Sandboxes' supervisors are among them: they get this time to clean up.
-        while descendants() and time.monotonic() < deadline:
-            self._wait(0.05)
-        deadline = time.monotonic() + KILL_SECONDS
-        while (left := descendants()) and time.monotonic() < deadline:
-            for pid in left:
-                try:
-                    os.kill(pid, signal.SIGKILL)
-                except ProcessLookupError:
-                    pass
-            self._wait(0.05)
-        self._reap()
+            _signal([self._ray], signal.SIGTERM)
+        self._until(lambda: not descendants(), TERM_SECONDS)
+        # What is left of Ray dies first: supervisors of sandboxes then clean up and follow.
+        _signal([pid for pid, name in descendants().items() if _is_ray(name)], signal.SIGKILL)
+        self._until(lambda: not descendants(), KILL_SECONDS)
+        _signal(descendants(), signal.SIGKILL)
+        self._until(lambda: not descendants(), KILL_SECONDS)
+
+    def _until(self, done: Callable[[], bool], seconds: float) -> None:
+        deadline = time.monotonic() + seconds
+        while not done() and time.monotonic() < deadline:
+            self._wait(0.02)
 
     def _wait(self, seconds: float) -> set[int]:
         """Wait for a signal, reap who ended, and tell which signal it was."""
@@ -202,6 +211,18 @@ class Keeper:
                 return
             if pid == self._ray:
                 self._ray = None
+
+
+def _is_ray(name: str) -> bool:
+    return name.startswith("ray") or name == "gcs_server"
+
+
+def _signal(processes: Iterable[int], number: signal.Signals) -> None:
+    for pid in processes:
+        try:
+            os.kill(pid, number)
+        except ProcessLookupError:
+            pass  # it was faster
 
 
 def _prctl(option: int, value: int) -> None:

@@ -21,11 +21,11 @@ import sys
 import time
 from pathlib import Path
 
-from ray_cluster.keeper import KILL_SECONDS, START_SECONDS, TERM_SECONDS, RunDir
+from ray_cluster.keeper import END_SECONDS, START_SECONDS, RunDir
 from workspace.errors import Unavailable
 
 OBJECT_STORE_BYTES = 80 << 20  # the smallest Ray accepts is 75 MiB; nothing large goes through Ray
-STOP_SECONDS = TERM_SECONDS + KILL_SECONDS + 3
+STOP_SECONDS = END_SECONDS + 1.5
 # Below the run folder Ray makes ray/session_<time>_<pid>/sockets/plasma_store: 68 bytes.
 MAX_RUN_DIR_BYTES = 107 - 70
 MIB_PER_DESKTOP = 768
@@ -206,6 +206,8 @@ class LocalRay:
             # Desktops are children of Ray's workers: not nicer, and no likelier to be killed.
             "RAY_worker_niceness": "0",
             "RAY_worker_oom_score_adjustment": "0",
+            # Else it kills its direct children as it ends: supervisors that are to clean up.
+            "RAY_kill_child_processes_on_worker_exit": "false",
             # It would end a tiny actor for its desktop's memory; cgroups limit the desktop.
             "RAY_memory_monitor_refresh_ms": "0",
         }

@@ -81,7 +81,7 @@ class _Running:
         self._stack = AsyncExitStack()
 
     async def start(self) -> Endpoint:
-        await asyncio.to_thread(self._folder.mkdir, mode=0o700, parents=True)
+        await asyncio.to_thread(self._folder.mkdir, mode=0o700, parents=True, exist_ok=True)
         guard = await asyncio.create_subprocess_exec(
             "/bin/sh",
             "-c",
