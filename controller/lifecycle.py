@@ -335,6 +335,7 @@ class Lifecycle:
             await desktop.aclose()
             raise
         took = time.monotonic() - began
+        live.desktop = desktop  # before anybody can read that it is ready
         live.change(
             state="ready", ready_at=datetime.now(timezone.utc), node=located.node_name or None
         )
@@ -343,7 +344,6 @@ class Lifecycle:
             "ready", actor=_SYSTEM, workspace_id=live.workspace.id, seconds=round(took, 3)
         )
         self.metrics.observe_start(took)
-        live.desktop = desktop
 
     async def _until_deadline(self, live: Live) -> None:
         while (left := live.deadline - time.monotonic()) > 0:
