@@ -5,6 +5,8 @@ Both use a controller that answers, or start one for their own duration.
 
 from __future__ import annotations
 
+import os
+import signal
 from pathlib import Path
 from typing import Annotated
 
@@ -46,7 +48,14 @@ def mcp() -> None:
     from controller.cli.connect import run
     from controller.cli.process import at_hand
 
-    with at_hand():
+    with at_hand() as end:
+
+        def leave(number: int, _frame: object) -> None:
+            end()
+            os._exit(128 + number)  # a thread is reading stdin: an ordinary exit waits for it
+
+        signal.signal(signal.SIGTERM, leave)
+        signal.signal(signal.SIGINT, leave)
         from agent_bridge import stdio
 
         run(stdio.serve)

@@ -12,7 +12,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -181,9 +181,27 @@ def _last_words(log: Path, since: int) -> str:
 
 
 @contextmanager
-def at_hand() -> Iterator[None]:
-    """A controller that answers: the one that runs, or one for the block's own duration."""
+def at_hand() -> Iterator[Callable[[], None]]:
+    """A controller that answers: the one that runs, or one for the block's own duration.
+
+    What is given ends it at once, if it was started here: for a signal's handler.
+    """
     from controller.cli import output
+
+    if _answers():
+        yield lambda: None
+        return
+    mine = settings()
+    with output.progress("No controller is running: starting one"):
+        start_detached(mine, ["--port=0"])
+    try:
+        yield lambda: _quietly_stop(mine)
+    finally:
+        with output.progress("Ending it"):
+            stop(mine)
+
+
+def _answers() -> bool:
     from controller.cli.connect import controller, run
 
     async def ask() -> None:
@@ -192,17 +210,13 @@ def at_hand() -> Iterator[None]:
 
     try:
         run(ask)
-    except (Unavailable, CarrelError) as error:
-        if error.code not in ("unavailable", "unauthorized") or running(settings()) is not None:
-            raise
-    else:
-        yield
-        return
-    mine = settings()
-    with output.progress("No controller is running: starting one"):
-        start_detached(mine, ["--port", "0"])
-    try:
-        yield
-    finally:
-        with output.progress("Ending it"):
-            stop(mine)
+    except CarrelError as error:
+        if error.code in ("unavailable", "unauthorized") and running(settings()) is None:
+            return False
+        raise
+    return True
+
+
+def _quietly_stop(mine: Settings) -> None:
+    with suppress(CarrelError):  # nobody is left to be told
+        stop(mine)
