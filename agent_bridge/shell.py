@@ -7,6 +7,7 @@ offset to read on from.
 
 from __future__ import annotations
 
+import time
 from typing import Annotated, Literal
 
 from mcp.types import ContentBlock, TextContent
@@ -14,11 +15,13 @@ from pydantic import Field
 
 from agent_bridge.caller import Caller
 from agent_bridge.inputs import OnDesktop
+from workspace.desktop import Desktop
 from workspace.models import Job
 
 MAX_WAIT_SECONDS = 45
 MAX_CHARACTERS = 20_000
 _STDERR_CHARACTERS = 6_000
+_BEYOND = 1 << 50  # an offset that no output reaches: waiting from there is for the end alone
 Wait = Annotated[float, Field(ge=0, le=MAX_WAIT_SECONDS)]
 Offset = Annotated[int, Field(ge=0)]
 
@@ -50,19 +53,31 @@ async def shell_run(caller: Caller, asked: ShellRun) -> list[ContentBlock]:
     # At the end of its input from the start: a program that reads it would wait for ever.
     job = await desktop.start(asked.command, cwd=asked.cwd, stdin="")
     if asked.timeout_seconds > 0:
-        job = await desktop.poll(job.id, wait_seconds=asked.timeout_seconds)
+        job = await _wait(desktop, job.id, asked.timeout_seconds)
     return [TextContent(type="text", text=report(job))]
+
+
+async def _wait(
+    desktop: Desktop, job_id: str, seconds: float, stdout_from: int = 0, stderr_from: int = 0
+) -> Job:
+    """The job once it ends or the time is over; a poll answers as soon as its page is full."""
+    deadline = time.monotonic() + seconds
+    job = await desktop.poll(
+        job_id, wait_seconds=seconds, stdout_from=stdout_from, stderr_from=stderr_from
+    )
+    left = deadline - time.monotonic()
+    if job.state == "exited" or left <= 0:
+        return job
+    later = await desktop.poll(job_id, wait_seconds=left, stdout_from=_BEYOND, stderr_from=_BEYOND)
+    return job.model_copy(update={"state": later.state, "exit_code": later.exit_code})
 
 
 async def shell_poll(caller: Caller, asked: ShellPoll) -> list[ContentBlock]:
     desktop = caller.carrel.desktop(asked.desktop_id)
     if asked.signal is not None:
         await desktop.signal(asked.job_id, asked.signal)
-    job = await desktop.poll(
-        asked.job_id,
-        wait_seconds=asked.wait_seconds,
-        stdout_from=asked.stdout_from,
-        stderr_from=asked.stderr_from,
+    job = await _wait(
+        desktop, asked.job_id, asked.wait_seconds, asked.stdout_from, asked.stderr_from
     )
     return [TextContent(type="text", text=report(job))]
 
