@@ -353,7 +353,9 @@ def _end(folder: Path, disk: Path) -> None:
             _end_supervisor(fd)
             state = remains.load(str(folder)) or state
         if not remains.end(state):
-            raise StartFailed(f"Something in sandbox {folder.name} does not die.", hint="")
+            raise CarrelError(
+                f"Something in sandbox {folder.name} does not die.", hint="Stop it again."
+            )
     try:
         remains.remove(str(folder), str(disk), state)
     except OSError as error:

@@ -104,8 +104,8 @@ def check_control_groups(parents: cgroups.Group, is_root: bool) -> Check:
     if kind == "scope":
         return Check(name, True, "Limits by scopes of your systemd.")
     if kind != "none":
-        places = ", ".join(sorted(set(parents["folders"].values())))
-        return Check(name, True, f"Limits by cgroup {kind} under {places}.")
+        place = parents["folders"]["memory" if kind == "v1" else cgroups.UNIFIED]
+        return Check(name, True, f"Limits by cgroup {kind} under {place}.")
     detail = "None that we may write: the memory and processor time of desktops have no limit."
     if is_root:
         return Check(name, False, detail, "In a container: mount /sys/fs/cgroup writable.")

@@ -126,7 +126,7 @@ def kill_programs(state: State) -> int:
     A program that lowered its score again is not found.
     """
     count = 0
-    for pid in _descendants(state["init"]):
+    for pid in descendants(state["init"]):
         try:
             fd = os.pidfd_open(pid)
         except OSError:
@@ -144,8 +144,8 @@ def kill_programs(state: State) -> int:
     return count
 
 
-def _descendants(root: Process | None) -> set[int]:
-    """Everything in a pid namespace descends from its first process."""
+def descendants(root: Process | None) -> set[int]:
+    """All that runs below a process: for the first one of a pid namespace, everything in it."""
     if not is_alive(root):
         return set()
     assert root is not None, "None is not alive"

@@ -103,6 +103,7 @@ def processes_of(state: remains.State) -> list[str]:
     """Every process of a sandbox, its supervisor included, as the host sees it."""
     found = []
     known = [state["supervisor"], state["bwrap"], state["init"]]
+    below = remains.descendants(state["init"])
     groups = [folder.split("/sys/fs/cgroup")[-1] for folder in state["group"]["folders"].values()]
     names = {Path(folder).name for folder in groups}
     for entry in Path("/proc").glob("[0-9]*"):
@@ -113,7 +114,8 @@ def processes_of(state: remains.State) -> list[str]:
         except OSError:
             continue
         process = remains.process(int(entry.name))
-        if process and (is_theirs or in_group or process in known):
+        is_known = process in known or int(entry.name) in below
+        if process and (is_theirs or in_group or is_known):
             found.append(entry.name)
     return found
 
