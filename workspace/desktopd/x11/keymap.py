@@ -110,6 +110,7 @@ class Keymap:
             first + n: keysyms[n * width : (n + 1) * width] for n in range(len(keysyms) // width)
         }
         self._given = {k: s for k, s in self._given.items() if self._rows[k][0] == s}
+        self._before = {k: row for k, row in self._before.items() if k in self._given}
         self._index = index(self._rows, group)
         self._group, self._stale = group, False
 
