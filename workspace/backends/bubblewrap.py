@@ -93,7 +93,7 @@ class BubblewrapBackend:
         try:
             running = await _Running.spawn(spec)
             self._running[workspace_id] = running
-            await running.until_ready()
+            await running.until_ready(self._ready_seconds)
         except BaseException as error:
             await self.stop(workspace_id)
             if isinstance(error, StartFailed):
@@ -250,7 +250,6 @@ class _Running:
         self._folder = folder
         self._ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._why = "The sandbox's supervisor was killed."
-        self._is_let_go = False
         self._reading = asyncio.ensure_future(self._read())
 
     @classmethod
@@ -275,8 +274,12 @@ class _Running:
             for fd in (theirs, given, words):
                 os.close(fd)
 
-    async def until_ready(self) -> None:
-        await asyncio.shield(self._ready)
+    async def until_ready(self, seconds: float) -> None:
+        """The supervisor keeps the time; past it, the supervisor itself is at fault."""
+        try:
+            await asyncio.wait_for(asyncio.shield(self._ready), seconds + REMOVE_SECONDS)
+        except asyncio.TimeoutError:
+            raise StartFailed("The sandbox's supervisor does not answer.") from None
 
     async def until_ended(self) -> str:
         await asyncio.shield(self._reading)
@@ -299,19 +302,20 @@ class _Running:
 
     async def _read(self) -> None:
         assert self._process.stdout is not None, "it is a pipe"
-        try:
-            while line := await self._process.stdout.readline():
-                self._heard(line)
-        except ValueError:
-            log.warning("the supervisor in %s wrote a line too long", self._folder)
-            self._process.kill()
+        while True:
+            try:
+                line = await self._process.stdout.readline()
+                if not line:
+                    break
+                self._heard(json.loads(line))
+            except ValueError:  # too long, or cut because nobody had read for long
+                log.warning("the supervisor in %s said something unreadable", self._folder)
         await self._process.wait()
         self._close()
         if not self._ready.done():
             self._fail(StartFailed(f"{self._why} {self._last_words()}".strip()))
 
-    def _heard(self, line: bytes) -> None:
-        status: dict[str, Any] = json.loads(line)  # Any: the supervisor's own, all of it text
+    def _heard(self, status: dict[str, Any]) -> None:  # Any: the supervisor's own, all of it text
         event, message = status["event"], status.get("message", "")
         if event == "ready" and not self._ready.done():
             self._ready.set_result(None)

@@ -54,7 +54,7 @@ class Check:
                     self.next_at = time.monotonic() + 5 * slice_seconds  # a sixth of one processor
                     return None
             used = self._sum
-        except trees.TooDeep:
+        except OSError:  # too deep, or closed to us
             used = None
         now = time.monotonic()
         self._walk, self._walked_at = None, now
@@ -63,7 +63,7 @@ class Check:
         return self.judge(used)
 
     def judge(self, used: int | None) -> Verdict:
-        """What to do about so many bytes; None is a tree too deep to measure.
+        """What to do about so many bytes; None is a tree that cannot be measured.
 
         Being over the limit is met once, and then again only if it has grown.
         """

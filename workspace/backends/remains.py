@@ -101,6 +101,10 @@ def write_whole(path: str, text: str) -> None:
 def end(state: State, *, seconds: float = 5.0) -> bool:
     """Kill everything in the sandbox and wait until it is dead; False if something is not."""
     poll, fds = select.poll(), []
+    if state["init"] is None:  # it ends so early that bubblewrap has not named it yet
+        for pid in descendants(state["bwrap"]):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
     for known in (state["init"], state["bwrap"]):
         fd = pidfd(known)
         if fd is not None:

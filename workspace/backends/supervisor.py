@@ -25,6 +25,7 @@ import signal
 import socket
 import sys
 import time
+import traceback
 from collections.abc import Callable
 from typing import TypedDict
 
@@ -58,9 +59,9 @@ class Spec(TypedDict):
 class Ended(Exception):
     """Why there is no sandbox any more, or never was one: what its owner is told."""
 
-    def __init__(self, message: str, *, code: str = "start_failed", hint: str = "") -> None:
+    def __init__(self, message: str, *, code: str = "start_failed") -> None:
         super().__init__(message)
-        self.message, self.code, self.hint = message, code, hint
+        self.message, self.code = message, code
 
 
 class Log:
@@ -185,7 +186,8 @@ class Supervisor:
         verdict = check.step()
         if verdict is None:
             return
-        remains.write_whole(f"{self.spec['folder']}/{remains.DISK_USE}", str(check.used))
+        with contextlib.suppress(OSError):  # a full disk: the desktop need not die of it
+            remains.write_whole(f"{self.spec['folder']}/{remains.DISK_USE}", str(check.used))
         over = f"the home folder holds more than its {self.spec['disk_mib']} MiB"
         if verdict == "end":
             raise Ended(f"{over} and kept growing")
@@ -289,9 +291,12 @@ def main() -> int:
     except OSError as error:
         code = "disk_full" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "start_failed"
         why = Ended(f"the host refused: {error}", code=code)
+    except Exception as error:
+        traceback.print_exc()  # into the log
+        why = Ended(f"its supervisor failed: {error!r}")
     log = supervisor.log.tail().decode(errors="replace")
     event = "ended" if supervisor.is_ready else "failed"
-    supervisor.tell(event, message=why.message, code=why.code, hint=why.hint, log=log)
+    supervisor.tell(event, message=why.message, code=why.code, log=log)
     try:
         remains.remove(spec["folder"], spec["disk"], supervisor.state)
     except OSError as error:
