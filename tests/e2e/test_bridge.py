@@ -40,14 +40,15 @@ def test_a_controller_of_its_own_ends_with_it(
     tmp_path: Path, number: signal.Signals | None
 ) -> None:
     before = Leftovers.now()
-    process = subprocess.Popen(
-        [conftest.carrel(), "mcp"],
-        env=conftest.environment(tmp_path),
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-    )
+    with (tmp_path / "notes").open("w") as notes:
+        process = subprocess.Popen(
+            [conftest.carrel(), "mcp"],
+            env=conftest.environment(tmp_path),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=notes,
+            text=True,
+        )
     assert process.stdin is not None
     assert process.stdout is not None
     hello = {
@@ -58,7 +59,9 @@ def test_a_controller_of_its_own_ends_with_it(
     message = {"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": hello}
     process.stdin.write(json.dumps(message) + "\n")
     process.stdin.flush()
-    assert json.loads(process.stdout.readline())["result"]["serverInfo"]
+    answer = process.stdout.readline()
+    assert answer, (tmp_path / "notes").read_text()
+    assert json.loads(answer)["result"]["serverInfo"]
     if number is not None:
         process.send_signal(number)
         assert process.wait(conftest.STOP_SECONDS) == 128 + number
