@@ -119,26 +119,26 @@ async def _act(
     said = "; ".join(_said(item) for item in asked[: len(acting)])
     if seen is not None:
         said = f"Done: {said}. {_effect(seen)}"
-    if looking is not None:
-        region = looking.region
-        return _answer(
-            said,
-            await pictures.look(desktop, view, region=region),
-            view,
-            is_zoom=region is not None,
-        )
-    assert seen is not None, "a call has at least one action"
-    if pictured == "none":
+    if pictured == "none" and seen is not None and looking is None:
         return [TextContent(type="text", text=f"{said} {_where(seen, view)}")]
-    image = seen.screenshot
-    if image is None or not _fits(image, view):
-        # A large screen, or a very busy one: again in the size and weight that a model takes.
-        seen = await pictures.look(desktop, view)
-    return _answer(said, seen, view)
+    if looking is None and seen is not None and _fits(seen.screenshot, view):
+        return _answer(said, seen, view)
+    # Asked for; or the frame is of a large screen, or of a very busy one, and is taken again in
+    # the size and weight that a model takes.
+    region = None if looking is None else looking.region
+    try:
+        looked = await pictures.look(desktop, view, region=region)
+    except CarrelError as error:
+        if seen is None:
+            raise
+        return [TextContent(type="text", text=f"{said} There is no picture of it: {error}")]
+    return _answer(said, looked, view, is_zoom=region is not None)
 
 
-def _fits(image: a.Image, view: View) -> bool:
-    return (image.width, image.height) == view.size and len(image.data) <= pictures.MAX_BYTES
+def _fits(image: a.Image | None, view: View) -> bool:
+    if image is None or (image.width, image.height) != view.size:
+        return False
+    return len(image.data) <= pictures.MAX_BYTES
 
 
 def to_action(asked: FlatAction, view: View) -> a.Action:

@@ -176,6 +176,39 @@ async def test_a_large_screen_is_seen_small_and_hit_exactly(
     assert "stay those of the whole screen, 1920x1080" in text_of(zoomed)
 
 
+async def test_what_was_done_is_told_even_without_a_picture_of_it(
+    client: Client, controller: FakeController, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    id_ = await create(client)
+    controller.desktops[id_].is_noisy = True
+    monkeypatch.setattr(pictures, "MAX_BYTES", 10)
+    click = {"action": "click", "x": 1, "y": 1}
+    for actions in ([click], [click, {"action": "screenshot"}]):
+        batch = {"desktop_id": id_, "actions": actions}
+        result = await client.call_tool("computer_batch", batch)
+        assert not result.is_error
+        assert "Done: click (1, 1). The screen changed" in text_of(result)
+        assert "There is no picture of it: The picture is too large" in text_of(result)
+    looking = await client.call_tool("screenshot", {"desktop_id": id_})
+    assert text_of(looking).startswith("too_large: ")
+    assert len(controller.desktops[id_].actions) == 2
+
+
+async def test_a_batch_may_end_with_a_look_and_only_end_with_it(
+    client: Client, controller: FakeController
+) -> None:
+    id_ = await create(client)
+    move = {"action": "move", "x": 7, "y": 8}
+    zoom = {"action": "zoom", "region": {"x": 0, "y": 0, "width": 100, "height": 50}}
+    batch = {"desktop_id": id_, "actions": [move, zoom]}
+    result = await client.call_tool("computer_batch", batch)
+    assert opened(pictures_of(result)[0].data).size == (200, 100)
+    assert "Done: move (7, 8)." in text_of(result)
+    refused = await client.call_tool("computer_batch", {"desktop_id": id_, "actions": [zoom, move]})
+    assert "only be the last action" in text_of(refused)
+    assert controller.desktops[id_].actions == [a.Move(x=7, y=8)]
+
+
 async def test_a_busy_screen_stays_under_the_limit(
     client: Client, controller: FakeController
 ) -> None:
