@@ -1,0 +1,246 @@
+"""The real thing: a daemon with X and XFCE, used and ended in every way."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import signal
+import struct
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from websockets.asyncio.client import ClientConnection
+from websockets.exceptions import InvalidStatus
+
+from tests.workspace.desktopd.conftest import Daemon, until, until_closed
+from workspace import actions as a
+from workspace.desktop import Desktop
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_ready_means_a_whole_desktop(daemon: Daemon, desktop: Desktop) -> None:
+    health = await desktop.health()
+    assert (health.ready, health.screen) == (True, (1280, 800))
+    assert health.pss_mib is not None
+    assert health.pss_mib <= 50
+    picture = Image.open(io.BytesIO(await desktop.screenshot(format="png"))).convert("RGB")
+    colors = picture.getcolors(1 << 24)
+    assert colors is not None
+    assert len(colors) > 50, "a panel and a backdrop, not one flat colour"
+    classes = {window.window_class for window in await desktop.windows()}
+    assert {"Xfdesktop", "Xfce4-panel"} <= classes
+
+
+async def test_the_agent_types_into_a_program(daemon: Daemon, desktop: Desktop) -> None:
+    job = await desktop.start("xterm -e bash -c 'read x; printf %s \"$x\" >~/typed'")
+    await until_window(desktop, "XTerm")
+    seen = await desktop.act(a.Type(text="Grüße, 世界 🚀\n"))
+    assert seen.effect == "changed"
+    assert seen.screenshot is not None
+    assert (await desktop.poll(job.id, wait_seconds=10)).exit_code == 0
+    assert await desktop.read_file("typed") == "Grüße, 世界 🚀".encode()
+
+
+async def test_input_dies_with_its_caller(daemon: Daemon, desktop: Desktop) -> None:
+    asking = asyncio.ensure_future(desktop.hold_key("shift", 20))
+    await until_shift_is(desktop, "down")
+    asking.cancel()
+    await asyncio.gather(asking, return_exceptions=True)
+    await until_shift_is(desktop, "up")
+
+
+async def test_clipboard_and_windows(desktop: Desktop) -> None:
+    await desktop.set_clipboard("kopiert: 世界")
+    assert await desktop.clipboard() == "kopiert: 世界"
+    job = await desktop.start("xterm -T 'the window'")
+    window = await until_window(desktop, "XTerm")
+    await desktop.focus_window(window)
+    await desktop.close_window(window)
+    assert (await desktop.poll(job.id, wait_seconds=10)).state == "exited"
+
+
+# VNC.
+
+
+async def test_a_viewer_sees_but_moves_nothing(daemon: Daemon, desktop: Desktop) -> None:
+    await desktop.move(300, 301)
+    async with daemon.web_socket("/vnc?role=view", subprotocols=["binary"]) as socket:
+        assert socket.subprotocol == "binary"
+        assert await greet(socket) == (1280, 800)
+        await socket.send(pointer(0, 640, 400) + key("a", down=True))
+        await socket.send(struct.pack(">BBHHHH", 3, 0, 0, 0, 16, 16))
+        update = await socket.recv()
+        assert update[0] == 0
+        # The server answers in order: what came before the request has been dealt with.
+        assert await desktop.cursor_position() == (300, 301)
+
+
+async def test_control_moves_and_what_it_held_is_released(daemon: Daemon, desktop: Desktop) -> None:
+    async with daemon.web_socket("/vnc?role=control") as socket:
+        assert socket.subprotocol is None
+        await greet(socket)
+        await socket.send(pointer(0, 640, 401) + key(0xFFE1, down=True))
+        await until_cursor(desktop, (640, 401))
+        await until_shift_is(desktop, "down")
+    await until_shift_is(desktop, "up")
+
+
+async def test_view_is_the_default_and_no_other_role_exists(daemon: Daemon) -> None:
+    with pytest.raises(InvalidStatus) as caught:
+        async with daemon.web_socket("/vnc?role=admin"):
+            pass
+    assert caught.value.response.status_code == 422
+
+
+@pytest.mark.parametrize("said", [b"RFB 003.003\n", b"GET / HTTP/1", "RFB 003.008\n"])
+async def test_what_is_no_vnc_closes(daemon: Daemon, said: bytes | str) -> None:
+    async with daemon.web_socket("/vnc") as socket:
+        await socket.send(said)
+        assert await until_closed(socket) == 1002
+
+
+# The end.
+
+
+async def test_sigterm_ends_everything(start_daemon: Callable[..., Daemon]) -> None:
+    daemon = start_daemon(startup=["touch ~/started"])
+    assert daemon.wait_until_ready() == {"ready": True}
+    desktop = daemon.connect()
+    await desktop.run("setsid -f sleep 91; nohup sleep 92 >/dev/null 2>&1 &")
+    await desktop.start("sleep 93")
+    await until((daemon.home / "started").exists)
+    async with daemon.web_socket("/terminal") as socket:
+        await socket.send(b"sleep 94\n")
+        await socket.recv()
+        names = {" ".join(process.cmdline()) for process in daemon.note_descendants()}
+        assert {"sleep 91", "sleep 92", "sleep 93"} <= names
+        assert await asyncio.to_thread(daemon.stop) == 0
+    await desktop.aclose()
+
+
+async def test_without_its_x_server_it_ends_with_an_error(
+    start_daemon: Callable[..., Daemon],
+) -> None:
+    daemon = start_daemon(screen={"width": 800, "height": 600})
+    assert daemon.wait_until_ready() == {"ready": True}
+    for process in daemon.note_descendants():
+        if process.name() == "Xtigervnc":
+            process.send_signal(signal.SIGKILL)
+    assert await asyncio.to_thread(daemon.process.wait, 15) == 1
+    assert daemon.stop() == 1
+    assert "Xtigervnc ended with -9" in daemon.log.read_text()
+
+
+def test_a_program_that_is_missing_is_named(
+    start_daemon: Callable[..., Daemon], tmp_path: Path
+) -> None:
+    daemon = start_daemon(path=str(tmp_path))
+    assert daemon.wait_until_ready() == {"ready": True}, "a path of its own, not the caller's"
+
+
+def test_a_desktop_that_does_not_come_up_says_why(start_daemon: Callable[..., Daemon]) -> None:
+    daemon = start_daemon(environment={"PATH": "/nowhere"})
+    error = daemon.wait_until_ready()["error"]
+    assert error["code"] == "start_failed"
+    assert daemon.stop() == 1
+    daemon = start_daemon(start_seconds=0.05)
+    error = daemon.wait_until_ready()["error"]
+    assert error["code"] == "start_failed"
+    assert "0.05 s" in error["message"]
+    assert daemon.stop() == 1
+
+
+def test_a_wrong_configuration_names_the_field_and_keeps_the_token(
+    start_daemon: Callable[..., Daemon],
+) -> None:
+    daemon = start_daemon(token="short", screen={"width": 7})
+    said = daemon.wait_until_ready()
+    assert said["error"]["code"] == "invalid_request"
+    assert "token" in said["error"]["message"]
+    assert "short" not in str(said) + daemon.log.read_text().replace("too short", "")
+    assert daemon.stop() == 2
+
+
+def test_programs_cannot_read_the_daemons_memory(daemon: Daemon) -> None:
+    # The kernel gives the files of a process that may not be traced to root.
+    assert Path(f"/proc/{daemon.process.pid}/environ").stat().st_uid == 0
+    status = Path(f"/proc/{daemon.process.pid}/environ")
+    with pytest.raises(PermissionError):
+        subprocess.run(["cat", str(status)], user=65534, group=65534, extra_groups=[], check=True)
+
+
+SHIFT_STATE = """python3 - <<'E'
+import ctypes
+x = ctypes.CDLL("libX11.so.6")
+x.XOpenDisplay.restype = ctypes.c_void_p
+display = ctypes.c_void_p(x.XOpenDisplay(None))
+keys = ctypes.create_string_buffer(32)
+x.XQueryKeymap(display, keys)
+code = x.XKeysymToKeycode(display, 0xFFE1)
+print("down" if keys.raw[code // 8] >> code % 8 & 1 else "up", end="")
+E"""
+
+
+async def until_window(desktop: Desktop, window_class: str) -> int:
+    found: list[int] = []
+
+    async def is_there() -> bool:
+        for window in await desktop.windows():
+            if window.window_class == window_class and window.is_focused:
+                found.append(window.id)
+        return bool(found)
+
+    await until(is_there)
+    return found[0]
+
+
+async def until_cursor(desktop: Desktop, expected: tuple[int, int]) -> None:
+    async def is_there() -> bool:
+        return await desktop.cursor_position() == expected
+
+    await until(is_there)
+
+
+async def until_shift_is(desktop: Desktop, expected: str) -> None:
+    async def is_so() -> bool:
+        return (await desktop.run(SHIFT_STATE)).stdout == expected
+
+    await until(is_so)
+
+
+async def greet(socket: ClientConnection) -> tuple[int, int]:
+    """The handshake of RFB 3.8; the screen's size."""
+    received = bytearray()
+
+    async def take(count: int) -> bytes:
+        while len(received) < count:
+            message = await socket.recv()
+            assert isinstance(message, bytes)
+            received.extend(message)
+        taken = bytes(received[:count])
+        del received[:count]
+        return taken
+
+    assert await take(12) == b"RFB 003.008\n"
+    await socket.send(b"RFB 003.008\n")
+    assert await take(2) == b"\x01\x01"
+    await socket.send(b"\x01")
+    assert await take(4) == bytes(4)
+    await socket.send(b"\x00")
+    width, height = struct.unpack(">HH", await take(4))
+    (length,) = struct.unpack(">I", (await take(20))[16:])
+    await take(length)
+    assert not received
+    return width, height
+
+
+def key(keysym: int | str, *, down: bool) -> bytes:
+    number = ord(keysym) if isinstance(keysym, str) else keysym
+    return struct.pack(">BBHI", 4, down, 0, number)
+
+
+def pointer(mask: int, x: int, y: int) -> bytes:
+    return struct.pack(">BBHH", 5, mask, x, y)
