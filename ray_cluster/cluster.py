@@ -236,12 +236,13 @@ class Cluster:
                 )
 
             def create() -> ActorHandle[Any]:  # Any: Ray's handles are not typed by class
-                return self._actor.options(
+                handle: ActorHandle[Any] = self._actor.options(  # Any: as above
                     name=PREFIX + workspace_id,
                     namespace=self._namespace,
                     lifetime="detached",
                     scheduling_strategy=self._strategy,
-                ).remote(spec)
+                ).remote(spec)  # type: ignore[assignment]  # Ray's own hint also allows the class
+                return handle
 
             return await self._call(create)
 
@@ -272,9 +273,12 @@ class Cluster:
     async def _get(self, workspace_id: str) -> ActorHandle[Any]:  # Any: see _create
         def get() -> ActorHandle[Any] | None:  # Any: see _create
             try:
-                return self._ray.get_actor(PREFIX + workspace_id, namespace=self._namespace)
+                handle: ActorHandle[Any] = self._ray.get_actor(  # Any: see _create
+                    PREFIX + workspace_id, namespace=self._namespace
+                )
             except ValueError:
                 return None
+            return handle
 
         if (handle := await self._call(get)) is None:
             raise WorkspaceNotFound(f"There is no desktop {workspace_id} in the cluster.")

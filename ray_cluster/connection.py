@@ -43,12 +43,14 @@ def connect(address: str, token: str, namespace: str) -> None:
     os.environ["RAY_AUTH_TOKEN"] = token
     in_main = threading.current_thread() is threading.main_thread()
     handler = signal.getsignal(signal.SIGTERM)
-    try:
-        import ray
-        from ray._private.worker import shutdown
-        from ray._raylet import AuthenticationTokenLoader
+    import ray
+    import ray._raylet
+    from ray._private.worker import shutdown
 
-        AuthenticationTokenLoader.instance().reset_cache()
+    # Else a second connection of this process would send the first one's token.
+    tokens = ray._raylet.AuthenticationTokenLoader  # type: ignore[attr-defined]  # not in the stub
+    tokens.instance().reset_cache()
+    try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             ray.init(
@@ -60,7 +62,7 @@ def connect(address: str, token: str, namespace: str) -> None:
         atexit.unregister(shutdown)
         _joined["address"] = address
         atexit.register(_leave_at_exit)
-    except (ConnectionError, RuntimeError, ValueError) as error:
+    except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
         raise Unavailable(
             f"Ray at {address} cannot be joined: {error}", hint="Check its address and token."
         ) from error

@@ -8,8 +8,8 @@ is killed, so that the next one finds Ray and its desktops again. It ends Ray
 - when for ``IDLE_SECONDS`` no controller has held ``controller.lock`` and no desktop's actor lived.
 
 It is a child subreaper, so whatever Ray starts stays its descendant: it ends exactly its own
-process tree, within ``END_SECONDS``, and then removes what it and Ray wrote in the run folder. Ray dies with it (PDEATHSIG) should it be killed; what then lies in the folder is
-removed by the next keeper.
+process tree, within ``END_SECONDS``, and then removes what it and Ray wrote in the run folder. Ray
+dies with it (PDEATHSIG) should it be killed; the next keeper removes what then lies in the folder.
 
 Liveness is a lock, ``keeper.lock``, inherited already locked from the process that starts us: no
 two keepers of one folder can ever run, and no process id is taken for alive when it is reused.
@@ -193,7 +193,7 @@ class Keeper:
     def _until(self, done: Callable[[], bool], seconds: float) -> None:
         deadline = time.monotonic() + seconds
         while not done() and time.monotonic() < deadline:
-            self._wait(0.02)
+            self._wait(0.05)
 
     def _wait(self, seconds: float) -> set[int]:
         """Wait for a signal, reap who ended, and tell which signal it was."""

@@ -1,0 +1,104 @@
+"""One local Ray for this folder, and a driver in this process."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import tempfile
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import psutil
+import pytest
+
+from ray_cluster import connection
+from ray_cluster.cluster import Cluster
+from ray_cluster.keeper import ACTOR_NAME, RunDir
+from ray_cluster.local import LocalRay
+from workspace.models import Template
+
+SLOTS = 6
+NAMESPACE = "tests"
+
+
+class Running(NamedTuple):
+    run_dir: Path
+    address: str
+    token: str
+
+    @property
+    def desktops(self) -> Path:
+        return self.run_dir / "desktops"
+
+    @property
+    def keeper(self) -> psutil.Process:
+        return psutil.Process(int(RunDir(self.run_dir).keeper_lock.read_text()))
+
+    @property
+    def backends(self) -> dict[str, dict[str, str]]:
+        return {"fake": {"folder": str(self.desktops)}}
+
+    def actors(self) -> list[psutil.Process]:
+        """The actors of this Ray only, by age."""
+        return [p for p in self.keeper.children(recursive=True) if p.name().startswith(ACTOR_NAME)]
+
+
+def new_run_dir() -> Path:
+    return Path(tempfile.mkdtemp(prefix="carrel-"))
+
+
+def template(**environment: str) -> Template:
+    """A template whose fake desktops misbehave as ``environment`` says."""
+    return Template(name="fake", backend="fake", environment=environment)
+
+
+def new_id() -> str:
+    return secrets.token_hex(5)
+
+
+def until(condition: Callable[[], bool], seconds: float) -> float:
+    """Wait for ``condition``; how long it took."""
+    began = time.monotonic()
+    while not condition():
+        assert time.monotonic() - began < seconds, f"not within {seconds} s"
+        time.sleep(0.05)
+    return time.monotonic() - began
+
+
+@pytest.fixture(scope="session")
+def local_ray() -> Iterator[Running]:
+    run_dir = new_run_dir()
+    ray = LocalRay(run_dir, desktops=SLOTS)
+    try:
+        running = Running(run_dir, *ray.start_or_find())
+        processes = [running.keeper, *running.keeper.children(recursive=True)]
+        connection.connect(running.address, running.token, NAMESPACE)
+        try:
+            yield running
+        finally:
+            connection.disconnect()
+    finally:
+        ray.stop()
+    until(lambda: not any(process.is_running() for process in processes), 5)  # init reaps them
+    assert [path.name for path in run_dir.iterdir()] == ["desktops"]
+    assert list(running.desktops.iterdir()) == []
+    running.desktops.rmdir()
+    run_dir.rmdir()
+
+
+@pytest.fixture
+async def cluster(local_ray: Running) -> AsyncIterator[Cluster]:
+    """A cluster of this test's event loop, on the session's connection."""
+    cluster = Cluster(
+        address=local_ray.address,
+        namespace=NAMESPACE,
+        backends=local_ray.backends,
+        strategy="spread",
+    )
+    yield cluster
+    for workspace_id in await cluster.find():
+        await cluster.stop(workspace_id)
+    await asyncio.to_thread(until, lambda: local_ray.actors() == [], 5)
+    assert list(local_ray.desktops.glob("*")) == []
