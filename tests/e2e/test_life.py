@@ -10,11 +10,11 @@ import time
 from pathlib import Path
 
 import pytest
-from workspace.client import Carrel
 
 from tests.e2e import conftest
 from tests.e2e.conftest import Service
 from tests.leaks import Leftovers
+from workspace.client import Carrel
 from workspace.errors import WorkspaceEnded, WorkspaceNotFound
 
 pytestmark = pytest.mark.anyio

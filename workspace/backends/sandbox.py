@@ -44,6 +44,9 @@ ETC = (
     "ssl/openssl.cnf", "terminfo", "timezone", "vim", "xdg",
 )  # fmt: skip
 
+# Browsers and IDEs whose packages install there. What else lies in /opt may be anybody's.
+OPT = ("/opt/google", "/opt/jetbrains")
+
 _FOLDERS = (
     "/etc", "/etc/ssl", "/home", "/mnt", "/opt", "/opt/carrel", "/root", "/run/lock", "/srv",
     "/var/cache", "/var/lib", "/var/lib/dbus", "/var/lib/xkb", "/var/log",
@@ -83,22 +86,17 @@ class Host(NamedTuple):
 
     links: dict[str, str]  # of /bin, /lib ...: those that are links, and where they lead
     folders: tuple[str, ...]  # of the same: those that are folders
-    opt: tuple[str, ...]  # the folders in /opt
+    opt: tuple[str, ...]  # the folders of OPT that are there
     bwrap_version: tuple[int, ...]
 
 
 def look(bwrap_version: str) -> Host:
     """What is there on this machine, given the output of ``bwrap --version``."""
     roots = [Path("/") / name for name in ("bin", "sbin", "lib", "lib32", "lib64", "libx32")]
-    opt = Path("/opt")
     return Host(
         links={str(path): str(path.readlink()) for path in roots if path.is_symlink()},
         folders=tuple(str(path) for path in roots if path.is_dir() and not path.is_symlink()),
-        opt=tuple(
-            str(path)
-            for path in (sorted(opt.iterdir()) if opt.is_dir() else [])
-            if path.is_dir() and not path.is_symlink() and path.name != "carrel"
-        ),
+        opt=tuple(path for path in OPT if Path(path).is_dir() and not Path(path).is_symlink()),
         bwrap_version=tuple(int(part) for part in re.findall(r"\d+", bwrap_version)[:3]),
     )
 
