@@ -80,9 +80,9 @@ def rm(
         async with controller() as carrel:
             for workspace_id in ids:
                 await carrel.release(workspace_id)
-                output.result(None, workspace_id) if not json else None
-        if json:
-            output.result({"released": ids})
+                if not json:
+                    print(workspace_id, flush=True)
+        output.result({"released": ids})
 
     run(main)
 

@@ -127,7 +127,8 @@ async def _run(settings: Settings, listener: socket.socket, claims: Sequence[str
 
     def catch() -> None:
         for number in SIGNALS:
-            loop.add_signal_handler(number, on_signal)
+            if signal.getsignal(number) is not signal.SIG_IGN:  # as `nohup` asks
+                loop.add_signal_handler(number, on_signal)
 
     catch()
     try:
