@@ -113,6 +113,7 @@ async def _run(settings: Settings, listener: socket.socket, claims: Sequence[str
         timeout_graceful_shutdown=CLOSE_SECONDS,
         ws="websockets-sansio",
         ws_max_size=16 << 20,
+        ws_per_message_deflate=False,  # RFB and pictures do not shrink
     )
     server = Server(config, on_ready)
     main = asyncio.ensure_future(_live(app, server, listener, lambda: catch()))

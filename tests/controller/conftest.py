@@ -154,6 +154,8 @@ async def listening(
 ) -> AsyncIterator[tuple[str, int]]:
     """Serve ``app`` (whose lifespan somebody else runs) on a real socket; its address."""
     own = listener or socket.create_server(("127.0.0.1", 0))
+    if listener is None:
+        own.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     with own:
         config = uvicorn.Config(
             app,
