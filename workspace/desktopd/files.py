@@ -52,7 +52,9 @@ async def _in_thread(function: Callable[[], T]) -> T:
         except asyncio.CancelledError:
             await asyncio.wait([work])  # it may be using a file that the caller will close
             raise
-    except RuntimeError as error:  # "can't start new thread"
+    except RuntimeError as error:
+        if "can't start new thread" not in str(error):
+            raise
         raise NoCapacity(
             "The desktop has too many processes.", hint="End some of its programs."
         ) from error
@@ -86,7 +88,9 @@ class OpenFile:
     def _read(self, count: int) -> bytes:
         with _told(self._path):
             data = bytearray()
-            while len(data) < count and (chunk := os.read(self._fd, count - len(data))):
+            while len(data) < count and (
+                chunk := os.read(self._fd, min(count - len(data), CHUNK_BYTES))
+            ):
                 data += chunk
             return bytes(data)
 

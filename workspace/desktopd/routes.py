@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -78,7 +79,22 @@ async def health(request: Request) -> Response:
     if desk.screen is None:
         return json_response(NotReady("The desktop is still starting.").to_wire(), status=503)
     uptime = round(time.monotonic() - desk.started_at, 3)
-    return json_response(Health(ready=True, screen=desk.screen.size, uptime_seconds=uptime))
+    pss_mib = await asyncio.to_thread(_pss_mib)
+    return json_response(
+        Health(ready=True, screen=desk.screen.size, uptime_seconds=uptime, pss_mib=pss_mib)
+    )
+
+
+def _pss_mib() -> float | None:
+    """This process's share of memory; None where the kernel does not tell."""
+    try:
+        with open("/proc/self/smaps_rollup", encoding="ascii") as file:
+            for line in file:
+                if line.startswith("Pss:"):
+                    return round(int(line.split()[1]) / 1024, 1)
+    except OSError:
+        pass
+    return None
 
 
 async def act(request: Request) -> Response:

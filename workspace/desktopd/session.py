@@ -98,6 +98,12 @@ class Session:
             self.programs.start(command)
         return screen
 
+    async def aclose(self) -> None:
+        """Stop watching the parts: they are about to be ended."""
+        for watcher in self._watchers:
+            watcher.cancel()
+        await asyncio.gather(*self._watchers, return_exceptions=True)
+
     async def _start(self) -> Screen:
         os.makedirs(self._folder, mode=0o700, exist_ok=True)
         os.makedirs("/tmp/.X11-unix", mode=0o1777, exist_ok=True)

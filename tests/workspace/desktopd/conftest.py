@@ -116,6 +116,10 @@ class Daemon:
         options.setdefault("additional_headers", {"Authorization": f"Bearer {TOKEN}"})
         return unix_connect(str(self.socket), f"ws://desktop{path}", max_size=None, **options)
 
+    def wait_for_end(self) -> int:
+        """The exit code of a daemon that ends by itself."""
+        return self.process.wait(15)
+
     def stop(self, number: int = signal.SIGTERM) -> int:
         if self.process.poll() is None:
             self.note_descendants()

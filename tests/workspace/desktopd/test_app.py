@@ -61,7 +61,7 @@ async def test_paths_and_methods(http: httpx.AsyncClient) -> None:
     assert "server" not in response.headers
 
 
-NUMBERS = ["NaN", "Infinity", "-1e400", "1e400", "-1", "1" * 400, "true", "null", '"x"', "[]", "{}"]
+NUMBERS = ["NaN", "Infinity", "-1e400", "1e400", "-1", "1" * 400, "null", '"x"', "[]", "{}"]
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 
 import psutil
@@ -51,11 +52,12 @@ async def test_a_command_has_a_terminal_of_its_own(daemon: Daemon) -> None:
 
 async def test_the_shell_ends_with_its_socket(daemon: Daemon) -> None:
     async with daemon.web_socket("/terminal") as socket:
-        await socket.send(b"trap '' HUP; echo pid $$; sleep 72\n")
-        shown = await until_shown(socket, "sleep 72") + await until_shown(socket, "pid ")
-    del shown
-    shells = psutil.Process(daemon.process.pid).children(recursive=True)
-    _, alive = psutil.wait_procs([p for p in shells if p.name() in ("bash", "sleep")], timeout=10)
+        await socket.send(b"trap '' HUP; echo up-$((1+1)); sleep 72\n")
+        await until_shown(socket, "up-2")
+        processes = psutil.Process(daemon.process.pid).children(recursive=True)
+        shells = [process for process in processes if process.name() in ("bash", "sleep")]
+        assert shells
+    _, alive = await asyncio.to_thread(psutil.wait_procs, shells, 10)
     assert alive == []
 
 
