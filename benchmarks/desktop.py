@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TypedDict
 
+from workspace.actions import Screenshot
 from workspace.client import Carrel
 from workspace.desktop import Desktop
 
@@ -34,7 +35,7 @@ def times(n, command, after=None):
     out = []
     for i in range(n):
         begin = time.perf_counter()
-        subprocess.run([word.format(x=300 + i % 20) for word in command], check=True)
+        subprocess.run([word.format(x=1100 + i % 20) for word in command], check=True)
         if after: after()
         out.append((time.perf_counter() - begin) * 1000)
     return out
@@ -43,7 +44,7 @@ def read():
     os.remove("/tmp/peer.png")
 print(json.dumps({
     "scrot": times(15, ["scrot", "--pointer", "/tmp/peer.png"], read),
-    "xdotool": times(15, ["xdotool", "mousemove", "{x}", "790", "click", "1"]),
+    "xdotool": times(15, ["xdotool", "mousemove", "{x}", "400", "click", "1"]),
 }))
 """
 
@@ -112,7 +113,7 @@ async def measure(carrel: Carrel, progress: Callable[[str], None]) -> list[Row]:
     progress("cold start")
     rows = [row("cold start to the first settled frame", "s", await cold_start(carrel, 5))]
     async with await carrel.claim("desktop", ttl_seconds=900) as desktop:
-        await desktop.act()
+        await desktop.act(Screenshot())  # at rest
         progress("screenshots")
         await timed(20, lambda _: desktop.screenshot())
         shots = await timed(200, lambda _: desktop.screenshot())
@@ -120,7 +121,7 @@ async def measure(carrel: Carrel, progress: Callable[[str], None]) -> list[Row]:
         png = await timed(20, lambda _: desktop.screenshot(format="png"))
         rows.append(row("screenshot, PNG 1280x800, through the controller", "ms", png))
         progress("clicks")
-        clicks = await timed(200, lambda index: desktop.click(300 + index % 20, 790))
+        clicks = await timed(200, lambda index: desktop.click(1100 + index % 20, 400))
         rows.append(row("click, through the controller", "ms", clicks))
         progress("memory")
         health = await desktop.health()
