@@ -15,7 +15,7 @@ from controller.routes import Id, desktop, dumped, recorded
 from controller.streams import until_gone
 from workspace import actions as a
 from workspace.errors import InvalidRequest
-from workspace.models import Clipboard, Window
+from workspace.models import Clipboard, Health, Window
 
 router = APIRouter(prefix="/v1/workspaces/{workspace_id}", tags=["screen"])
 _EXAMPLES = {
@@ -105,6 +105,12 @@ async def screenshot(
         media_type=f"image/{format}",
         headers={"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"},
     )
+
+
+@router.get("/health")
+async def health(request: Request, workspace_id: Id) -> Health:
+    """What the daemon in the desktop says of itself."""
+    return await (await desktop(request, workspace_id)).health()
 
 
 @router.get("/clipboard")
