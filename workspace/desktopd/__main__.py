@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import ctypes
 import json
 import logging
 import os
@@ -36,6 +37,7 @@ logger = logging.getLogger("desktopd")
 
 KEEP_ALIVE_SECONDS = 60
 MAX_MESSAGE_BYTES = 16 << 20
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8  # malloc.h
 
 
 class _Server(uvicorn.Server):
@@ -51,6 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parse(argv)
     logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s", stream=sys.stderr)
     forbid_tracing()
+    _return_memory()
     try:
         config = _read_config(arguments)
         listener = _listen(arguments)
@@ -58,6 +61,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         _report(arguments.ready_fd, error)
         return 2
     return asyncio.run(_serve(config, listener, arguments.ready_fd))
+
+
+def _return_memory() -> None:
+    """Have the C library give freed memory back at once.
+
+    Otherwise each thread keeps an arena, and every large upload raises what it holds on to.
+    """
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "mallopt"):  # glibc
+        libc.mallopt(_M_ARENA_MAX, 1)
+        libc.mallopt(_M_MMAP_THRESHOLD, 512 << 10)
+        libc.mallopt(_M_TRIM_THRESHOLD, 512 << 10)
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -187,6 +202,7 @@ async def _run(
             _report(ready_fd, StartFailed("The daemon was told to end while it started."))
             return 0 if stop.done() else 1
         desk.screen = starting.result()
+        waiting.append(asyncio.ensure_future(desk.screen.closed.wait()))
         _report(ready_fd, None)
         await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
         return 0 if stop.done() else 1
@@ -194,9 +210,10 @@ async def _run(
         _report(ready_fd, error)
         return 1
     finally:
-        for task in (starting, stop, ended):
+        waiting.remove(serving)
+        for task in (starting, *waiting):
             task.cancel()
-        await asyncio.gather(starting, stop, ended, return_exceptions=True)
+        await asyncio.gather(starting, *waiting, return_exceptions=True)
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ from workspace.desktopd.children import Child, Children, drain
 from workspace.desktopd.config import Config
 from workspace.desktopd.look import furnish
 from workspace.desktopd.programs import Programs
-from workspace.errors import StartFailed, TimedOut
+from workspace.errors import CarrelError, StartFailed, TimedOut
 
 if TYPE_CHECKING:
     from workspace.desktopd.screen import Screen
@@ -37,14 +37,31 @@ T = TypeVar("T")
 _TAIL_BYTES = 4096
 _POLL_SECONDS = 0.01
 _A11Y = "/usr/libexec/at-spi-bus-launcher"
-_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+# What every program of the desktop is given; the configuration may say otherwise.
+_DEFAULTS: Mapping[str, str] = {
+    "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+    "USER": "user",
+    "LOGNAME": "user",
+    "SHELL": "/bin/bash",
+    "LANG": "C.UTF-8",
+    "TMPDIR": "/tmp",
+    "XDG_CURRENT_DESKTOP": "XFCE",
+    "XDG_SESSION_TYPE": "x11",
+    "XDG_MENU_PREFIX": "xfce-",
+    "DESKTOP_SESSION": "xfce",
+    # Toolkits that ask for it before they describe their windows to assistive programs.
+    "GNOME_ACCESSIBILITY": "1",
+    "QT_ACCESSIBILITY": "1",
+    "QT_LINUX_ACCESSIBILITY_ALWAYS_ON": "1",
+}
 
 
 class _Part:
     """One program of the session and the last lines it wrote."""
 
-    def __init__(self, name: str, child: Child, stderr: int) -> None:
+    def __init__(self, name: str, child: Child, stderr: int, *, is_needed: bool = True) -> None:
         self.name = name
+        self.is_needed = is_needed  # whether the desktop cannot come up without it
         self.child = child
         self._tail = bytearray()
         drain(stderr, self._keep)
@@ -73,8 +90,9 @@ class Session:
         self.vnc_path = os.path.join(self._folder, "vnc")
         self.programs = Programs(
             children,
-            _environment(home, runtime, os.path.join(self._folder, "xauthority"))
-            | config.environment,
+            dict(_DEFAULTS)
+            | config.environment
+            | _places(home, runtime, os.path.join(self._folder, "xauthority")),
             oom_score_adj=config.oom_score_adj,
         )
 
@@ -95,7 +113,12 @@ class Session:
         for part in self._parts:
             self._watchers.append(asyncio.ensure_future(self._watch(part)))
         for command in self._config.startup:
-            self.programs.start(command)
+            try:
+                part = self._user_part(command[:80], command)
+            except CarrelError as error:
+                logger.error("A startup program was not started: %s", error)
+            else:
+                self._watchers.append(asyncio.ensure_future(self._watch(part)))
         return screen
 
     async def aclose(self) -> None:
@@ -131,15 +154,24 @@ class Session:
         # The window manager has nothing to be read aloud, and starts sooner without.
         self._part("xfwm4", ["xfwm4", "--compositor=off"], mine | {"NO_AT_BRIDGE": "1"})
         if os.path.exists(_A11Y):
-            self._part("at-spi", [_A11Y, "--launch-immediately", "--a11y=1"], mine)
+            launch = [_A11Y, "--launch-immediately", "--a11y=1"]
+            self._part("at-spi", launch, mine, is_needed=False)
         # What a person starts from these inherits their oom score: they are user programs.
         for name, option in (("xfce4-panel", "-d"), ("xfdesktop", "-D")):
-            stderr, theirs = os.pipe()
-            try:
-                child = self.programs.start([name, option], stderr=theirs)
-            finally:
-                os.close(theirs)
-            self._parts.append(_Part(name, child, stderr))
+            self._user_part(name, [name, option])
+
+    def _user_part(self, name: str, command: str | list[str]) -> _Part:
+        stderr, theirs = os.pipe()
+        try:
+            child = self.programs.start(command, stderr=theirs)
+        except BaseException:
+            os.close(stderr)
+            raise
+        finally:
+            os.close(theirs)
+        part = _Part(name, child, stderr)
+        self._parts.append(part)
+        return part
 
     async def _wait_for_desktop(self, display: str) -> Screen:
         from workspace.desktopd.screen import Screen
@@ -208,6 +240,8 @@ class Session:
         command: Sequence[str],
         environment: Mapping[str, str],
         pass_fds: Sequence[int] = (),
+        *,
+        is_needed: bool = True,
     ) -> None:
         stderr, theirs = os.pipe()
         try:
@@ -222,12 +256,16 @@ class Session:
             ) from error
         finally:
             os.close(theirs)
-        self._parts.append(_Part(name, child, stderr))
+        self._parts.append(_Part(name, child, stderr, is_needed=is_needed))
 
     async def _or_death(self, work: Awaitable[T]) -> T:
         """What ``work`` brings, unless a part of the session dies first."""
         task = asyncio.ensure_future(work)
-        deaths = {asyncio.ensure_future(part.child.exited.wait()): part for part in self._parts}
+        deaths = {
+            asyncio.ensure_future(part.child.exited.wait()): part
+            for part in self._parts
+            if part.is_needed
+        }
         try:
             await asyncio.wait({task, *deaths}, return_when=asyncio.FIRST_COMPLETED)
             if task.done():
@@ -261,27 +299,8 @@ class Session:
             file.write(entry)
 
 
-def _environment(home: str, runtime: str, xauthority: str) -> dict[str, str]:
-    """What every program of the desktop is given, whoever starts it."""
-    return {
-        "PATH": f"{home}/.local/bin:{_PATH}",
-        "HOME": home,
-        "USER": "user",
-        "LOGNAME": "user",
-        "SHELL": "/bin/bash",
-        "LANG": "C.UTF-8",
-        "TMPDIR": "/tmp",
-        "XAUTHORITY": xauthority,
-        "XDG_RUNTIME_DIR": runtime,
-        "XDG_CURRENT_DESKTOP": "XFCE",
-        "XDG_SESSION_TYPE": "x11",
-        "XDG_MENU_PREFIX": "xfce-",
-        "DESKTOP_SESSION": "xfce",
-        # Toolkits that ask for it before they describe their windows to assistive programs.
-        "GNOME_ACCESSIBILITY": "1",
-        "QT_ACCESSIBILITY": "1",
-        "QT_LINUX_ACCESSIBILITY_ALWAYS_ON": "1",
-    }
+def _places(home: str, runtime: str, xauthority: str) -> dict[str, str]:
+    return {"HOME": home, "XDG_RUNTIME_DIR": runtime, "XAUTHORITY": xauthority}
 
 
 async def _is_drawn(screen: Screen) -> bool:

@@ -195,6 +195,8 @@ class _Job:
             task.cancel()
         await asyncio.gather(*self.tasks, return_exceptions=True)
         await self.run.close_stdin()
+        for ring in self.rings.values():
+            ring.drop(len(ring))
 
 
 class Shell:

@@ -93,22 +93,22 @@ class Terminal:
         if self._is_closed:
             return
         self._is_closed = True
-        groups = {self.child.pid}
         try:
-            groups.add(os.tcgetpgrp(self._master))
+            foreground = os.tcgetpgrp(self._master)
         except OSError:
-            pass
+            foreground = 0
         self.child.signal(signal.SIGHUP)
         os.close(self._master)
         try:
             await asyncio.wait_for(self.child.exited.wait(), HANGUP_SECONDS)
         except asyncio.TimeoutError:
-            for group in groups - {0}:
-                try:
-                    os.killpg(group, signal.SIGKILL)
-                except ProcessLookupError:
-                    pass
-            await asyncio.wait_for(self.child.exited.wait(), HANGUP_SECONDS)
+            pass
+        if foreground not in (0, self.child.pid):  # it may outlive the shell that waits for it
+            try:
+                os.killpg(foreground, signal.SIGKILL)
+            except ProcessLookupError:
+                pass
+        await self.child.end()
 
 
 async def serve(websocket: WebSocket, terminal: Terminal) -> None:

@@ -14,6 +14,7 @@ import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any
 
@@ -112,9 +113,14 @@ class Daemon:
     def connect(self) -> Desktop:
         return connect(Endpoint(url=f"unix://{self.socket}", token=TOKEN))
 
-    def web_socket(self, path: str, **options: Any) -> unix_connect:
+    def web_socket(
+        self, path: str, **options: Any
+    ) -> AbstractAsyncContextManager[ClientConnection]:
         options.setdefault("additional_headers", {"Authorization": f"Bearer {TOKEN}"})
-        return unix_connect(str(self.socket), f"ws://desktop{path}", max_size=None, **options)
+        socket: AbstractAsyncContextManager[ClientConnection] = unix_connect(
+            str(self.socket), f"ws://desktop{path}", max_size=None, **options
+        )
+        return socket
 
     def wait_for_end(self) -> int:
         """The exit code of a daemon that ends by itself."""
