@@ -45,11 +45,12 @@ def connect(address: str, token: str, namespace: str) -> None:
     handler = signal.getsignal(signal.SIGTERM)
     import ray
     import ray._raylet
-    from ray._private.worker import shutdown
+    from ray._private import worker
 
     # Else a second connection of this process would send the first one's token.
     tokens = ray._raylet.AuthenticationTokenLoader  # type: ignore[attr-defined]  # not in the stub
     tokens.instance().reset_cache()
+    worker.listen_error_messages = _print_nothing  # type: ignore[assignment]  # takes anything
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -59,7 +60,7 @@ def connect(address: str, token: str, namespace: str) -> None:
                 log_to_driver=False,
                 configure_logging=False,
             )
-        atexit.unregister(shutdown)
+        atexit.unregister(worker.shutdown)
         _joined["address"] = address
         atexit.register(_leave_at_exit)
     except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
@@ -70,6 +71,10 @@ def connect(address: str, token: str, namespace: str) -> None:
         del os.environ["RAY_AUTH_TOKEN"]
         if in_main:
             signal.signal(signal.SIGTERM, handler)
+
+
+def _print_nothing(*_: object) -> None:
+    """Instead of Ray's thread that prints to stdout whatever worker ended: stdout is not Ray's."""
 
 
 def disconnect() -> None:

@@ -8,8 +8,11 @@ is killed, so that the next one finds Ray and its desktops again. It ends Ray
 - when for ``IDLE_SECONDS`` no controller has held ``controller.lock`` and no desktop's actor lived.
 
 It is a child subreaper, so whatever Ray starts stays its descendant: it ends exactly its own
-process tree, within ``END_SECONDS``, and then removes what it and Ray wrote in the run folder. Ray
-dies with it (PDEATHSIG) should it be killed; the next keeper removes what then lies in the folder.
+process tree, within ``END_SECONDS``, and then removes what it and Ray wrote in the run folder.
+
+It is two processes: should one of them be killed, the other one ends Ray. (Ray's own agents outlive
+a Ray that is killed.) Should both be, Ray's servers die with them (PDEATHSIG), and the next keeper
+removes what lies in the folder.
 
 Liveness is a lock, ``keeper.lock``, inherited already locked from the process that starts us: no
 two keepers of one folder can ever run, and no process id is taken for alive when it is reused.
@@ -19,7 +22,6 @@ from __future__ import annotations
 
 import argparse
 import ctypes
-import fcntl
 import json
 import os
 import shutil
@@ -104,27 +106,76 @@ def descendants() -> dict[int, str]:
     return {pid: names[pid] for pid in found if pid in names}
 
 
+class Family:
+    """A child, and all that descends from it: orphans among them become children of ours."""
+
+    def __init__(self) -> None:
+        self.child: int | None = None
+        signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+        _prctl(PR_SET_CHILD_SUBREAPER, 1)
+
+    def tell(self, number: signal.Signals) -> None:
+        if self.child is not None:
+            _signal([self.child], number)
+
+    def end(self) -> None:
+        """End what runs, gently first, from the sandboxes' owners outwards.
+
+        Ray by itself would wait long for its actors, and then kill them.
+        """
+        actors = [pid for pid, name in descendants().items() if name.startswith(ACTOR_NAME)]
+        _signal(actors, signal.SIGTERM)
+        self._until(lambda: not descendants().keys() & set(actors), ACTOR_SECONDS)
+        self.tell(signal.SIGTERM)
+        self._until(lambda: self.child is None, TERM_SECONDS)
+        # What is left of Ray dies now; supervisors of sandboxes then clean up and follow.
+        _signal([pid for pid, name in descendants().items() if _is_ray(name)], signal.SIGKILL)
+        self._until(lambda: not descendants(), KILL_SECONDS)
+        _signal(descendants(), signal.SIGKILL)
+        self._until(lambda: not descendants(), KILL_SECONDS)
+
+    def _until(self, done: Callable[[], bool], seconds: float) -> None:
+        deadline = time.monotonic() + seconds
+        while not done() and time.monotonic() < deadline:
+            self.wait(0.05)
+
+    def wait(self, seconds: float) -> set[int]:
+        """Wait for a signal, reap who ended, and tell which signal it was."""
+        came = signal.sigtimedwait(SIGNALS, seconds)
+        self._reap()
+        return {came.si_signo} if came else set()
+
+    def _reap(self) -> None:
+        while True:
+            try:
+                pid, _ = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                return
+            if pid == self.child:
+                self.child = None
+
+
 class Keeper:
     def __init__(self, run_dir: RunDir, command: list[str]) -> None:
         self._dir = run_dir
         self._command = command
-        self._ray: int | None = None
+        self._ray = Family()
 
     def run(self, ready: Callable[[], None]) -> None:
         """Start Ray, say when it serves, and stay until it has ended."""
-        signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
-        _prctl(PR_SET_CHILD_SUBREAPER, 1)
         try:
             self._start()
             ready()
             self._watch()
         finally:
             self._dir.state.unlink(missing_ok=True)
-            self._end()
+            self._ray.end()
 
     def _start(self) -> None:
         with open(self._dir.log, "wb") as log:
-            self._ray = subprocess.Popen(
+            self._ray.child = subprocess.Popen(
                 self._command,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -135,9 +186,9 @@ class Keeper:
         address = self._dir.temp / "ray_current_cluster"  # Ray writes it last of all
         deadline = time.monotonic() + START_SECONDS
         while not address.exists() or not (served := address.read_text().strip()):
-            if self._wait(0.02) & STOPPING:
+            if self._ray.wait(0.02) & STOPPING:
                 raise SystemExit(0)
-            if self._ray is None or time.monotonic() > deadline:
+            if self._ray.child is None or time.monotonic() > deadline:
                 raise RuntimeError(f"Ray did not start: {_tail(self._dir.log)}")
         self._serve(served)
 
@@ -148,7 +199,7 @@ class Keeper:
 
     def _watch(self) -> None:
         idle_since = time.monotonic()
-        while not self._wait(1.0) & STOPPING and self._ray is not None:
+        while not self._ray.wait(1.0) & STOPPING and self._ray.child is not None:
             if self._is_needed():
                 idle_since = time.monotonic()
             elif time.monotonic() - idle_since >= IDLE_SECONDS and self._gives_up():
@@ -172,45 +223,6 @@ class Keeper:
             return False
         self._dir.controller_lock.unlink(missing_ok=True)
         return True
-
-    def _end(self) -> None:
-        """End what runs, gently first, from the sandboxes' owners outwards.
-
-        Ray by itself would wait long for its actors, and then kill them.
-        """
-        actors = [pid for pid, name in descendants().items() if name.startswith(ACTOR_NAME)]
-        _signal(actors, signal.SIGTERM)
-        self._until(lambda: not descendants().keys() & set(actors), ACTOR_SECONDS)
-        if self._ray is not None:
-            _signal([self._ray], signal.SIGTERM)
-        self._until(lambda: not descendants(), TERM_SECONDS)
-        # What is left of Ray dies first: supervisors of sandboxes then clean up and follow.
-        _signal([pid for pid, name in descendants().items() if _is_ray(name)], signal.SIGKILL)
-        self._until(lambda: not descendants(), KILL_SECONDS)
-        _signal(descendants(), signal.SIGKILL)
-        self._until(lambda: not descendants(), KILL_SECONDS)
-
-    def _until(self, done: Callable[[], bool], seconds: float) -> None:
-        deadline = time.monotonic() + seconds
-        while not done() and time.monotonic() < deadline:
-            self._wait(0.05)
-
-    def _wait(self, seconds: float) -> set[int]:
-        """Wait for a signal, reap who ended, and tell which signal it was."""
-        came = signal.sigtimedwait(SIGNALS, seconds)
-        self._reap()
-        return {came.si_signo} if came else set()
-
-    def _reap(self) -> None:
-        while True:
-            try:
-                pid, _ = os.waitpid(-1, os.WNOHANG)
-            except ChildProcessError:
-                return
-            if pid == 0:
-                return
-            if pid == self._ray:
-                self._ray = None
 
 
 def _is_ray(name: str) -> bool:
@@ -257,26 +269,46 @@ def main() -> None:
     os.pwrite(given.lock_fd, f"{os.getpid()}\n".encode(), 0)
     os.set_inheritable(given.lock_fd, False)
     os.set_inheritable(given.ready_fd, False)
+    family = Family()
+    outer = os.getpid()
+    family.child = os.fork()
+    if family.child:
+        os.close(given.ready_fd)
+        _stand_by(family, run_dir)
+    else:
+        _prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+        _keep(Keeper(run_dir, given.command), given.ready_fd)
+        if os.getppid() == outer:
+            os._exit(0)  # it sees to the rest
+    run_dir.clear()
+    run_dir.keeper_lock.unlink(missing_ok=True)  # still locked: who waits sees it is gone
+    try:
+        run_dir.path.rmdir()
+    except OSError:
+        pass  # a controller or a backend has files there
 
+
+def _stand_by(family: Family, run_dir: RunDir) -> None:
+    """Pass on what we are told; end what a keeper that was killed leaves behind."""
+    while family.child is not None:
+        if family.wait(3600) & STOPPING:
+            family.tell(signal.SIGTERM)
+    run_dir.state.unlink(missing_ok=True)
+    family.end()
+
+
+def _keep(keeper: Keeper, ready_fd: int) -> None:
     def say(message: dict[str, str]) -> None:
         try:
-            os.write(given.ready_fd, json.dumps(message).encode() + b"\n")
+            os.write(ready_fd, json.dumps(message).encode() + b"\n")
         except BrokenPipeError:
             pass  # who started us is gone: the next one finds Ray all the same
-        os.close(given.ready_fd)
+        os.close(ready_fd)
 
     try:
-        Keeper(run_dir, given.command).run(ready=lambda: say({}))
+        keeper.run(ready=lambda: say({}))
     except RuntimeError as error:
         say({"error": str(error)})
-    finally:
-        run_dir.clear()
-        run_dir.keeper_lock.unlink(missing_ok=True)  # still locked: who waits sees it is gone
-        fcntl.flock(given.lock_fd, fcntl.LOCK_UN)
-        try:
-            run_dir.path.rmdir()
-        except OSError:
-            pass  # a controller or a backend has files there
 
 
 if __name__ == "__main__":

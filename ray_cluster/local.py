@@ -14,7 +14,6 @@ import fcntl
 import json
 import os
 import secrets
-import select
 import signal
 import subprocess
 import sys
@@ -72,24 +71,30 @@ class LocalRay:
         Raises:
             Unavailable: its keeper did not end in time.
         """
+        deadline = time.monotonic() + STOP_SECONDS
+        told = False
+        while self._is_kept():
+            if time.monotonic() > deadline:
+                raise Unavailable(f"Ray's keeper did not end within {STOP_SECONDS:.0f} s.")
+            told = told or self._tell_keeper()
+            time.sleep(0.02)
+
+    def _tell_keeper(self) -> bool:
         try:
-            keeper = int(self._dir.keeper_lock.read_text())
-            handle = os.pidfd_open(keeper)
+            handle = os.pidfd_open(int(self._dir.keeper_lock.read_text()))
         except (OSError, ValueError):
-            return
+            return (
+                False  # it has not written its id yet, or has been killed and its other half ends
+            )
         try:
-            # Looked at after the handle was opened: the id is the keeper's and stays so.
-            if not self._is_kept():
-                return
-            signal.pidfd_send_signal(handle, signal.SIGTERM)
-            if not select.select([handle], [], [], STOP_SECONDS)[0]:
-                raise Unavailable(
-                    f"Ray's keeper (process {keeper}) did not end within {STOP_SECONDS:.0f} s."
-                )
+            # Looked at once more after the handle was opened: so the id is the keeper's.
+            if self._is_kept():
+                signal.pidfd_send_signal(handle, signal.SIGTERM)
         except ProcessLookupError:
-            return
+            return False
         finally:
             os.close(handle)
+        return True
 
     def _make_dir(self) -> None:
         path = self._dir.path
@@ -108,9 +113,8 @@ class LocalRay:
             raise Unavailable(f"The folder {path} cannot be used: {error.strerror}.") from error
 
     def _is_kept(self) -> bool:
-        lock = self._try_lock()
-        if lock is None:
-            return True
+        if (lock := self._try_lock()) is None:
+            return self._dir.keeper_lock.exists()  # else its folder went with it
         self._dir.keeper_lock.unlink(missing_ok=True)
         os.close(lock)
         return False

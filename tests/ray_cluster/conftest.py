@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
+import os
 import secrets
 import tempfile
 import time
@@ -71,6 +73,8 @@ def until(condition: Callable[[], bool], seconds: float) -> float:
 def local_ray() -> Iterator[Running]:
     run_dir = new_run_dir()
     ray = LocalRay(run_dir, desktops=SLOTS)
+    lock = os.open(RunDir(run_dir).controller_lock, os.O_CREAT | os.O_RDWR, 0o600)
+    fcntl.flock(lock, fcntl.LOCK_EX)
     try:
         running = Running(run_dir, *ray.start_or_find())
         processes = [running.keeper, *running.keeper.children(recursive=True)]
@@ -81,6 +85,8 @@ def local_ray() -> Iterator[Running]:
             connection.disconnect()
     finally:
         ray.stop()
+        RunDir(run_dir).controller_lock.unlink()
+        os.close(lock)
     until(lambda: not any(process.is_running() for process in processes), 5)  # init reaps them
     assert [path.name for path in run_dir.iterdir()] == ["desktops"]
     assert list(running.desktops.iterdir()) == []

@@ -62,15 +62,35 @@ def test_two_side_by_side_and_each_is_ended_when_nobody_needs_it(run_dirs: list[
     LocalRay(first).stop()  # there is none: success
 
 
-def test_ray_dies_with_its_keeper_and_the_next_one_starts_anew(run_dirs: list[Path]) -> None:
+@pytest.mark.parametrize("half", [0, 1])
+def test_either_half_of_the_keeper_ends_ray_when_the_other_is_killed(
+    run_dirs: list[Path], half: int
+) -> None:
     ray = LocalRay(run_dirs[0], desktops=2)
     _, token = ray.start_or_find()
     processes = processes_of(run_dirs[0])
-    processes[0].kill()
+    processes[half].kill()
     until(lambda: not any(process.is_running() for process in processes), 10)
-    assert (run_dirs[0] / "ray").exists()
+    assert ray.start_or_find()[1] != token
+
+
+def test_what_is_left_when_both_halves_are_killed_is_removed_by_the_next(
+    run_dirs: list[Path],
+) -> None:
+    ray = LocalRay(run_dirs[0], desktops=2)
+    _, token = ray.start_or_find()
+    processes = processes_of(run_dirs[0])
+    for half in processes[:2]:
+        half.suspend()
+    for half in processes[:2]:
+        half.kill()
+    agents = [process for process in processes if process.name().startswith("ray::")]
+    servers = [process for process in processes if process not in agents]
+    until(lambda: not any(process.is_running() for process in servers), 10)
     assert ray.start_or_find()[1] != token
     assert len(list((run_dirs[0] / "ray").glob("session_2*"))) == 1
+    for agent in agents:
+        agent.kill()
 
 
 _DRIVER = """
