@@ -28,7 +28,8 @@ from controller import problems
 from controller.auth import Auth, Gate
 from controller.events import Events
 from controller.folders import only_one, private_folder
-from controller.lifecycle import Cluster, Lifecycle
+from controller.lifecycle import Lifecycle
+from controller.live import Cluster
 from controller.routes import (
     ERRORS,
     Parts,
@@ -155,6 +156,16 @@ def _bounded(app: ASGIApp) -> ASGIApp:
     return bounded
 
 
+def _beside(otherwise: ASGIApp, bridge: ASGIApp) -> ASGIApp:
+    """Where what no route knows goes. Not a mount at "/": that would hide every 405 of /v1."""
+
+    async def either(scope: Scope, receive: Receive, send: Send) -> None:
+        is_its = scope["path"].startswith(("/mcp", "/.well-known/"))
+        await (bridge if is_its else otherwise)(scope, receive, send)
+
+    return either
+
+
 def _assemble(
     settings: Settings,
     open_cluster: Callable[[], AbstractAsyncContextManager[Cluster]],
@@ -195,7 +206,7 @@ def _assemble(
     api.mount("/static", service.Static())
     bridge = make_bridge(api)
     if bridge is not None:
-        api.mount("/", bridge.app)
+        api.router.default = _beside(api.router.default, bridge.app)
     problems.install(api)
     api.add_middleware(Gate, auth=auth, settings=settings)
     api.add_middleware(problems.Shield)

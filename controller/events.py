@@ -90,6 +90,7 @@ class Events:
             await self._store.abandon()
             return Unavailable(
                 f"The log of events cannot be written: {error}",
-                hint="Look at the controller's log and at the room on its disk.",
+                hint="What was asked may have been done: look before you repeat it. "
+                "Whoever runs the controller should look at its disk.",
             )
         return None

@@ -9,7 +9,7 @@ import fcntl
 import os
 import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from workspace.errors import Conflict, Unavailable
@@ -67,18 +67,24 @@ def only_one(lock: Path) -> Iterator[None]:
     Raises:
         Conflict: another process holds it.
     """
-    private_folder(lock.parent)
     descriptor = _take(lock)
     try:
         yield
     finally:
         lock.unlink(missing_ok=True)
         os.close(descriptor)
+        with suppress(OSError):  # others may still use the folder
+            lock.parent.rmdir()
 
 
 def _take(lock: Path) -> int:
+    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
     while True:
-        descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        private_folder(lock.parent)
+        try:
+            descriptor = os.open(lock, flags, 0o600)
+        except FileNotFoundError:
+            continue  # its last holder removed the folder in between
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:

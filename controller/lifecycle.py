@@ -13,19 +13,18 @@ what only the store knows. A stop that fails is logged; the actor's own deadline
 from __future__ import annotations
 
 import logging
-import secrets
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from functools import partial
-from typing import Literal, Protocol
 
 import anyio
 from anyio.abc import TaskGroup
 
 from controller.events import Events
+from controller.live import SYSTEM, Cluster, Live, begin, info, why_ended
 from controller.metrics import Metrics
 from controller.store import Store
 from controller.templates import Templates
@@ -45,7 +44,6 @@ from workspace.errors import (
 from workspace.models import (
     LIVE_STATES,
     ErrorInfo,
-    Node,
     ProcessResult,
     State,
     Stats,
@@ -61,72 +59,7 @@ SHUTDOWN_SECONDS = 10.0
 WATCH_AGAIN_SECONDS = 1.0
 OUTPUT_TAIL = 2000
 TIME_UP = "Its time was up."
-# No letter or figure that is easily taken for another.
-_ALPHABET = "abcdefghjkmnpqrstuvwxyz23456789"
-_SYSTEM = "controller"
 _log = logging.getLogger(__name__)
-
-
-class Located(Protocol):
-    """Where a live desktop is."""
-
-    @property
-    def workspace_id(self) -> str: ...
-    @property
-    def endpoint(self) -> Endpoint: ...
-    @property
-    def node_name(self) -> str: ...
-
-
-class Cluster(Protocol):
-    """What the controller needs of :class:`ray_cluster.cluster.Cluster`."""
-
-    async def start(
-        self,
-        workspace_id: str,
-        template: Template,
-        *,
-        ttl_seconds: float,
-        timeout_seconds: float,
-    ) -> Located: ...
-    async def extend(self, workspace_id: str, ttl_seconds: float) -> None: ...
-    async def stop(self, workspace_id: str) -> None: ...
-    async def find(self) -> Mapping[str, Located]: ...
-    async def ended(self, workspace_id: str) -> ErrorInfo: ...
-    async def stats(self, workspace_id: str) -> Stats: ...
-    async def nodes(self) -> Sequence[Node]: ...
-
-
-class Live:
-    """A live workspace, as its owner task holds it."""
-
-    def __init__(self, workspace: Workspace, seconds: float) -> None:
-        self.workspace = workspace
-        self.deadline = time.monotonic() + seconds
-        self.endpoint: Endpoint | None = None
-        self.desktop: Desktop | None = None
-        self.scope = anyio.CancelScope()
-        self.extended = anyio.Event()
-        self.settled = anyio.Event()  # ready, or ended before it was
-        self.gone = anyio.Event()
-        self.end_state: Literal["released", "failed"] | None = None
-        self.error: CarrelError | None = None
-        self.ended_by = _SYSTEM
-
-    def end(
-        self,
-        state: Literal["released", "failed"],
-        error: CarrelError | None = None,
-        *,
-        by: str = _SYSTEM,
-    ) -> None:
-        """Have its owner end it; the first reason counts."""
-        if self.end_state is None:
-            self.end_state, self.error, self.ended_by = state, error, by
-            self.scope.cancel()
-
-    def change(self, **changes: object) -> None:
-        self.workspace = self.workspace.model_copy(update=changes)
 
 
 @dataclass
@@ -164,20 +97,7 @@ class Lifecycle:
             TemplateNotFound, NoCapacity, BackendUnavailable, StartFailed, SetupFailed.
         """
         template = await anyio.to_thread.run_sync(self.templates.get, request.template)
-        now = datetime.now(timezone.utc)
-        live = Live(
-            Workspace(
-                id="".join(secrets.choice(_ALPHABET) for _ in range(10)),
-                name=request.name,
-                state="starting",
-                template=template.name,
-                screen=template.screen,
-                created_at=now,
-                expires_at=now + timedelta(seconds=request.ttl_seconds),
-                metadata=request.metadata,
-            ),
-            request.ttl_seconds,
-        )
+        live = begin(request, template)
         workspace_id = live.workspace.id
         await self.store.add(live.workspace, owner=actor)
         await self.events.record(
@@ -197,7 +117,7 @@ class Lifecycle:
         await live.gone.wait()  # bounded by STOP_SECONDS and the database's timeout
         if live.end_state == "failed" and live.error is not None:
             raise live.error
-        raise _ended(live.workspace)
+        raise why_ended(live.workspace)
 
     async def release(self, workspace_id: str, *, actor: str) -> None:
         """End a workspace; returns when its sandbox is gone. Again is success.
@@ -219,7 +139,7 @@ class Lifecycle:
         live.deadline = time.monotonic() + ttl_seconds
         live.change(expires_at=datetime.now(timezone.utc) + timedelta(seconds=ttl_seconds))
         live.extended.set()
-        await self.store.save(live.workspace)
+        await self._save(live)
         await self.events.record(
             "extend", actor=actor, workspace_id=workspace_id, ttl_seconds=ttl_seconds
         )
@@ -246,7 +166,8 @@ class Lifecycle:
             WorkspaceEnded: the message says when and why.
         """
         live = self._live.get(workspace_id)
-        if live is not None and live.desktop is not None and live.end_state is None:
+        if live is not None and live.end_state is None and live.workspace.state == "ready":
+            assert live.desktop is not None, "it is connected before it is ready"
             return live.desktop
         raise await self._why_not_live(workspace_id)
 
@@ -324,24 +245,19 @@ class Lifecycle:
             ttl_seconds=request.ttl_seconds,
             timeout_seconds=START_SECONDS,
         )
-        desktop = connect(located.endpoint)
         live.endpoint = located.endpoint
-        try:
-            if request.environment:
-                await desktop.set_environment(request.environment)
-            for index, command in enumerate(request.setup):
-                await _set_up(desktop, command, f"{index + 1} of {len(request.setup)}")
-        except BaseException:
-            await desktop.aclose()
-            raise
+        live.desktop = desktop = connect(located.endpoint)
+        if request.environment:
+            await desktop.set_environment(request.environment)
+        for index, command in enumerate(request.setup):
+            await _set_up(desktop, command, f"{index + 1} of {len(request.setup)}")
         took = time.monotonic() - began
-        live.desktop = desktop  # before anybody can read that it is ready
         live.change(
             state="ready", ready_at=datetime.now(timezone.utc), node=located.node_name or None
         )
-        await self.store.save(live.workspace)
+        await self._save(live)
         await self.events.record(
-            "ready", actor=_SYSTEM, workspace_id=live.workspace.id, seconds=round(took, 3)
+            "ready", actor=SYSTEM, workspace_id=live.workspace.id, seconds=round(took, 3)
         )
         self.metrics.observe_start(took)
 
@@ -353,13 +269,13 @@ class Lifecycle:
         live.end("released", WorkspaceEnded(TIME_UP))
 
     async def _until_dead(self, live: Live) -> None:
-        info = await self._end_of(live.workspace.id)
-        if info.code == "deadline_passed":  # by the actor's own clock
+        end = await self._end_of(live.workspace.id)
+        if end.code == "deadline_passed":  # by the actor's own clock
             live.end("released", WorkspaceEnded(TIME_UP))
-        elif info.code == "released":
+        elif end.code == "released":
             live.end("released", WorkspaceEnded("It was released by its node."))
         else:
-            live.end("failed", from_wire(info.model_dump(), status=500))
+            live.end("failed", from_wire(end.model_dump(), status=500))
 
     async def _end_of(self, workspace_id: str) -> ErrorInfo:
         """Why it ended, once it has; a cluster that cannot tell for a while is asked again."""
@@ -377,17 +293,17 @@ class Lifecycle:
         if live.end_state is None:  # its task was cancelled from outside
             live.end_state = "failed"
             live.error = Internal("The controller stopped looking after it.")
-        await self._quietly(self.store.save(live.workspace), "writing its release")
+        await self._quietly(self._save(live), "writing its release")
         await self._quietly(self.cluster.stop(workspace_id), "stopping its sandbox")
         if live.desktop is not None:
             await self._quietly(live.desktop.aclose(), "closing its connections")
         live.change(
             state=live.end_state,
             ended_at=datetime.now(timezone.utc),
-            error=_info(live.error),
+            error=info(live.error),
         )
         self.metrics.ended[live.end_state] += 1
-        await self._quietly(self.store.save(live.workspace), "writing its end")
+        await self._quietly(self._save(live), "writing its end")
         reason = {"code": live.error.code, "message": live.error.message} if live.error else {}
         await self._quietly(
             self.events.record(
@@ -398,6 +314,11 @@ class Lifecycle:
         del self._live[workspace_id]
         live.settled.set()
         live.gone.set()
+
+    async def _save(self, live: Live) -> None:
+        """Write what it is by now; one at a time, so that the newest is written last."""
+        async with live.saving:
+            await self.store.save(live.workspace)
 
     async def _quietly(self, work: Awaitable[None], what: str) -> None:
         """Do one step of an end; a step that fails must not keep the others from being done."""
@@ -432,7 +353,7 @@ class Lifecycle:
         for workspace_id in found:  # an actor that no row knows: nobody could ever release it
             _log.warning("stopping the stray desktop %s", workspace_id)
             await self._quietly(self.cluster.stop(workspace_id), "stopping a stray desktop")
-            await self.events.record("stray", actor=_SYSTEM, workspace_id=workspace_id)
+            await self.events.record("stray", actor=SYSTEM, workspace_id=workspace_id)
 
     async def _unfinished(self) -> Sequence[Workspace]:
         states: list[State] = ["starting", "ready", "releasing"]
@@ -459,10 +380,10 @@ class Lifecycle:
         workspace = await self.get(workspace_id)
         live = self._live.get(workspace_id)
         if live is not None and live.end_state is not None:
-            return _ended(live.workspace, live.end_state, live.error)
+            return why_ended(live.workspace, live.end_state, live.error)
         if workspace.state in LIVE_STATES:
             return NotReady(f"Workspace {workspace_id} is {workspace.state}.")
-        return _ended(workspace)
+        return why_ended(workspace)
 
 
 async def _set_up(desktop: Desktop, command: str, which: str) -> None:
@@ -478,24 +399,3 @@ async def _set_up(desktop: Desktop, command: str, which: str) -> None:
 
 def _tail(result: ProcessResult) -> str:
     return (result.stdout + result.stderr)[-OUTPUT_TAIL:].strip() or "it wrote nothing"
-
-
-def _info(error: CarrelError | None) -> ErrorInfo | None:
-    if error is None:
-        return None
-    return ErrorInfo(code=error.code, message=error.message, hint=error.hint)
-
-
-def _ended(
-    workspace: Workspace,
-    state: Literal["released", "failed"] | None = None,
-    error: CarrelError | None = None,
-) -> WorkspaceEnded:
-    """Why and when a workspace ended, for those who still ask for it."""
-    when = f" at {workspace.ended_at:%H:%M:%S} UTC" if workspace.ended_at else ""
-    why = error.message if error else workspace.error.message if workspace.error else ""
-    how = state or workspace.state
-    return WorkspaceEnded(
-        f"Workspace {workspace.id} {'failed' if how == 'failed' else 'was released'}{when}"
-        + (f": {why}" if why else ".")
-    )

@@ -18,7 +18,8 @@ from starlette.requests import ClientDisconnect, HTTPConnection
 
 from controller.auth import Auth, Caller
 from controller.events import Events
-from controller.lifecycle import Cluster, Lifecycle
+from controller.lifecycle import Lifecycle
+from controller.live import Cluster
 from controller.settings import Settings
 from controller.store import Store
 from controller.templates import Templates

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Annotated, Any
 
 import anyio
@@ -34,8 +36,14 @@ _ATTACHMENT: dict[int | str, dict[str, Any]] = {  # Any: FastAPI's own type
 async def read(request: Request, workspace_id: Id, path: FilePath) -> Response:
     """A file's bytes, as an attachment."""
     target = await desktop(request, workspace_id)
-    async with recorded(request, workspace_id, "file_read", path=path):
-        return Download(target.open_file(path), path=path)
+
+    @asynccontextmanager
+    async def reading() -> AsyncIterator[AsyncIterator[bytes]]:
+        async with recorded(request, workspace_id, "file_read", path=path):
+            async with target.open_file(path) as chunks:
+                yield chunks
+
+    return Download(reading(), path=path)
 
 
 @router.put("/files", response_model=FileInfo, openapi_extra=_BYTES)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from urllib.parse import quote
 
 from fastapi import APIRouter, WebSocket
+from starlette.websockets import WebSocketState
 
 from controller.problems import deny
 from controller.routes import caller, parts, recorded
@@ -43,4 +44,7 @@ async def _relay(websocket: WebSocket, workspace_id: str, path: str, kind: str) 
         async with recorded(websocket, workspace_id, kind, path=path[:500]):
             await relay(websocket, endpoint, path)
     except CarrelError as error:
-        await deny(websocket, error)
+        if websocket.application_state is WebSocketState.CONNECTING:
+            await deny(websocket, error)
+        else:
+            await websocket.close(1011, error.message[:120])

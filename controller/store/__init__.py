@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import anyio
 from alembic.util import CommandError
-from sqlalchemy import Row, Select, insert, literal, select, text, tuple_, update
+from sqlalchemy import URL, Row, Select, insert, literal, select, text, tuple_, update
 from sqlalchemy import event as sqlalchemy_event
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import SQLAlchemyError
@@ -47,7 +47,10 @@ class NewEvent(NamedTuple):
 
 
 class Store:
-    """One database, usable while ``run`` is entered."""
+    """One database, usable while ``run`` is entered.
+
+    Every method may raise :class:`~workspace.errors.Unavailable`.
+    """
 
     def __init__(self, url: str) -> None:
         self._engine = _engine(url)
@@ -66,10 +69,7 @@ class Store:
                     await connection.run_sync(upgrade)
                 self._log = await self._engine.connect()
             except (SQLAlchemyError, CommandError, OSError) as error:
-                raise Unavailable(
-                    f"The database {self._engine.url!r} cannot be used: {error}",
-                    hint="Check CARREL_DATABASE_URL and the disk.",
-                ) from error
+                raise _unavailable(self._engine.url, error) from error
             yield
         finally:
             with anyio.CancelScope(shield=True):  # closing waits for nobody
@@ -77,25 +77,33 @@ class Store:
                     await self._log.close()
                 await self._engine.dispose()
 
+    @asynccontextmanager
+    async def _transaction(self) -> AsyncIterator[AsyncConnection]:
+        try:
+            async with self._engine.begin() as connection:
+                yield connection
+        except (SQLAlchemyError, OSError) as error:
+            raise _unavailable(self._engine.url, error) from error
+
     async def ping(self) -> None:
-        async with self._engine.connect() as connection:
+        async with self._transaction() as connection:
             await connection.execute(text("SELECT 1"))
 
     # Workspaces.
 
     async def add(self, workspace: Workspace, *, owner: str) -> None:
-        async with self._engine.begin() as connection:
+        async with self._transaction() as connection:
             await connection.execute(insert(workspaces).values(owner=owner, **_row(workspace)))
 
     async def save(self, workspace: Workspace) -> None:
         """Write what has become of a workspace."""
         statement = update(workspaces).where(workspaces.c.id == workspace.id)
-        async with self._engine.begin() as connection:
+        async with self._transaction() as connection:
             await connection.execute(statement.values(**_row(workspace)))
 
     async def get(self, workspace_id: str) -> Workspace | None:
         statement = select(workspaces).where(workspaces.c.id == workspace_id)
-        async with self._engine.connect() as connection:
+        async with self._transaction() as connection:
             row = (await connection.execute(statement)).one_or_none()
         return None if row is None else _workspace(row)
 
@@ -113,7 +121,7 @@ class Store:
         )
         if states is not None:
             statement = statement.where(workspaces.c.state.in_(states))
-        async with self._engine.connect() as connection:
+        async with self._transaction() as connection:
             if after is not None:
                 found = await connection.execute(
                     select(workspaces.c.created_at).where(workspaces.c.id == after)
@@ -150,15 +158,30 @@ class Store:
         statement = select(events).where(events.c.id > after).order_by(events.c.id).limit(limit)
         if workspace_id is not None:
             statement = statement.where(events.c.workspace_id == workspace_id)
-        async with self._engine.connect() as connection:
+        async with self._transaction() as connection:
             rows = (await connection.execute(statement)).all()
         return [Event.model_validate(dict(row._mapping)) for row in rows]
 
 
+def _unavailable(url: URL, error: Exception) -> Unavailable:
+    why = getattr(error, "orig", None) or error  # the driver's words, without the statement
+    return Unavailable(
+        f"The database {url!r} cannot be used: {why}",  # the URL's repr hides its password
+        hint="Check CARREL_DATABASE_URL, and the room on the disk.",
+    )
+
+
 def _engine(url: str) -> AsyncEngine:
-    engine = create_async_engine(url)
+    try:
+        engine = create_async_engine(url)
+        if engine.dialect.name == "sqlite":
+            _private(engine.url.database)
+    except (SQLAlchemyError, ImportError, OSError) as error:
+        raise Unavailable(
+            f"The database that CARREL_DATABASE_URL names cannot be used: {error}",
+            hint="Give an asynchronous one, such as sqlite+aiosqlite:///path/to/carrel.db.",
+        ) from error
     if engine.dialect.name == "sqlite":
-        _private(engine.url.database)
         sqlalchemy_event.listen(engine.sync_engine, "connect", _set_pragmas)
     return engine
 

@@ -1,0 +1,124 @@
+"""A live workspace as the controller holds it, what it needs of the cluster, and how ends are told.
+
+Decides nothing and waits for nothing: :mod:`controller.lifecycle` does.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta, timezone
+from typing import Literal, Protocol
+
+import anyio
+
+from workspace.backends.base import Endpoint
+from workspace.desktop import Desktop
+from workspace.errors import CarrelError, WorkspaceEnded
+from workspace.models import ErrorInfo, Node, Stats, Template, Workspace, WorkspaceRequest
+
+# Who did what no caller asked for.
+SYSTEM = "controller"
+# No letter or figure that is easily taken for another.
+_ALPHABET = "abcdefghjkmnpqrstuvwxyz23456789"
+
+
+class Located(Protocol):
+    """Where a live desktop is."""
+
+    @property
+    def workspace_id(self) -> str: ...
+    @property
+    def endpoint(self) -> Endpoint: ...
+    @property
+    def node_name(self) -> str: ...
+
+
+class Cluster(Protocol):
+    """What the controller needs of :class:`ray_cluster.cluster.Cluster`."""
+
+    async def start(
+        self,
+        workspace_id: str,
+        template: Template,
+        *,
+        ttl_seconds: float,
+        timeout_seconds: float,
+    ) -> Located: ...
+    async def extend(self, workspace_id: str, ttl_seconds: float) -> None: ...
+    async def stop(self, workspace_id: str) -> None: ...
+    async def find(self) -> Mapping[str, Located]: ...
+    async def ended(self, workspace_id: str) -> ErrorInfo: ...
+    async def stats(self, workspace_id: str) -> Stats: ...
+    async def nodes(self) -> Sequence[Node]: ...
+
+
+class Live:
+    """A live workspace, as its owner task holds it."""
+
+    def __init__(self, workspace: Workspace, seconds: float) -> None:
+        self.workspace = workspace
+        self.deadline = time.monotonic() + seconds
+        self.endpoint: Endpoint | None = None
+        self.desktop: Desktop | None = None
+        self.saving = anyio.Lock()
+        self.scope = anyio.CancelScope()
+        self.extended = anyio.Event()
+        self.settled = anyio.Event()  # ready, or ended before it was
+        self.gone = anyio.Event()
+        self.end_state: Literal["released", "failed"] | None = None
+        self.error: CarrelError | None = None
+        self.ended_by = SYSTEM
+
+    def end(
+        self,
+        state: Literal["released", "failed"],
+        error: CarrelError | None = None,
+        *,
+        by: str = SYSTEM,
+    ) -> None:
+        """Have its owner end it; the first reason counts."""
+        if self.end_state is None:
+            self.end_state, self.error, self.ended_by = state, error, by
+            self.scope.cancel()
+
+    def change(self, **changes: object) -> None:
+        self.workspace = self.workspace.model_copy(update=changes)
+
+
+def begin(request: WorkspaceRequest, template: Template) -> Live:
+    """A workspace that is about to start, with an id that cannot be guessed."""
+    now = datetime.now(timezone.utc)
+    workspace = Workspace(
+        id="".join(secrets.choice(_ALPHABET) for _ in range(10)),
+        name=request.name,
+        state="starting",
+        template=template.name,
+        screen=template.screen,
+        created_at=now,
+        expires_at=now + timedelta(seconds=request.ttl_seconds),
+        metadata=request.metadata,
+    )
+    return Live(workspace, request.ttl_seconds)
+
+
+def info(error: CarrelError | None) -> ErrorInfo | None:
+    if error is None:
+        return None
+    return ErrorInfo(code=error.code, message=error.message, hint=error.hint)
+
+
+def why_ended(
+    workspace: Workspace,
+    state: Literal["released", "failed"] | None = None,
+    error: CarrelError | None = None,
+) -> WorkspaceEnded:
+    """Why and when a workspace ended, for those who still ask for it."""
+    when = f" at {workspace.ended_at:%H:%M:%S} UTC" if workspace.ended_at else ""
+    why = error.message if error else workspace.error.message if workspace.error else ""
+    how = state or workspace.state
+    return WorkspaceEnded(
+        f"Workspace {workspace.id} {'failed' if how == 'failed' else 'was released'}{when}"
+        + (f": {why}" if why else ".")
+    )

@@ -1,0 +1,72 @@
+"""The whole service of one machine in this process: real Ray, a real sandbox, a real desktop."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from pydantic import SecretStr
+from websockets.asyncio.client import connect
+
+from controller.app import build
+from controller.settings import Settings
+from tests.controller.conftest import BEARER, KEY, claim, client, listening
+from tests.leaks import Leftovers
+from workspace.errors import Conflict, Unavailable
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_the_whole_service_and_its_end(tmp_path: Path) -> None:
+    before = Leftovers.now()
+    settings = Settings(home=tmp_path, api_key=SecretStr(KEY))
+    app = build(settings)
+    async with app.router.lifespan_context(app), client(app, BEARER) as http:
+        second = build(settings)
+        with pytest.raises(Conflict, match="already"):
+            await second.router.lifespan_context(second).__aenter__()
+        (node,) = (await http.get("/v1/nodes")).json()
+        assert node["slots"] >= 1
+        assert (await http.get("/readyz")).json() == {"ready": True}
+
+        made = await claim(http, environment={"WHO": "reader"}, setup=["echo $WHO > made.txt"])
+        base = f"/v1/workspaces/{made['id']}"
+        assert (await http.get(f"{base}/files?path=made.txt")).content == b"reader\n"
+        acted = await http.post(
+            f"{base}/actions?settle_ms=1000&observe=frame",
+            json=[{"type": "move", "x": 10, "y": 20}, {"type": "screenshot", "format": "png"}],
+        )
+        assert acted.json()["cursor"] == [10, 20]
+        shot = await http.get(f"{base}/screenshot")
+        with Image.open(io.BytesIO(shot.content)) as picture:
+            assert picture.size == (1280, 800)
+        missing = await http.get(f"{base}/files?path=nothing")
+        assert (missing.status_code, missing.json()["code"]) == (404, "file_not_found")
+        full = await http.put(
+            f"{base}/files?path=big", content=b"", headers={"Content-Length": str(5 << 30)}
+        )
+        assert (full.status_code, full.json()["code"]) == (507, "disk_full")
+        assert (await http.get(f"{base}/stats")).json()["pids"] > 1
+
+        async with listening(app) as (host, port):
+            url = f"ws://{host}:{port}{base}/vnc?role=view"
+            async with connect(url, additional_headers=BEARER, proxy=None) as socket:
+                assert await socket.recv() == b"RFB 003.008\n"
+
+        other = await claim(http, wait=False)
+        assert (await http.delete(base)).status_code == 204
+        gone = await http.get(f"{base}/screenshot")
+        assert gone.json()["code"] == "workspace_ended"
+        assert other["state"] == "starting"
+    before.assert_none_since(seconds=5)
+
+
+async def test_a_start_without_a_usable_ray_says_so(tmp_path: Path) -> None:
+    settings = Settings(home=tmp_path, api_key=SecretStr(KEY), ray_address="127.0.0.1:1")
+    app = build(settings)
+    with pytest.raises(Unavailable, match="Ray"):
+        async with app.router.lifespan_context(app):
+            pass
+    assert not settings.sockets.exists()
