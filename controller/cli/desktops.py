@@ -100,7 +100,7 @@ def watch(
 ) -> None:
     """Open a desktop's screen in the browser, or serve it to a VNC viewer.
 
-    A port opened by --vnc has no password: everybody on this machine can use it.
+    A port opened by --vnc lets in the viewers of this user only; they need no password.
     """
     from controller.cli import screen
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import socket
+import struct
 import webbrowser
 from contextlib import suppress
 from pathlib import Path
@@ -47,7 +50,8 @@ def _open(url: str) -> bool:
 async def tunnel(workspace_id: str, role: Literal["view", "control"], port: int) -> None:
     """Serve a desktop's screen as plain VNC on a loopback port until interrupted.
 
-    The role is enforced in the desktop, not here.
+    Only this user's viewers (and root's) are let in: VNC's own passwords protect nothing. The role
+    is enforced in the desktop, not here.
 
     Raises:
         Conflict: the port is taken.
@@ -60,6 +64,11 @@ async def tunnel(workspace_id: str, role: Literal["view", "control"], port: int)
         why: list[CarrelError] = []
 
         async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            peer, own = writer.get_extra_info("peername"), writer.get_extra_info("sockname")
+            if owner_of(peer, own) not in (os.getuid(), 0):
+                output.note("refused a viewer of another user of this machine")
+                writer.close()
+                return
             try:
                 await _relay(path, reader, writer)
             except CarrelError as error:
@@ -85,6 +94,21 @@ async def tunnel(workspace_id: str, role: Literal["view", "control"], port: int)
             output.note(f"for example: vncviewer {address[0]}::{address[1]}  (Ctrl-C ends this)")
             await ended.wait()
         raise why[0]
+
+
+def owner_of(client: tuple[str, int], server: tuple[str, int]) -> int | None:
+    """The uid whose socket the client's end of a loopback connection is; None if it is gone."""
+
+    def told(address: tuple[str, int]) -> str:
+        (host,) = struct.unpack("=I", socket.inet_aton(address[0]))
+        return f"{host:08X}:{address[1]:04X}"
+
+    ends = [told(client), told(server)]
+    with open("/proc/net/tcp") as table:  # sl, local, remote, state, queues, timer, retries, uid
+        for fields in map(str.split, table):
+            if fields[1:3] == ends:
+                return int(fields[7])
+    return None
 
 
 async def _relay(path: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -61,7 +61,7 @@ export const workspace = (id) => call("GET", at(id));
 export const release = (id) => call("DELETE", at(id));
 export const redeem = (id, token) => call("POST", `${at(id)}/viewer`, { token });
 export const thumbnail = (id) =>
-  `${at(id)}/screenshot?scale=0.25&format=jpeg&quality=70&t=${Date.now()}`;
+  `${at(id)}/screenshot?scale=0.35&format=jpeg&quality=70&t=${Date.now()}`;
 
 export function vncUrl(id, role) {
   const url = new URL(`${at(id)}/vnc?role=${role}`, location.href);
