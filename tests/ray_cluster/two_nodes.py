@@ -1,0 +1,92 @@
+"""A driver on one Ray node, a desktop on another: run in a network namespace of its own.
+
+With other addresses than 127.0.0.1 Ray listens on all of them, which it must not do outside.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import os
+import socket
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from ray_cluster.cluster import Cluster
+from workspace.desktop import connect
+from workspace.models import Template
+
+TOKEN = "0123456789abcdef" * 4
+HEAD, NODE = "127.0.0.2", "127.0.0.3"
+
+
+def raise_loopback() -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
+        flags = struct.pack("16sh14x", b"lo", 0x1 | 0x40)  # IFF_UP, IFF_RUNNING
+        fcntl.ioctl(control, 0x8914, flags)  # SIOCSIFFLAGS
+
+
+def start(folder: Path, name: str, *arguments: str) -> Path:
+    """`ray start` until it serves; its temporary folder."""
+    temp = folder / name
+    environment = {
+        "PATH": os.environ["PATH"],
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN": TOKEN,
+        "RAY_USAGE_STATS_ENABLED": "0",
+    }
+    common = ["--block", f"--temp-dir={temp}", "--num-cpus=0", "--object-store-memory=83886080"]
+    with open(folder / f"{name}.log", "wb") as log:
+        subprocess.Popen(
+            [str(Path(sys.executable).with_name("ray")), "start", *common, *arguments],
+            env=environment,
+            stdout=log,
+            stderr=log,
+        )
+    deadline = time.monotonic() + 40
+    while not (temp / "ray_current_cluster").exists():
+        assert time.monotonic() < deadline, (folder / f"{name}.log").read_text()
+        time.sleep(0.05)
+    return temp
+
+
+async def use(cluster: Cluster) -> None:
+    template = Template(name="fake", backend="fake")
+    located = await cluster.start("abcdefgh", template, ttl_seconds=60)
+    print("url", located.endpoint.url)
+    desktop = connect(located.endpoint)
+    print("ready", (await desktop.health()).ready)
+    await desktop.aclose()
+    found = await cluster.find()
+    print("same", found["abcdefgh"] == located)
+    print("slots", sorted(node.slots for node in await cluster.nodes()))
+    await cluster.stop("abcdefgh")
+    print("left", await cluster.find())
+
+
+def main() -> None:
+    raise_loopback()
+    with tempfile.TemporaryDirectory(prefix="c-", ignore_cleanup_errors=True) as name:
+        folder = Path(name)
+        start(folder, "h", "--head", "--port=6400", f"--node-ip-address={HEAD}")
+        start(
+            folder,
+            "n",
+            f"--address={HEAD}:6400",
+            f"--node-ip-address={NODE}",
+            '--resources={"desktop": 2}',
+        )
+        cluster = Cluster.connect(
+            address=f"{HEAD}:6400",
+            token=TOKEN,
+            backends={"fake": {"folder": str(folder / "desktops")}},
+        )
+        asyncio.run(use(cluster))
+        cluster.close()
+
+
+main()
