@@ -154,10 +154,10 @@ async def _serve(config: Config, listener: socket.socket, ready_fd: int | None) 
         return await _run(session, desk, stopping, serving, ready_fd)
     finally:
         server.should_exit = True
-        await session.aclose()
         await shell.aclose()
         if desk.screen is not None:
             await desk.screen.aclose()
+        await session.aclose()
         await children.end_all()
         await asyncio.gather(serving, return_exceptions=True)
 

@@ -15,6 +15,7 @@ import io
 import logging
 import os
 import secrets
+import signal
 import struct
 import time
 from collections.abc import Awaitable, Mapping, Sequence
@@ -36,6 +37,7 @@ T = TypeVar("T")
 
 _TAIL_BYTES = 4096
 _POLL_SECONDS = 0.01
+_END_SECONDS = 1.0
 _A11Y = "/usr/libexec/at-spi-bus-launcher"
 # What every program of the desktop is given; the configuration may say otherwise.
 _DEFAULTS: Mapping[str, str] = {
@@ -122,10 +124,18 @@ class Session:
         return screen
 
     async def aclose(self) -> None:
-        """Stop watching the parts: they are about to be ended."""
+        """Stop watching the parts, and ask those that would leave a socket behind to end."""
         for watcher in self._watchers:
             watcher.cancel()
         await asyncio.gather(*self._watchers, return_exceptions=True)
+        leaving = [part.child for part in self._parts if part.name in ("Xtigervnc", "dbus-daemon")]
+        for child in leaving:
+            child.signal(signal.SIGTERM)
+        exits = asyncio.gather(*(child.exited.wait() for child in leaving))
+        try:
+            await asyncio.wait_for(exits, _END_SECONDS)
+        except asyncio.TimeoutError:
+            logger.info("The X server or the bus did not end when asked.")
 
     async def _start(self) -> Screen:
         os.makedirs(self._folder, mode=0o700, exist_ok=True)
@@ -209,7 +219,8 @@ class Session:
 
     def _start_bus(self) -> asyncio.Future[bytes]:
         ready, theirs = os.pipe()
-        command = ["dbus-daemon", "--session", "--nofork", f"--print-address={theirs}"]
+        address = f"--address=unix:path={self._folder}/bus"
+        command = ["dbus-daemon", "--session", "--nofork", address, f"--print-address={theirs}"]
         return self._part_with_pipe("dbus-daemon", command, ready, theirs)
 
     def _part_with_pipe(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import os
 import signal
 import struct
 from collections.abc import Callable
@@ -126,11 +127,15 @@ async def test_without_its_x_server_it_ends_with_an_error(
 ) -> None:
     daemon = start_daemon(screen={"width": 800, "height": 600})
     assert daemon.wait_until_ready() == {"ready": True}
+    desktop = daemon.connect()
+    display = (await desktop.run("printf %s $DISPLAY")).stdout
+    await desktop.aclose()
     for process in daemon.note_descendants():
         if process.name() == "Xtigervnc":
             process.send_signal(signal.SIGKILL)
     assert await asyncio.to_thread(daemon.wait_for_end) == 1
     assert daemon.stop() == 1, "and nothing is left"
+    os.unlink(f"/tmp/.X11-unix/X{display.removeprefix(':')}")  # what a killed X server leaves
     assert "Xtigervnc ended with -9" in daemon.log.read_text()
 
 
