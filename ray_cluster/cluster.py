@@ -19,14 +19,13 @@ from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from ray_cluster import actors
+from ray_cluster import actors, placement
 from ray_cluster.connection import HEAD_SECONDS, connect, disconnect, is_served
 from workspace.backends.base import Endpoint
 from workspace.errors import (
     BackendUnavailable,
     CarrelError,
     DesktopLost,
-    NoCapacity,
     StartFailed,
     TimedOut,
     Unavailable,
@@ -36,11 +35,9 @@ from workspace.errors import (
 from workspace.models import ErrorInfo, Node, Stats, Template
 
 if TYPE_CHECKING:
-    from ray._raylet import InnerGcsClient  # type: ignore[attr-defined]  # not in the stub
     from ray.actor import ActorHandle
 
 PREFIX = "desktop-"
-RESOURCE = "desktop"
 NODE_LOST = "node_lost"
 RAY_SECONDS = 10.0  # one question to Ray or to an actor
 STOP_SECONDS = actors.STOP_SECONDS + actors.ANSWER_SECONDS + 3
@@ -80,7 +77,7 @@ class Cluster:
         self._backends = backends
         # Wrapped once: wrapping anew for each actor would export the class each time.
         self._actor = ray.remote(
-            num_cpus=0, resources={RESOURCE: 1}, max_restarts=0, max_task_retries=0
+            num_cpus=0, resources={placement.RESOURCE: 1}, max_restarts=0, max_task_retries=0
         )(actors.DesktopActor)
         self._strategy = {"spread": "SPREAD", "pack": "DEFAULT"}[strategy]
         self._node = ray.get_runtime_context().get_node_id()
@@ -218,7 +215,7 @@ class Cluster:
 
     async def nodes(self) -> list[Node]:
         """The machines of the cluster, and how many of their slots are taken."""
-        return await self._call(self._nodes)
+        return await self._call(lambda: placement.nodes(self._address, seconds=HEAD_SECONDS))
 
     # One desktop's actor.
 
@@ -226,14 +223,7 @@ class Cluster:
         """Place an actor. One at a time, so that no two take the last slot."""
         async with self._placing:
             nodes = await self.nodes()
-            slots = sum(node.slots for node in nodes if node.alive)
-            taken = len(await self._call(self._names))
-            if taken >= slots:
-                raise NoCapacity(
-                    f"All {slots} places for desktops in this cluster are taken."
-                    if slots
-                    else "No node of this cluster has a place for a desktop."
-                )
+            placement.check_room(nodes, len(await self._call(self._names)))
 
             def create() -> ActorHandle[Any]:  # Any: Ray's handles are not typed by class
                 handle: ActorHandle[Any] = self._actor.options(  # Any: as above
@@ -325,12 +315,12 @@ class Cluster:
             raise DesktopLost("The desktop's actor cannot be reached.") from error
         except exceptions.RayActorError as error:
             await self._call(lambda: None)
-            raise DesktopLost(_first_line(error)) from error
+            raise DesktopLost(_said(error)) from error
         except asyncio.TimeoutError as error:
             await self._call(lambda: None)
             raise TimedOut(f"The desktop's actor did not answer in {seconds:.0f} s.") from error
         except exceptions.RayError as error:
-            raise Unavailable(f"Ray failed: {_first_line(error)}") from error
+            raise Unavailable(f"Ray failed: {_said(error)}") from error
         if isinstance(said.get("error"), dict):
             raise from_wire(said["error"], status=500)
         return said
@@ -341,26 +331,6 @@ class Cluster:
 
         names = list_named_actors()
         return [name.removeprefix(PREFIX) for name in names if name.startswith(PREFIX)]
-
-    def _nodes(self) -> list[Node]:
-        head = _head(self._address)
-        usage = head.get_all_resource_usage(timeout=HEAD_SECONDS).resource_usage_data.batch
-        free = {data.node_id: data.resources_available.get(RESOURCE, 0.0) for data in usage}
-        nodes = []
-        for info in head.get_all_node_info(timeout=HEAD_SECONDS).values():
-            slots = info.resources_total.get(RESOURCE, 0.0)
-            alive = info.state == 0  # GcsNodeInfo.ALIVE
-            taken = slots - free.get(info.node_id, slots) if alive else 0
-            nodes.append(
-                Node(
-                    id=info.node_id.hex(),
-                    name=info.node_manager_hostname,
-                    alive=alive,
-                    desktops=int(taken),
-                    slots=int(slots),
-                )
-            )
-        return nodes
 
     async def _call(self, function: Callable[[], T]) -> T:
         """One of Ray's blocking calls, in a thread that may be left behind when Ray hangs."""
@@ -384,7 +354,7 @@ class Cluster:
                 error = failure
             except Exception as failure:
                 # Ray raises what it likes here: RpcError, ValueError, its own, all without a base.
-                error = Unavailable(f"Ray failed: {_first_line(failure)}")
+                error = Unavailable(f"Ray failed: {_said(failure)}")
                 error.__cause__ = failure
             with contextlib.suppress(RuntimeError):  # the loop was closed meanwhile
                 loop.call_soon_threadsafe(settle, value, error)
@@ -412,12 +382,7 @@ def _look_at_head(address: str) -> None:
         )
 
 
-def _head(address: str) -> InnerGcsClient:
-    """A client of the head as it is now: one made before its restart would be refused."""
-    from ray._raylet import InnerGcsClient  # type: ignore[attr-defined]  # not in the stub
-
-    return InnerGcsClient.standalone(address, cluster_id=None, timeout_ms=int(HEAD_SECONDS * 1000))
-
-
-def _first_line(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}".splitlines()[0][:300]
+def _said(error: BaseException) -> str:
+    """Ray's explanation, without the indented lines of ids."""
+    lines = [line for line in str(error).splitlines() if line and not line.startswith(("\t", " "))]
+    return f"{type(error).__name__}: {' '.join(lines)}"[:500]

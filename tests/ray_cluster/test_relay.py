@@ -147,13 +147,16 @@ async def test_a_reader_that_stops_stops_the_writer(folder: Path) -> None:
 
 
 async def test_one_connection_too_many_and_one_that_idles(folder: Path) -> None:
+    reached = asyncio.Event()
+
     async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        reached.set()
         await reader.read()
         writer.close()
 
     async with relayed(folder, silent, max_connections=1, idle_seconds=0.5) as address:
         first = asyncio.ensure_future(ask(address, HEAD, end=False))
-        await asyncio.sleep(0.1)
+        await asyncio.wait_for(reached.wait(), 5)
         assert (await ask(address, HEAD)).startswith(b"HTTP/1.1 503 ")
         assert await first == b""  # closed for idling
         second = asyncio.ensure_future(ask(address, HEAD, end=False))
