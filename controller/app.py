@@ -14,8 +14,10 @@ from contextlib import (
     AsyncExitStack,
     asynccontextmanager,
     nullcontext,
+    suppress,
 )
 from importlib.metadata import version
+from pathlib import Path
 from typing import Protocol
 from urllib.parse import urlsplit
 
@@ -104,6 +106,7 @@ async def _own_cluster(settings: Settings) -> AsyncIterator[Cluster]:
     async with AsyncExitStack() as stack:
         # The lock comes first: by it Ray's keeper knows that a controller lives.
         stack.enter_context(only_one(RunDir(settings.sockets).controller_lock))
+        stack.callback(_remove_if_empty, settings.disks)
         address, token = settings.ray_address, settings.ray_token
         if not address:
             local = LocalRay(settings.sockets, desktops=settings.desktops)
@@ -122,6 +125,11 @@ async def _own_cluster(settings: Settings) -> AsyncIterator[Cluster]:
         )
         stack.push_async_callback(anyio.to_thread.run_sync, cluster.close)
         yield cluster
+
+
+def _remove_if_empty(folder: Path) -> None:
+    with suppress(OSError):
+        folder.rmdir()
 
 
 def _bubblewrap(settings: Settings) -> dict[str, str]:

@@ -78,7 +78,7 @@ async def _dial(endpoint: Endpoint, path: str, subprotocols: list[str]) -> Clien
         except ValueError:
             parsed = None
         raise from_wire(parsed, status=error.response.status_code) from error
-    except (OSError, TimeoutError, InvalidHandshake, ValueError) as error:
+    except (OSError, asyncio.TimeoutError, InvalidHandshake, ValueError) as error:
         raise DesktopLost(f"The desktop does not answer: {error}") from error
 
 
