@@ -10,7 +10,7 @@ import pytest
 from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import InvalidStatus
 
-from tests.workspace.desktopd.conftest import Daemon, until_closed
+from tests.workspace.desktopd.conftest import Daemon, until, until_closed
 
 pytestmark = pytest.mark.anyio
 
@@ -24,6 +24,10 @@ async def until_shown(socket: ClientConnection, expected: str) -> str:
     return shown
 
 
+def names(daemon: Daemon) -> set[str]:
+    return {each.name() for each in psutil.Process(daemon.process.pid).children(recursive=True)}
+
+
 async def test_a_person_types_and_resizes(daemon: Daemon) -> None:
     async with daemon.web_socket("/terminal?cols=100&rows=30") as socket:
         await socket.send(b"stty size; tty; echo $TERM $((40+2)) $FROM_TEMPLATE\n")
@@ -33,7 +37,9 @@ async def test_a_person_types_and_resizes(daemon: Daemon) -> None:
         await socket.send('{"resize": [90, 20]}')
         await socket.send(b"stty size\n")
         await until_shown(socket, "20 90")
-        await socket.send(b"sleep 71\n\x03")
+        await socket.send(b"sleep 71\n")
+        await until(lambda: "sleep" in names(daemon))
+        await socket.send(b"\x03")
         await socket.send(b"echo still $((1+1))\n")
         await until_shown(socket, "still 2")
         await socket.send(b"exit 7\n")
