@@ -202,7 +202,6 @@ async def _run(
             _report(ready_fd, StartFailed("The daemon was told to end while it started."))
             return 0 if stop.done() else 1
         desk.screen = starting.result()
-        waiting.append(asyncio.ensure_future(desk.screen.closed.wait()))
         _report(ready_fd, None)
         await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
         return 0 if stop.done() else 1
@@ -210,10 +209,9 @@ async def _run(
         _report(ready_fd, error)
         return 1
     finally:
-        waiting.remove(serving)
-        for task in (starting, *waiting):
+        for task in (starting, stop, ended):
             task.cancel()
-        await asyncio.gather(starting, *waiting, return_exceptions=True)
+        await asyncio.gather(starting, stop, ended, return_exceptions=True)
 
 
 if __name__ == "__main__":

@@ -114,6 +114,7 @@ class Session:
         logger.info("The desktop is up: %s.", ", ".join(self._marks))
         for part in self._parts:
             self._watchers.append(asyncio.ensure_future(self._watch(part)))
+        self._watchers.append(asyncio.ensure_future(self._watch_screen(screen)))
         for command in self._config.startup:
             try:
                 part = self._user_part(command[:80], command)
@@ -295,6 +296,14 @@ class Session:
         await part.child.exited.wait()
         logger.error("%s ended with %s: %s", part.name, part.child.exit_code, part.last_words())
         if part.name == "Xtigervnc":
+            self.ended.set()
+
+    async def _watch_screen(self, screen: Screen) -> None:
+        await screen.closed.wait()
+        try:  # its exit is noticed a moment after its connection, and says more
+            await asyncio.wait_for(self.ended.wait(), _END_SECONDS)
+        except asyncio.TimeoutError:
+            logger.error("The X server closed the daemon's connection.")
             self.ended.set()
 
     def _mark(self, stage: str) -> None:
