@@ -98,21 +98,14 @@ class Lifecycle:
         """
         template = await anyio.to_thread.run_sync(self.templates.get, request.template)
         live = begin(request, template)
-        workspace_id = live.workspace.id
-        await self.store.add(live.workspace, owner=actor)
-        await self.events.record(
-            "claim", actor=actor, workspace_id=workspace_id, template=template.name
-        )
         self.metrics.claims += 1
-        self._own(live, partial(self._start, live, request, template))
-        if not request.wait:
-            return live.workspace
+        self._own(live, partial(self._start, live, request, template, actor))
         try:
-            await live.settled.wait()
+            await (live.settled if request.wait else live.written).wait()
         except anyio.get_cancelled_exc_class():
             live.end("released", WorkspaceEnded("Its caller went away before it was ready."))
             raise
-        if live.end_state is None:
+        if live.end_state is None or (live.is_written and not request.wait):
             return live.workspace
         await live.gone.wait()  # bounded by STOP_SECONDS and the database's timeout
         if live.end_state == "failed" and live.error is not None:
@@ -237,8 +230,16 @@ class Lifecycle:
             _log.exception("workspace %s failed", live.workspace.id)
             live.end("failed", Internal(f"It failed: {type(error).__name__}."))
 
-    async def _start(self, live: Live, request: WorkspaceRequest, template: Template) -> None:
+    async def _start(
+        self, live: Live, request: WorkspaceRequest, template: Template, actor: str
+    ) -> None:
         began = time.monotonic()
+        await self.store.add(live.workspace, owner=actor)
+        await self.events.record(
+            "claim", actor=actor, workspace_id=live.workspace.id, template=template.name
+        )
+        live.is_written = True
+        live.written.set()
         located = await self.cluster.start(
             live.workspace.id,
             template,
@@ -312,6 +313,7 @@ class Lifecycle:
             "recording its end",
         )
         del self._live[workspace_id]
+        live.written.set()
         live.settled.set()
         live.gone.set()
 

@@ -65,6 +65,8 @@ class Live:
         self.saving = anyio.Lock()
         self.scope = anyio.CancelScope()
         self.extended = anyio.Event()
+        self.is_written = False
+        self.written = anyio.Event()  # its row and its claim are kept, or it ended before
         self.settled = anyio.Event()  # ready, or ended before it was
         self.gone = anyio.Event()
         self.end_state: Literal["released", "failed"] | None = None

@@ -97,7 +97,9 @@ def install(api: FastAPI) -> None:
             return response(InvalidRequest(f"The body is not JSON: {reason} at character {where}."))
         if not isinstance(error.body, list):  # one action stands for a list of one
             problems = [
-                {**problem, "loc": tuple(part for part in problem["loc"] if part != 0)}
+                {**problem, "loc": problem["loc"][2:]}
+                if problem["loc"][:2] == ("body", 0)
+                else problem
                 for problem in problems
             ]
         return response(invalid(problems))
@@ -178,13 +180,9 @@ def _is_streamed(scope: Scope) -> bool:
 
 def _bounded(scope: Scope, receive: Receive) -> Receive:
     """``receive`` that refuses a body longer than MAX_BODY_BYTES, before it is read if possible."""
-    error = TooLarge(
-        f"The body is longer than {MAX_BODY_BYTES >> 20} MiB.",
-        hint="Send large data as a file: PUT .../files?path=...",
-    )
     for name, value in scope["headers"]:
         if name == b"content-length" and value.isdigit() and int(value) > MAX_BODY_BYTES:
-            raise error
+            raise _too_large()
     left = MAX_BODY_BYTES
 
     async def receiving() -> Message:
@@ -193,7 +191,14 @@ def _bounded(scope: Scope, receive: Receive) -> Receive:
         if message["type"] == "http.request":
             left -= len(message.get("body", b""))
             if left < 0:
-                raise error
+                raise _too_large()
         return message
 
     return receiving
+
+
+def _too_large() -> TooLarge:
+    return TooLarge(
+        f"The body is longer than {MAX_BODY_BYTES >> 20} MiB.",
+        hint="Send large data as a file: PUT .../files?path=...",
+    )

@@ -90,6 +90,7 @@ async def test_a_wrong_request(
         ({"type": "jump"}, "invalid_request", "'click'"),
         ({"x": 1}, "invalid_request", "type"),
         ([], "invalid_request", "at least 1"),
+        ({"type": "drag", "path": [[0, "a"], [1, 1]]}, "invalid_request", "drag.path.0.1"),
         ([{"type": "move", "x": 1, "y": 1}, {"type": "move", "x": 1}], "invalid_request", "1.move"),
         ([{"type": "wait", "seconds": 0}] * 101, "invalid_request", "at most 100"),
         (7, "invalid_request", ""),

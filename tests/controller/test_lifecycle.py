@@ -396,3 +396,18 @@ async def test_a_release_that_is_waited_for_may_be_given_up(
     with anyio.move_on_after(0.05):
         await app.state.parts.lifecycle.release(made["id"], actor="admin")
     await nothing_lives(cluster)  # its owner went on
+
+
+async def test_a_claim_that_cannot_be_written_starts_nothing(
+    app: FastAPI, cluster: LocalCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def full(*_: object, **__: object) -> None:
+        raise Unavailable("The disk is full.")
+
+    async with serving(app) as http:
+        monkeypatch.setattr(app.state.parts.store, "add", full)
+        for wait in (True, False):
+            answer = await http.post("/v1/workspaces", json={"wait": wait})
+            assert (answer.status_code, answer.json()["code"]) == (503, "unavailable")
+        assert cluster.ttl == {}
+        assert app.state.parts.lifecycle.states() == {"starting": 0, "ready": 0, "releasing": 0}
