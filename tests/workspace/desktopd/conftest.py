@@ -110,6 +110,16 @@ class Daemon:
         self.descendants = psutil.Process(self.process.pid).children(recursive=True)
         return self.descendants
 
+    def programs(self) -> list[tuple[str, psutil.Process]]:
+        """The programs below it now, by their command lines."""
+        found = []
+        for process in self.note_descendants():
+            try:
+                found.append((" ".join(process.cmdline()), process))
+            except psutil.NoSuchProcess:
+                continue
+        return found
+
     def connect(self) -> Desktop:
         return connect(Endpoint(url=f"unix://{self.socket}", token=TOKEN))
 

@@ -24,10 +24,6 @@ async def until_shown(socket: ClientConnection, expected: str) -> str:
     return shown
 
 
-def names(daemon: Daemon) -> set[str]:
-    return {each.name() for each in psutil.Process(daemon.process.pid).children(recursive=True)}
-
-
 async def test_a_person_types_and_resizes(daemon: Daemon) -> None:
     async with daemon.web_socket("/terminal?cols=100&rows=30") as socket:
         await socket.send(b"stty size; tty; echo $TERM $((40+2)) $FROM_TEMPLATE\n")
@@ -38,7 +34,7 @@ async def test_a_person_types_and_resizes(daemon: Daemon) -> None:
         await socket.send(b"stty size\n")
         await until_shown(socket, "20 90")
         await socket.send(b"sleep 71\n")
-        await until(lambda: "sleep" in names(daemon))
+        await until(lambda: "sleep 71" in dict(daemon.programs()))
         await socket.send(b"\x03")
         await socket.send(b"echo still $((1+1))\n")
         await until_shown(socket, "still 2")
@@ -60,8 +56,8 @@ async def test_the_shell_ends_with_its_socket(daemon: Daemon) -> None:
     async with daemon.web_socket("/terminal") as socket:
         await socket.send(b"trap '' HUP; echo up-$((1+1)); sleep 72\n")
         await until_shown(socket, "up-2")
-        processes = psutil.Process(daemon.process.pid).children(recursive=True)
-        shells = [process for process in processes if process.name() in ("bash", "sleep")]
+        await until(lambda: "sleep 72" in dict(daemon.programs()))
+        shells = [each for name, each in daemon.programs() if name in ("/bin/bash -i", "sleep 72")]
         assert shells
     _, alive = await asyncio.to_thread(psutil.wait_procs, shells, 10)
     assert alive == []
