@@ -21,7 +21,14 @@ from typing import TYPE_CHECKING, Any
 
 from ray_cluster.relay import Relay
 from workspace import backends
-from workspace.errors import CarrelError, DesktopLost, Internal, StartFailed, WorkspaceEnded
+from workspace.errors import (
+    CarrelError,
+    DesktopLost,
+    Internal,
+    NotReady,
+    StartFailed,
+    WorkspaceEnded,
+)
 from workspace.models import Template
 
 if TYPE_CHECKING:
@@ -178,9 +185,9 @@ class DesktopActor:
         self._loop = asyncio.get_running_loop()
         self._boot = self._loop.create_task(self._run())
 
-    async def ready(self) -> Wire:
-        """Where it answers, once it is ready; the error when it has ended instead."""
-        return await self._answer(self._when_ready())
+    async def ready(self, wait: bool) -> Wire:
+        """Where it answers, once it is ready; the error when it has ended, or is not yet ready."""
+        return await self._answer(self._when_ready(wait))
 
     async def relay(self) -> Wire:
         """A URL that other nodes reach."""
@@ -250,8 +257,11 @@ class DesktopActor:
         if self._backend is not None:
             await self._backend.stop(self._spec["workspace_id"])
 
-    async def _when_ready(self) -> Wire:
-        await self._life.ready.wait()
+    async def _when_ready(self, wait: bool) -> Wire:
+        if wait:
+            await self._life.ready.wait()
+        elif not self._life.ready.is_set():
+            raise NotReady("The desktop is starting.")
         endpoint = self._life.endpoint
         if endpoint is None or self._life.reason is not None:
             return {"error": self._life.reason}

@@ -140,17 +140,23 @@ class Cluster:
         }
         deadline = time.monotonic() + timeout_seconds
         creating = self._spawn(self._create(workspace_id, spec))
+        too_late = StartFailed(f"The desktop was not ready within {timeout_seconds:.0f} seconds.")
         try:
-            handle = await asyncio.shield(creating)
+            handle = await asyncio.wait_for(asyncio.shield(creating), timeout_seconds)
             return await self._located(workspace_id, handle, seconds=deadline - time.monotonic())
         except asyncio.CancelledError:
             self._spawn(self._discard(workspace_id, creating))
             raise
+        except asyncio.TimeoutError as error:
+            self._spawn(self._discard(workspace_id, creating))
+            raise too_late from error
         except CarrelError as error:
-            await asyncio.shield(self._spawn(self._discard(workspace_id, creating)))
+            # What the actor told of, it told when nothing of the sandbox was left.
+            has_ended = type(error) not in (TimedOut, DesktopLost, Unavailable)
+            discarding = self._discard(workspace_id, creating, has_ended=has_ended)
+            await asyncio.shield(self._spawn(discarding))
             if isinstance(error, TimedOut):
-                message = f"The desktop was not ready within {timeout_seconds:.0f} seconds."
-                raise StartFailed(message) from error
+                raise too_late from error
             if isinstance(error, DesktopLost):
                 raise StartFailed(f"The desktop's actor died: {error.message}") from error
             raise
@@ -200,9 +206,13 @@ class Cluster:
         try:
             handle = await self._get(workspace_id)
             while True:
-                answer = await self._ask(
-                    handle.ended.remote(WATCH_SECONDS), seconds=WATCH_SECONDS + RAY_SECONDS
-                )
+                try:
+                    answer = await self._ask(
+                        handle.ended.remote(WATCH_SECONDS), seconds=WATCH_SECONDS + RAY_SECONDS
+                    )
+                except TimedOut as error:
+                    log.warning("desktop %s: %s", workspace_id, error.message)
+                    continue  # slow, or stopped: it has not ended
                 if answer["ended"] is not None:
                     await self._kill(workspace_id, handle)  # it would itself, within 2 s
                     return ErrorInfo.model_validate(answer["ended"])
@@ -225,6 +235,8 @@ class Cluster:
             nodes = await self.nodes()
             placement.check_room(nodes, len(await self._call(self._names)))
 
+            is_abandoned = threading.Event()
+
             def create() -> ActorHandle[Any]:  # Any: Ray's handles are not typed by class
                 handle: ActorHandle[Any] = self._actor.options(  # Any: as above
                     name=PREFIX + workspace_id,
@@ -232,16 +244,29 @@ class Cluster:
                     lifetime="detached",
                     scheduling_strategy=self._strategy,
                 ).remote(spec)  # type: ignore[assignment]  # Ray's own hint also allows the class
+                if is_abandoned.is_set():
+                    self._ray.kill(handle)
                 return handle
 
-            return await self._call(create)
+            try:
+                return await self._call(create)
+            except Unavailable:
+                is_abandoned.set()  # Ray was too slow to be waited for: should it be done later
+                raise
 
     async def _discard(
-        self, workspace_id: str, creating: asyncio.Task[ActorHandle[Any]]
-    ) -> None:  # Any: Ray's handles are not typed by class
+        self,
+        workspace_id: str,
+        creating: asyncio.Task[ActorHandle[Any]],  # Any: Ray's handles are not typed by class
+        *,
+        has_ended: bool = False,
+    ) -> None:
         """After a failed or abandoned start: wait for the actor to exist, then end it."""
-        with contextlib.suppress(CarrelError):
-            await self._end(workspace_id, await creating)
+        end = self._kill if has_ended else self._end
+        try:
+            await end(workspace_id, await creating)
+        except CarrelError as error:
+            log.info("discarding desktop %s: %s", workspace_id, error.message)
 
     async def _end(self, workspace_id: str, handle: ActorHandle[Any]) -> None:  # Any: see _create
         try:
@@ -277,7 +302,7 @@ class Cluster:
     async def _find(self, workspace_id: str) -> Located | None:
         try:
             handle = await self._get(workspace_id)
-            return await self._located(workspace_id, handle, seconds=HEAD_SECONDS)
+            return await self._located(workspace_id, handle, wait=False)
         except Unavailable:
             raise
         except CarrelError as error:
@@ -285,9 +310,14 @@ class Cluster:
             return None
 
     async def _located(
-        self, workspace_id: str, handle: ActorHandle[Any], *, seconds: float
-    ) -> Located:  # Any: see _create
-        said = await self._ask(handle.ready.remote(), seconds=seconds)
+        self,
+        workspace_id: str,
+        handle: ActorHandle[Any],  # Any: see _create
+        *,
+        wait: bool = True,
+        seconds: float = RAY_SECONDS,
+    ) -> Located:
+        said = await self._ask(handle.ready.remote(wait), seconds=seconds)
         url = said["url"]
         if said["node"] != self._node and url.startswith("unix://"):
             url = (await self._ask(handle.relay.remote()))["url"]

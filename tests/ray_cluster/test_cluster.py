@@ -163,6 +163,7 @@ async def test_a_start_that_takes_too_long_or_is_cancelled_leaves_nothing(
 
     starting = asyncio.ensure_future(cluster.start(new_id(), slow, ttl_seconds=60))
     await asyncio.to_thread(until, lambda: bool(local_ray.actors()), 10)
+    assert await cluster.find() == {}  # at once: it is not ready
     starting.cancel()
     with pytest.raises(asyncio.CancelledError):
         await starting
