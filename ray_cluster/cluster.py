@@ -41,7 +41,7 @@ PREFIX = "desktop-"
 NODE_LOST = "node_lost"
 RAY_SECONDS = 10.0  # one question to Ray or to an actor
 STOP_SECONDS = actors.STOP_SECONDS + actors.ANSWER_SECONDS + 3
-WATCH_SECONDS = 30.0
+WATCH_SECONDS = 10.0  # Ray waits for calls in flight when an actor is told to end (SIGTERM)
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
@@ -340,6 +340,9 @@ class Cluster:
         exceptions = self._ray.exceptions
         try:
             said: actors.Wire = await asyncio.wait_for(answer, max(0.0, seconds))
+        except asyncio.CancelledError:
+            self._ray.cancel(answer)  # else it holds up the actor's end
+            raise
         except exceptions.ActorUnavailableError as error:
             await self._call(lambda: None)  # the head's absence is the better explanation
             raise DesktopLost("The desktop's actor cannot be reached.") from error

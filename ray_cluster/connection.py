@@ -50,6 +50,7 @@ def connect(address: str, token: str, namespace: str) -> None:
     # Else a second connection of this process would send the first one's token.
     tokens = ray._raylet.AuthenticationTokenLoader  # type: ignore[attr-defined]  # not in the stub
     tokens.instance().reset_cache()
+    sys.excepthook = worker.normal_excepthook  # Ray's asks the head first, which may abort us
     worker.listen_error_messages = _print_nothing  # type: ignore[assignment]  # takes anything
     try:
         with warnings.catch_warnings():

@@ -34,7 +34,7 @@ from pathlib import Path
 START_SECONDS = 60.0
 IDLE_SECONDS = 10.0
 # Ending takes 3 s at most where all is well, and the sum of these where nothing is.
-ACTOR_SECONDS = 5.0
+ACTOR_SECONDS = 4.0
 TERM_SECONDS = 4.0
 KILL_SECONDS = 2.0
 END_SECONDS = ACTOR_SECONDS + TERM_SECONDS + 2 * KILL_SECONDS

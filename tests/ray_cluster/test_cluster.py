@@ -125,8 +125,13 @@ async def test_an_actor_told_to_end_stops_its_sandbox_first(
     await cluster.start(workspace_id, template(FAKE_STOP_SECONDS="0.5"), ttl_seconds=60)
     (actor,) = local_ray.actors()
     (guard,) = actor.children()
+    watching = asyncio.ensure_future(cluster.ended(workspace_id))
+    await asyncio.to_thread(until, lambda: "DesktopActor.ended" in actor.cmdline()[0], 5)
+    watching.cancel()  # and with it the call in the actor, which Ray would wait for
+    await asyncio.wait([watching])
+    await asyncio.to_thread(until, lambda: "DesktopActor.ended" not in actor.cmdline()[0], 5)
     actor.terminate()
-    took = await asyncio.to_thread(until, lambda: not guard.is_running(), 10)
+    took = await asyncio.to_thread(until, lambda: not guard.is_running(), 5)
     assert took > 0.4  # not killed with its actor: stopped, as slowly as it does
     await asyncio.to_thread(until, lambda: not actor.is_running(), 10)
     assert leaves_nothing(local_ray, workspace_id)
