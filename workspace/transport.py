@@ -1,6 +1,6 @@
 """The one way Carrel's clients speak HTTP: timeouts, and errors as the tree of workspace.errors.
 
-Nothing is retried: an action's lost reply is an error that the caller sees (DESIGN.md, 6.3).
+Nothing is retried: an action's lost reply is an error that the caller sees.
 """
 
 from __future__ import annotations
