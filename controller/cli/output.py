@@ -42,9 +42,10 @@ def wants_json() -> bool:
 def result(value: Any, text: str | None = None) -> None:  # Any: JSON values
     """Print ``value`` as JSON if that was asked for, else ``text`` if there is one."""
     if wants_json():
-        print(json.dumps(value, ensure_ascii=False, indent=2 if sys.stdout.isatty() else None))
+        indent = 2 if sys.stdout.isatty() else None
+        print(json.dumps(value, ensure_ascii=False, indent=indent), flush=True)
     elif text is not None:
-        print(text)
+        print(text, flush=True)
 
 
 def note(text: str) -> None:
