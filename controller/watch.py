@@ -9,7 +9,6 @@ decided before; desktopd itself enforces the role.
 from __future__ import annotations
 
 import asyncio
-import json
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -19,7 +18,7 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidSta
 from websockets.typing import Subprotocol
 
 from workspace.backends.base import Endpoint
-from workspace.errors import DesktopLost, from_wire
+from workspace.errors import DesktopLost, from_body
 
 OPEN_SECONDS = 10.0
 CLOSE_SECONDS = 2.0
@@ -72,12 +71,8 @@ async def _dial(endpoint: Endpoint, path: str, subprotocols: list[str]) -> Clien
             target + path, host=base.hostname, port=base.port, proxy=None, **options
         )
     except InvalidStatus as error:
-        body = error.response.body or b""
-        try:
-            parsed: object = json.loads(body)
-        except ValueError:
-            parsed = None
-        raise from_wire(parsed, status=error.response.status_code) from error
+        answer = error.response
+        raise from_body(answer.body, status=answer.status_code) from error
     except (OSError, asyncio.TimeoutError, InvalidHandshake, ValueError) as error:
         raise DesktopLost(f"The desktop does not answer: {error}") from error
 

@@ -23,12 +23,14 @@
     └── Internal 500              a defect of Carrel's own
 
 On the wire an error is ``{"code", "message", "hint"}`` (and ``details`` where there are any) with
-the class's HTTP status. :func:`from_wire` turns that back into the class for its code; a code it
-does not know becomes a plain :class:`CarrelError`, so nothing a sandbox says picks a class freely.
+the class's HTTP status. :func:`from_body` and :func:`from_wire` turn that back into the class for
+its code; a code they do not know becomes a plain :class:`CarrelError`, so nothing a sandbox says
+picks a class freely.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar
 
@@ -239,3 +241,12 @@ def from_wire(body: object, *, status: int) -> CarrelError:
         hint=hint[:4000] if isinstance(hint, str) else None,
         details=details if isinstance(details, Mapping) else None,
     )
+
+
+def from_body(body: bytes | bytearray | None, *, status: int) -> CarrelError:
+    """The error that an answer's bytes tell of; any bytes will do."""
+    try:
+        parsed: object = json.loads(body or b"")
+    except (ValueError, RecursionError):
+        parsed = None
+    return from_wire(parsed, status=status)

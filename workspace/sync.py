@@ -192,9 +192,6 @@ class SyncCarrel:
     add_template = _carrel(Carrel.add_template)
     nodes = _carrel(Carrel.nodes)
     events = _carrel(Carrel.events)
-    add_template = _carrel(Carrel.add_template)
-    nodes = _carrel(Carrel.nodes)
-    events = _carrel(Carrel.events)
     whoami = _carrel(Carrel.whoami)
 
     @property

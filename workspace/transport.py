@@ -5,7 +5,6 @@ Nothing is retried: an action's lost reply is an error that the caller sees.
 
 from __future__ import annotations
 
-import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -37,7 +36,8 @@ async def stream(
     try:
         async with http.stream(method, url, **options) as response:
             if response.is_error:
-                raise _from_response(response, await read(response, 1 << 20))
+                body = await read(response, 1 << 20)
+                raise errors.from_body(body, status=response.status_code)
             yield response
     except httpx.TimeoutException as error:
         raise errors.TimedOut(
@@ -63,11 +63,3 @@ async def request(http: httpx.AsyncClient, method: str, url: str, **options: Any
     """Like :func:`stream`, with the body read."""
     async with stream(http, method, url, **options) as response:
         return await read(response)
-
-
-def _from_response(response: httpx.Response, body: bytes) -> errors.CarrelError:
-    try:
-        parsed: object = json.loads(body)
-    except ValueError:
-        parsed = None
-    return errors.from_wire(parsed, status=response.status_code)

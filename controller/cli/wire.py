@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
@@ -41,7 +40,8 @@ async def websocket(path: str) -> AsyncIterator[ClientConnection]:
     try:
         socket = await opening
     except InvalidStatus as error:
-        raise _refusal(error.response.status_code, error.response.body) from error
+        answer = error.response
+        raise errors.from_body(answer.body, status=answer.status_code) from error
     except (ConnectionError, TimeoutError) as error:
         raise errors.Unavailable(
             f"No controller answers at {url}.", hint="Start it with `carrel up`."
@@ -52,11 +52,3 @@ async def websocket(path: str) -> AsyncIterator[ClientConnection]:
         yield socket
     finally:
         await socket.close()
-
-
-def _refusal(status: int, body: bytes | bytearray | None) -> errors.CarrelError:
-    try:
-        parsed: object = json.loads(body or b"")
-    except ValueError:
-        parsed = None
-    return errors.from_wire(parsed, status=status)
