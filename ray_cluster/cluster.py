@@ -15,6 +15,7 @@ import contextlib
 import logging
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
@@ -82,7 +83,7 @@ class Cluster:
         self._strategy = {"spread": "SPREAD", "pack": "DEFAULT"}[strategy]
         self._node = ray.get_runtime_context().get_node_id()
         self._placing = asyncio.Lock()
-        self._stopping: set[str] = set()
+        self._stopped: deque[str] = deque(maxlen=1000)  # the last ones that we ended
         self._tasks: set[asyncio.Task[Any]] = set()  # Any: of whatever result
 
     @classmethod
@@ -182,11 +183,8 @@ class Cluster:
             handle = await self._get(workspace_id)
         except WorkspaceNotFound:
             return
-        self._stopping.add(workspace_id)
-        try:
-            await self._end(workspace_id, handle)
-        finally:
-            self._stopping.discard(workspace_id)
+        self._stopped.append(workspace_id)
+        await self._end(workspace_id, handle)
 
     async def find(self) -> dict[str, Located]:
         """Every desktop of this namespace that is ready, by its id."""
@@ -216,10 +214,8 @@ class Cluster:
                 if answer["ended"] is not None:
                     await self._kill(workspace_id, handle)  # it would itself, within 2 s
                     return ErrorInfo.model_validate(answer["ended"])
-        except WorkspaceNotFound as error:
-            return ErrorInfo(code=NODE_LOST, message=error.message)
-        except DesktopLost as error:
-            if workspace_id in self._stopping:
+        except (WorkspaceNotFound, DesktopLost) as error:
+            if workspace_id in self._stopped:  # its actor died before it could say so
                 return ErrorInfo(code=actors.RELEASED, message="It was released.")
             return ErrorInfo(code=NODE_LOST, message=error.message)
 
