@@ -104,10 +104,12 @@ def look(bwrap_version: str) -> Host:
 def isolation(host: Host) -> list[str]:
     """The namespaces, and the host's programs: what a trial needs, and what a desktop starts with.
 
-    ``--unshare-all`` alone would go on without a user namespace where there is none.
+    ``--unshare-all`` alone would go on without a user namespace where there is none. The command
+    is the first process itself: a bubblewrap in that place could be traced by any program, which
+    could then undo that the sandbox dies with its parent.
     """
     arguments = [
-        "--unshare-all", "--unshare-user", "--uid", str(UID), "--gid", str(UID),
+        "--unshare-all", "--unshare-user", "--uid", str(UID), "--gid", str(UID), "--as-pid-1",
         "--die-with-parent", "--new-session", "--hostname", "desktop", "--clearenv",
         "--cap-drop", "ALL", "--ro-bind", "/usr", "/usr",
     ]  # fmt: skip
@@ -155,7 +157,8 @@ def command_line(
     for path in host.opt:
         arguments += ["--ro-bind-try", path, path]
     arguments += ["--ro-bind", str(source), SOURCE, "--ro-bind", str(dependencies), DEPENDENCIES]
-    arguments += ["--bind", str(home), HOME, "--chdir", HOME, "--remount-ro", "/"]
+    arguments += ["--bind", str(home), HOME, "--chdir", HOME]
+    arguments += ["--remount-ro", "/dev", "--remount-ro", "/"]  # both are tmpfs without a size
     for key, value in ENVIRONMENT.items():
         arguments += ["--setenv", key, value]
     arguments += ["--seccomp", str(SECCOMP_FD), "--info-fd", str(INFO_FD)]

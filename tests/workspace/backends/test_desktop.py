@@ -9,7 +9,6 @@ import pytest
 
 from tests.workspace.backends.conftest import Place, left_of, processes_of
 from workspace.backends.bubblewrap import BubblewrapBackend
-from workspace.errors import DesktopLost
 
 pytestmark = pytest.mark.anyio
 JPEG = b"\xff\xd8\xff"
@@ -56,10 +55,30 @@ async def test_it_outlives_a_fork_bomb_and_a_memory_hog(real: Place) -> None:
     assert left_of(real, desktop.id, state) == []
 
 
-async def test_a_desktop_that_kills_its_own_daemon_ends(real: Place) -> None:
+_ATTACKS = """
+import ctypes, os
+libc = ctypes.CDLL(None, use_errno=True)
+daemon = os.pidfd_open(1)
+print(libc.ptrace(16, 1, 0, 0), [libc.syscall(438, daemon, fd, 0) for fd in range(30)].count(-1))
+for name in ("mem", "environ", "fd", "root", "cwd"):
+    try:
+        os.open(f"/proc/1/{name}", os.O_RDONLY)
+    except PermissionError:
+        print(name)
+os.kill(1, 9)
+os.kill(1, 19)
+"""
+
+
+async def test_no_program_can_trace_kill_or_take_over_the_daemon(real: Place) -> None:
     async with real.live(memory_mib=1024, pids=512) as desktop:
-        await desktop.desktop.start("setsid sleep 300")
-        with pytest.raises(DesktopLost):
-            await desktop.run("kill -9 $(pgrep -f desktopd.py)")
+        printed = await desktop.says(f"cat /proc/1/comm; python3 - <<'EOF'\n{_ATTACKS}\nEOF")
+        assert printed.split() == ["python3", "-1", "30", "mem", "environ", "fd", "root", "cwd"]
+        assert (await desktop.desktop.health()).ready
+
+
+async def test_a_desktop_that_kills_its_own_screen_ends(real: Place) -> None:
+    async with real.live(memory_mib=1024, pids=512) as desktop:
+        await desktop.desktop.start("pkill -9 Xtigervnc")
         assert "daemon ended" in await asyncio.wait_for(real.backend.wait(desktop.id), 10)
         assert left_of(real, desktop.id, desktop.state) == []

@@ -48,7 +48,7 @@ async def test_reads_nothing_of_the_host(place: Place, tmp_path: Path) -> None:
 async def test_writes_only_its_home_and_memory(place: Place) -> None:
     async with place.live() as desktop:
         await desktop.says("touch ~/a /tmp/a /run/a /var/tmp/a /dev/shm/a")
-        for path in ("/", "/etc", "/usr", "/usr/local", "/opt", "/opt/carrel/src", "/home", "/var"):
+        for path in ("/", "/dev", "/etc", "/usr", "/opt", "/opt/carrel/src", "/home", "/var"):
             assert "Read-only" in await desktop.refuses(f"touch {path}/a")
         for path in (
             "/etc/passwd",
@@ -115,7 +115,6 @@ async def test_sees_only_its_own_processes(place: Place) -> None:
         pids = (await desktop.says("ls /proc | grep '^[0-9]'")).split()
         assert len(pids) < 10
         assert str(os.getpid()) not in pids
-        assert "bwrap" in await desktop.says("cat /proc/1/comm")
         assert str(place.disk_dir) not in await desktop.says("cat /proc/*/cmdline | tr '\\0' ' '")
         await desktop.says("kill -9 1; kill -STOP 1; sleep 0.1; true")  # its init shrugs both off
         assert await desktop.says("echo alive") == "alive"
