@@ -42,6 +42,15 @@ def _parsed(value: object) -> object:
 FromJson = BeforeValidator(_parsed)
 
 
+def _not_bool(value: object) -> object:
+    if isinstance(value, bool):
+        raise ValueError("give a number, not true or false")
+    return value
+
+
+NotBool = BeforeValidator(_not_bool)  # text that reads as a number is accepted: models send it
+
+
 def schema(model: type[BaseModel]) -> Json:
     """The model's JSON schema, flat."""
     whole = model.model_json_schema()

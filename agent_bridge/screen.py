@@ -14,7 +14,7 @@ from pydantic import BaseModel, Field, ValidationError
 
 from agent_bridge import pictures
 from agent_bridge.caller import Caller
-from agent_bridge.inputs import FromJson, Input, OnDesktop, explain
+from agent_bridge.inputs import FromJson, Input, NotBool, OnDesktop, explain
 from agent_bridge.pictures import View
 from workspace import actions as a
 from workspace.errors import CarrelError, InvalidRequest
@@ -30,15 +30,15 @@ _LOOKING = (a.Screenshot, a.Zoom)
 Pictured = Annotated[
     Literal["after", "none"], Field(description="after: a picture once the screen has calmed")
 ]
-Pair = Annotated[list[int], Field(min_length=2, max_length=2)]
+Pair = Annotated[list[Annotated[int, NotBool]], Field(min_length=2, max_length=2)]
 
 
 class FlatAction(Input):
     """One action, with the fields of every kind of it."""
 
     action: Annotated[str, Field(json_schema_extra={"enum": list(_MODELS)})]
-    x: int | None = None
-    y: int | None = None
+    x: Annotated[int | None, NotBool] = None
+    y: Annotated[int | None, NotBool] = None
     button: Annotated[a.Button | None, Field(description="default left")] = None
     count: Annotated[int | None, Field(description="click: 2 is a double click")] = None
     modifiers: Annotated[

@@ -10,12 +10,33 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, Protocol
 
-from pydantic import Base64Bytes, BaseModel, ConfigDict, Field, TypeAdapter, model_validator
+from pydantic import (
+    Base64Bytes,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    model_validator,
+)
 
 Button = Literal["left", "middle", "right", "back", "forward"]
 ImageFormat = Literal["jpeg", "png", "webp"]
 Pixel = Annotated[int, Field(ge=-32768, le=32767, description="pixels from the top left")]
-Point = tuple[Pixel, Pixel]
+
+
+def _a_number(value: object) -> object:
+    """``value``, unless pydantic would make a number of what is none."""
+    if isinstance(value, bool | str):
+        raise ValueError(
+            f"give a number, not {'text' if isinstance(value, str) else 'true or false'}"
+        )
+    return value
+
+
+Number = BeforeValidator(_a_number)
+Whole = Annotated[Pixel, Number]  # Pixel itself is for queries, where all is text
+Point = tuple[Whole, Whole]
 Chord = Annotated[
     str, Field(min_length=1, max_length=200, description="keys joined by '+': ctrl+shift+t")
 ]
@@ -32,10 +53,10 @@ class _Model(BaseModel):
 class Region(_Model):
     """A rectangle of the screen, in pixels."""
 
-    x: Pixel
-    y: Pixel
-    width: Annotated[int, Field(ge=1, le=32767)]
-    height: Annotated[int, Field(ge=1, le=32767)]
+    x: Whole
+    y: Whole
+    width: Annotated[int, Field(ge=1, le=32767), Number]
+    height: Annotated[int, Field(ge=1, le=32767), Number]
 
 
 class _Picture(_Model):
@@ -62,7 +83,7 @@ class Zoom(_Picture):
 
     type: Literal["zoom"] = "zoom"
     region: Region
-    width: Annotated[int, Field(ge=1, le=4096)] | None = None
+    width: Annotated[int, Field(ge=1, le=4096), Number] | None = None
 
 
 class CursorPosition(_Model):
@@ -75,13 +96,13 @@ class Move(_Model):
     """Move the pointer."""
 
     type: Literal["move"] = "move"
-    x: Pixel
-    y: Pixel
+    x: Whole
+    y: Whole
 
 
 class _AtPoint(_Model):
-    x: Pixel | None = None
-    y: Pixel | None = None
+    x: Whole | None = None
+    y: Whole | None = None
 
     @model_validator(mode="after")
     def _both_or_neither(self) -> _AtPoint:
@@ -95,7 +116,7 @@ class Click(_AtPoint):
 
     type: Literal["click"] = "click"
     button: Button = "left"
-    count: Annotated[int, Field(ge=1, le=3)] = 1
+    count: Annotated[int, Field(ge=1, le=3), Number] = 1
     modifiers: Modifiers = []
 
 
@@ -126,8 +147,8 @@ class Scroll(_AtPoint):
     """Turn the wheel by notches: ``dy`` > 0 scrolls down, ``dx`` > 0 to the right."""
 
     type: Literal["scroll"] = "scroll"
-    dx: Annotated[int, Field(ge=-100, le=100)] = 0
-    dy: Annotated[int, Field(ge=-100, le=100)] = 0
+    dx: Annotated[int, Field(ge=-100, le=100), Number] = 0
+    dy: Annotated[int, Field(ge=-100, le=100), Number] = 0
     modifiers: Modifiers = []
 
 
@@ -143,7 +164,7 @@ class Key(_Model):
 
     type: Literal["key"] = "key"
     chord: Chord
-    repeat: Annotated[int, Field(ge=1, le=100)] = 1
+    repeat: Annotated[int, Field(ge=1, le=100), Number] = 1
 
 
 class KeyDown(_Model):
@@ -165,14 +186,14 @@ class HoldKey(_Model):
 
     type: Literal["hold_key"] = "hold_key"
     chord: Chord
-    seconds: Annotated[float, Field(gt=0, le=30)]
+    seconds: Annotated[float, Field(gt=0, le=30), Number]
 
 
 class Wait(_Model):
     """Do nothing for some seconds."""
 
     type: Literal["wait"] = "wait"
-    seconds: Annotated[float, Field(ge=0, le=60)]
+    seconds: Annotated[float, Field(ge=0, le=60), Number]
 
 
 Action = Annotated[
