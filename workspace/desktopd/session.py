@@ -38,6 +38,8 @@ T = TypeVar("T")
 _TAIL_BYTES = 4096
 _POLL_SECONDS = 0.01
 _END_SECONDS = 1.0
+_WINDOW_MANAGER = "xfwm4"
+_MAX_WINDOW_MANAGERS = 10  # one that keeps dying is not started for ever
 _A11Y = "/usr/libexec/at-spi-bus-launcher"
 # What every program of the desktop is given; the configuration may say otherwise.
 _DEFAULTS: Mapping[str, str] = {
@@ -88,6 +90,7 @@ class Session:
         self._folder = os.path.join(runtime, "carrel")
         self._began = time.monotonic()
         self._marks: list[str] = []
+        self._window_managers = 1
         self.ended = asyncio.Event()
         self.vnc_path = os.path.join(self._folder, "vnc")
         self.programs = Programs(
@@ -160,10 +163,14 @@ class Session:
         self._mark("imports")
         return await self._or_death(self._wait_for_desktop(display))
 
+    def _start_window_manager(self) -> None:
+        # It has nothing to be read aloud, and starts sooner without.
+        environment = self.programs.environment | {"NO_AT_BRIDGE": "1"}
+        self._part(_WINDOW_MANAGER, [_WINDOW_MANAGER, "--compositor=off"], environment)
+
     def _start_programs(self) -> None:
         mine = self.programs.environment
-        # The window manager has nothing to be read aloud, and starts sooner without.
-        self._part("xfwm4", ["xfwm4", "--compositor=off"], mine | {"NO_AT_BRIDGE": "1"})
+        self._start_window_manager()
         if os.path.exists(_A11Y):
             launch = [_A11Y, "--launch-immediately", "--a11y=1"]
             self._part("at-spi", launch, mine, is_needed=False)
@@ -297,6 +304,16 @@ class Session:
         logger.error("%s ended with %s: %s", part.name, part.child.exit_code, part.last_words())
         if part.name == "Xtigervnc":
             self.ended.set()
+        elif part.name == _WINDOW_MANAGER and self._window_managers < _MAX_WINDOW_MANAGERS:
+            # Without one no window gets the keyboard.
+            self._window_managers += 1
+            try:
+                self._start_window_manager()
+            except CarrelError as error:
+                logger.error("%s", error)
+            else:
+                self._parts.remove(part)
+                self._watchers.append(asyncio.ensure_future(self._watch(self._parts[-1])))
 
     async def _watch_screen(self, screen: Screen) -> None:
         await screen.closed.wait()
