@@ -145,8 +145,8 @@ class Capture:
     def _draw_pointer(self, picture: PIL.Image.Image, region: Region) -> None:
         try:
             shape = self._display.reply(self._display.xfixes.GetCursorImage())
-        except xproto.CursorError:
-            return  # the screen has no pointer
+        except (xproto.CursorError, xproto.AccessError):
+            return  # the screen has no pointer, or it was that of a program that died
         if self._pointer is None or self._pointer[0] != shape.cursor_serial:
             # The protocol's ARGB is premultiplied: Pillow's "RGBa".
             drawn = PIL.Image.frombuffer(
