@@ -24,7 +24,7 @@ import anyio
 from anyio.abc import TaskGroup
 
 from controller.events import Events
-from controller.live import SYSTEM, Cluster, Live, begin, info, why_ended
+from controller.live import SYSTEM, Cluster, Live, begin, info, why_ended, why_lost
 from controller.metrics import Metrics
 from controller.store import Store
 from controller.templates import Templates
@@ -39,7 +39,6 @@ from workspace.errors import (
     Unavailable,
     WorkspaceEnded,
     WorkspaceNotFound,
-    from_wire,
 )
 from workspace.models import (
     LIVE_STATES,
@@ -276,7 +275,7 @@ class Lifecycle:
         elif end.code == "released":
             live.end("released", WorkspaceEnded("It was released by its node."))
         else:
-            live.end("failed", from_wire(end.model_dump(), status=500))
+            live.end("failed", why_lost(end))
 
     async def _end_of(self, workspace_id: str) -> ErrorInfo:
         """Why it ended, once it has; a cluster that cannot tell for a while is asked again."""

@@ -5,6 +5,7 @@ Decides nothing and waits for nothing: :mod:`controller.lifecycle` does.
 
 from __future__ import annotations
 
+import logging
 import secrets
 import time
 from collections.abc import Mapping, Sequence
@@ -15,11 +16,12 @@ import anyio
 
 from workspace.backends.base import Endpoint
 from workspace.desktop import Desktop
-from workspace.errors import CarrelError, WorkspaceEnded
+from workspace.errors import CarrelError, DesktopLost, WorkspaceEnded, from_wire
 from workspace.models import ErrorInfo, Node, Stats, Template, Workspace, WorkspaceRequest
 
 # Who did what no caller asked for.
 SYSTEM = "controller"
+_log = logging.getLogger(__name__)
 # No letter or figure that is easily taken for another.
 _ALPHABET = "abcdefghjkmnpqrstuvwxyz23456789"
 
@@ -123,4 +125,16 @@ def why_ended(
     return WorkspaceEnded(
         f"Workspace {workspace.id} {'failed' if how == 'failed' else 'was released'}{when}"
         + (f": {why}" if why else ".")
+    )
+
+
+def why_lost(end: ErrorInfo) -> CarrelError:
+    """What is told of a desktop that ended by itself, by the cluster's words."""
+    if end.code == "node_lost":
+        _log.error("a desktop's actor died: %s", end.message)
+        return DesktopLost(
+            "Its node, or what owned it there, died.", hint=WorkspaceEnded.default_hint
+        )
+    return from_wire(
+        {**end.model_dump(), "hint": end.hint or WorkspaceEnded.default_hint}, status=500
     )
