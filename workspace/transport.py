@@ -36,7 +36,7 @@ async def stream(
     try:
         async with http.stream(method, url, **options) as response:
             if response.is_error:
-                body = await read(response, 1 << 20)
+                body = await read(response)  # what a command that timed out had written is in it
                 raise errors.from_body(body, status=response.status_code)
             yield response
     except httpx.TimeoutException as error:
