@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
 # How long past the work it was asked for a desktop may take to answer.
 GRACE_SECONDS = 15.0
+STDIN_SECONDS = 30.0  # how long the daemon waits for a command that reads nothing
 _JOBS = TypeAdapter(list[Job])
 _WINDOWS = TypeAdapter(list[Window])
 
@@ -275,6 +276,7 @@ class Desktop:
             f"/processes/{_segment(job)}/stdin",
             content=data,
             params={"close": str(close).lower()},
+            seconds=STDIN_SECONDS,
         )
 
     async def signal(self, job: str, signal: str = "TERM") -> None:
@@ -397,4 +399,5 @@ class Desktop:
 
 
 def _segment(text: str) -> str:
-    return quote(text, safe="")
+    # Dots too: as ".." it would be another path.
+    return quote(text, safe="").replace(".", "%2E")
