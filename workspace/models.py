@@ -17,7 +17,7 @@ MAX_TTL_SECONDS = 24 * 3600
 Environment = Annotated[
     dict[
         Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,127}$")],
-        Annotated[str, Field(max_length=32_768)],
+        Annotated[str, Field(max_length=32_768, pattern=r"^[^\x00]*$")],
     ],
     Field(max_length=200),
 ]
