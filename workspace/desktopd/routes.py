@@ -110,7 +110,8 @@ async def act(request: Request) -> Response:
 
 async def screenshot(request: Request) -> Response:
     query = parse_query(queries.Picture, request)
-    image = await _desk(request).ready_screen().screenshot(query.action())
+    looking = _desk(request).ready_screen().screenshot(query.action())
+    image = await unless_gone(request, looking)
     return Response(image.data, media_type=_MEDIA_TYPES[image.format])
 
 
