@@ -14,6 +14,7 @@ from tests.e2e.conftest import Service, environment
 
 INSPECTOR = "@modelcontextprotocol/inspector@2.12.0"
 NODE_BIN = Path(sys.executable).parent
+SYSTEM_NPMRC = Path("/etc/npmrc")
 
 
 def test_the_demo_does_the_main_job_over_mcp(service: Service, tmp_path: Path) -> None:
@@ -34,9 +35,12 @@ def inspector(pytestconfig: pytest.Config) -> list[str]:
     prefix = pytestconfig.rootpath / ".cache" / "inspector"
     program = prefix / "node_modules" / ".bin" / "mcp-inspector"
     if not program.exists():
-        npm = [str(NODE_BIN / "npm"), "install", "--no-audit", "--no-fund", "--prefix", str(prefix)]
+        npm = [str(NODE_BIN / "npm"), "install", "--no-audit", "--no-fund", "--fetch-retries=1"]
+        npm += ["--fetch-timeout=60000", "--prefix", str(prefix)]
+        if SYSTEM_NPMRC.exists():  # what Debian's own npm would read
+            npm += ["--globalconfig", str(SYSTEM_NPMRC)]
         installed = subprocess.run(
-            [*npm, INSPECTOR], capture_output=True, text=True, timeout=600, check=False
+            [*npm, INSPECTOR], capture_output=True, text=True, timeout=170, check=False
         )
         if installed.returncode != 0:
             pytest.skip(f"npm could not install the MCP inspector: {installed.stderr[-300:]}")
