@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -40,7 +41,12 @@ def inspector(pytestconfig: pytest.Config) -> list[str]:
         if SYSTEM_NPMRC.exists():  # what Debian's own npm would read
             npm += ["--globalconfig", str(SYSTEM_NPMRC)]
         installed = subprocess.run(
-            [*npm, INSPECTOR], capture_output=True, text=True, timeout=170, check=False
+            [*npm, INSPECTOR],
+            env=os.environ | {"PATH": f"{NODE_BIN}:{os.environ['PATH']}"},
+            capture_output=True,
+            text=True,
+            timeout=170,
+            check=False,
         )
         if installed.returncode != 0:
             pytest.skip(f"npm could not install the MCP inspector: {installed.stderr[-300:]}")
