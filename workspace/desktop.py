@@ -7,17 +7,17 @@ same paths. What comes back is parsed into models and limited in size.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, AsyncIterator, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote
 
 import httpx
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 
 from workspace import actions as a
 from workspace import transport
-from workspace.errors import TooLarge
+from workspace.errors import DesktopLost, TooLarge
 from workspace.models import (
     Clipboard,
     Environment,
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 # How long past the work it was asked for a desktop may take to answer.
 GRACE_SECONDS = 15.0
 STDIN_SECONDS = 30.0  # how long the daemon waits for a command that reads nothing
+T = TypeVar("T")
 _JOBS = TypeAdapter(list[Job])
 _WINDOWS = TypeAdapter(list[Window])
 
@@ -71,7 +72,7 @@ class Desktop:
         await self._http.aclose()
 
     async def health(self) -> Health:
-        return Health.model_validate_json(await self._call("GET", "/health"))
+        return _parse(Health.model_validate_json, await self._call("GET", "/health"))
 
     # Screen, keyboard and mouse.
 
@@ -97,7 +98,7 @@ class Desktop:
             headers={"Content-Type": "application/json"},
             seconds=work + settle_ms / 1000,
         )
-        return a.Observation.model_validate_json(body)
+        return _parse(a.Observation.model_validate_json, body)
 
     async def _just(self, action: a.Action) -> a.Observation:
         return await self.act(action, settle_ms=0, observe="none")
@@ -224,7 +225,7 @@ class Desktop:
             environment=environment or {},
             stdin=stdin,
         )
-        return ProcessResult.model_validate_json(await self._start(request))
+        return _parse(ProcessResult.model_validate_json, await self._start(request))
 
     async def start(
         self,
@@ -242,7 +243,7 @@ class Desktop:
             environment=environment or {},
             stdin=stdin,
         )
-        return Job.model_validate_json(await self._start(request))
+        return _parse(Job.model_validate_json, await self._start(request))
 
     async def _start(self, request: ProcessRequest) -> bytes:
         return await self._call(
@@ -254,7 +255,7 @@ class Desktop:
 
     async def jobs(self) -> list[Job]:
         """The background commands, without their output."""
-        return _JOBS.validate_json(await self._call("GET", "/processes"))
+        return _parse(_JOBS.validate_json, await self._call("GET", "/processes"))
 
     async def poll(
         self, job: str, *, wait_seconds: float = 0, stdout_from: int = 0, stderr_from: int = 0
@@ -268,7 +269,7 @@ class Desktop:
         body = await self._call(
             "GET", f"/processes/{_segment(job)}", params=params, seconds=wait_seconds
         )
-        return Job.model_validate_json(body)
+        return _parse(Job.model_validate_json, body)
 
     async def send_stdin(self, job: str, data: bytes, *, close: bool = False) -> None:
         await self._call(
@@ -338,7 +339,7 @@ class Desktop:
             content=data,
             seconds=3600,
         )
-        return FileInfo.model_validate_json(body)
+        return _parse(FileInfo.model_validate_json, body)
 
     async def list_files(
         self, path: str = "/home/user", *, limit: int = 1000, after: str | None = None
@@ -346,22 +347,25 @@ class Desktop:
         params: dict[str, str | int] = {"path": path, "limit": limit}
         if after is not None:
             params["after"] = after
-        return FileList.model_validate_json(await self._call("GET", "/files/list", params=params))
+        return _parse(
+            FileList.model_validate_json, await self._call("GET", "/files/list", params=params)
+        )
 
     async def stat(self, path: str) -> FileInfo:
         body = await self._call("GET", "/files/stat", params={"path": path})
-        return FileInfo.model_validate_json(body)
+        return _parse(FileInfo.model_validate_json, body)
 
     async def make_directory(self, path: str) -> FileInfo:
         body = await self._call("PUT", "/files/directory", params={"path": path})
-        return FileInfo.model_validate_json(body)
+        return _parse(FileInfo.model_validate_json, body)
 
     async def move_file(
         self, source: str, destination: str, *, overwrite: bool = False
     ) -> FileInfo:
         body = FileMove(source=source, destination=destination, overwrite=overwrite)
-        return FileInfo.model_validate_json(
-            await self._call("POST", "/files/move", json=body.model_dump())
+        return _parse(
+            FileInfo.model_validate_json,
+            await self._call("POST", "/files/move", json=body.model_dump()),
         )
 
     async def remove(self, path: str, *, recursive: bool = False) -> None:
@@ -372,13 +376,13 @@ class Desktop:
     # Clipboard and windows.
 
     async def clipboard(self) -> str:
-        return Clipboard.model_validate_json(await self._call("GET", "/clipboard")).text
+        return _parse(Clipboard.model_validate_json, await self._call("GET", "/clipboard")).text
 
     async def set_clipboard(self, text: str) -> None:
         await self._call("PUT", "/clipboard", json=Clipboard(text=text).model_dump())
 
     async def windows(self) -> list[Window]:
-        return _WINDOWS.validate_json(await self._call("GET", "/windows"))
+        return _parse(_WINDOWS.validate_json, await self._call("GET", "/windows"))
 
     async def focus_window(self, window: int) -> None:
         await self._call("POST", f"/windows/{window}/focus")
@@ -396,6 +400,13 @@ class Desktop:
             timeout=transport.timeout(seconds + GRACE_SECONDS),
             **options,
         )
+
+
+def _parse(read: Callable[[bytes], T], body: bytes) -> T:
+    try:
+        return read(body)
+    except ValidationError as error:  # not its text: that repeats what the desktop said
+        raise DesktopLost("The desktop answered what no desktop says.") from error
 
 
 def _segment(text: str) -> str:

@@ -9,12 +9,14 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+import anyio
 import httpx
 
 from workspace import errors
 
 MAX_JSON_BYTES = 32 << 20
 CONNECT_SECONDS = 10.0
+BODY_SECONDS = 60.0  # that an answer may take to come, once it has begun
 
 
 def timeout(seconds: float) -> httpx.Timeout:
@@ -33,9 +35,12 @@ async def stream(
         TimedOut: no answer in time.
         CarrelError: what the server answered, by its code.
     """
+    headers = {"Accept-Encoding": "identity", **options.pop("headers", {})}
     try:
-        async with http.stream(method, url, **options) as response:
-            if response.is_error:
+        async with http.stream(method, url, headers=headers, **options) as response:
+            if response.headers.get("content-encoding", "identity") != "identity":
+                raise errors.DesktopLost(f"The answer to {method} {url} is compressed unasked.")
+            if not response.is_success:
                 body = await read(response)  # what a command that timed out had written is in it
                 raise errors.from_body(body, status=response.status_code)
             yield response
@@ -61,5 +66,11 @@ async def read(response: httpx.Response, limit: int = MAX_JSON_BYTES) -> bytes:
 
 async def request(http: httpx.AsyncClient, method: str, url: str, **options: Any) -> bytes:
     """Like :func:`stream`, with the body read."""
-    async with stream(http, method, url, **options) as response:
-        return await read(response)
+    limit: httpx.Timeout = options.setdefault("timeout", http.timeout)
+    seconds = None if limit.read is None else limit.read + BODY_SECONDS
+    with anyio.move_on_after(seconds):
+        async with stream(http, method, url, **options) as response:
+            return await read(response)
+    raise errors.TimedOut(
+        f"The answer to {method} {url} did not end in time.", hint=errors.DesktopLost.default_hint
+    )
