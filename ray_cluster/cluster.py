@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 PREFIX = "desktop-"
 NODE_LOST = "node_lost"
 RAY_SECONDS = 10.0  # one question to Ray or to an actor
-STOP_SECONDS = actors.STOP_SECONDS + actors.ANSWER_SECONDS + 3
+STOP_SECONDS = actors.STOP_SECONDS + actors.ANSWER_SECONDS + 1
 WATCH_SECONDS = 10.0  # Ray waits for calls in flight when an actor is told to end (SIGTERM)
 
 T = TypeVar("T")
@@ -184,7 +184,8 @@ class Cluster:
         except WorkspaceNotFound:
             return
         self._stopped.append(workspace_id)
-        await self._end(workspace_id, handle)
+        # To its end, though nobody may wait so long: an actor that hangs is killed last of all.
+        await asyncio.shield(self._spawn(self._end(workspace_id, handle)))
 
     async def find(self) -> dict[str, Located]:
         """Every desktop of this namespace that is ready, by its id."""
