@@ -287,6 +287,8 @@ class _Running:
 
     async def let_go(self) -> None:
         """Close the pipe and wait until the supervisor has removed everything, or is killed."""
+        with contextlib.suppress(ProcessLookupError):
+            self._process.send_signal(signal.SIGCONT)  # stopped, it could remove nothing
         self._close()
         try:
             await asyncio.wait_for(asyncio.shield(self._reading), REMOVE_SECONDS)
