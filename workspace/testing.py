@@ -1,5 +1,7 @@
 """A desktop that is not one, for tests: it answers like desktopd, with no X behind it.
 
+:func:`serving` is how it, or any other application of a test, is served in a test's own process.
+
 It checks the bearer token, refuses coordinates off its screen, and draws real (empty) pictures, so
 that everything between a caller and a desktop can be tested by the hundred. It keeps the actions
 that were played in ``FakeDesktop.played`` and the clipboard and files that were written.
@@ -25,6 +27,7 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
+from starlette.types import ASGIApp
 
 from workspace import actions as a
 from workspace.errors import CarrelError, FileMissing, InvalidRequest, OffScreen, Unauthorized
@@ -203,10 +206,16 @@ class _Server(uvicorn.Server):
 
 
 @asynccontextmanager
-async def serving(desktop: FakeDesktop, listener: socket.socket) -> AsyncIterator[None]:
-    """Serve ``desktop`` on a listening socket for as long as the block runs."""
+async def serving(app: ASGIApp, listener: socket.socket) -> AsyncIterator[None]:
+    """Serve ``app``, whose lifespan is its owner's, on a listening socket while the block runs."""
     config = uvicorn.Config(
-        desktop.app, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=1
+        app,
+        log_config=None,
+        access_log=False,
+        lifespan="off",
+        ws="websockets-sansio",
+        ws_per_message_deflate=False,
+        timeout_graceful_shutdown=1,
     )
     server = _Server(config)
     task = asyncio.ensure_future(server.serve(sockets=[listener]))
@@ -214,7 +223,7 @@ async def serving(desktop: FakeDesktop, listener: socket.socket) -> AsyncIterato
         deadline = time.monotonic() + START_SECONDS
         while not server.started:
             if task.done() or time.monotonic() > deadline:
-                raise RuntimeError("the fake desktop does not serve")
+                raise RuntimeError("the application does not serve")
             await asyncio.sleep(0.001)
         yield
     finally:

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import socket
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
-import anyio
 import httpx
 import httpx2
 import pytest
-import uvicorn
 from mcp import Client
 from mcp.client.streamable_http import streamable_http_client
 from mcp.types import CallToolResult, ImageContent, TextContent
@@ -18,6 +15,7 @@ from mcp.types import CallToolResult, ImageContent, TextContent
 from agent_bridge.caller import Caller
 from agent_bridge.server import Bridge, make_server
 from tests.agent_bridge.fake import KEY, FakeController
+from tests.serving import listening
 from workspace.client import Carrel
 
 URL = "http://127.0.0.1:8700"
@@ -50,25 +48,8 @@ async def serving(controller: FakeController, port: int = 0) -> AsyncIterator[in
         allowed_hosts=["127.0.0.1:*"],
         allowed_origins=["http://127.0.0.1:*"],
     )
-    with socket.socket(proto=socket.IPPROTO_TCP) as listening:  # or asyncio leaves Nagle on
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listening.bind(("127.0.0.1", port))
-        config = uvicorn.Config(
-            bridge.app, log_level="warning", lifespan="off", timeout_graceful_shutdown=1
-        )
-        server = uvicorn.Server(config)
-        async with bridge.run(), anyio.create_task_group() as group:
-            group.start_soon(server.serve, [listening])
-            await until(lambda: server.started)
-            yield listening.getsockname()[1]
-            server.should_exit = True
-
-
-async def until(condition: Callable[[], object], seconds: float = 10) -> None:
-    """Wait until something is so, or fail."""
-    with anyio.fail_after(seconds):
-        while not condition():  # noqa: ASYNC110  # what is waited for has no event to give
-            await anyio.sleep(0.01)
+    async with bridge.run(), listening(bridge.app, port) as port:
+        yield port
 
 
 @asynccontextmanager

@@ -5,17 +5,16 @@ from __future__ import annotations
 import socket
 from pathlib import Path
 
-import anyio
 import pytest
-import uvicorn
 from starlette.applications import Starlette
 from starlette.routing import Mount
 
 from agent_bridge import demo as the_demo
 from agent_bridge.demo import demo
 from agent_bridge.server import Bridge
-from tests.agent_bridge.conftest import URL, carrel_for, until
+from tests.agent_bridge.conftest import URL, carrel_for
 from tests.agent_bridge.fake import KEY, FakeController
+from tests.serving import listening
 from workspace.errors import CarrelError, Unauthorized, Unavailable
 
 pytestmark = pytest.mark.anyio
@@ -41,17 +40,13 @@ async def test_in_a_desktop_where_nothing_runs(
     # Beside each other at one origin, as the controller has them.
     app = Starlette(routes=[*controller.app.routes, Mount("/", bridge.app)])
     app.exception_handlers.update(controller.app.exception_handlers)
-    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="warning", lifespan="off"))
-    async with bridge.run(), anyio.create_task_group() as group:
-        group.start_soon(server.serve)
-        await until(lambda: server.started)
-        url = f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+    async with bridge.run(), listening(app) as port:
+        url = f"http://127.0.0.1:{port}"
         steps: list[str] = []
         with pytest.raises(Unauthorized):
             await demo(url, "wrong", tmp_path, steps.append)
         with pytest.raises(CarrelError, match="server did not start"):
             await demo(url, KEY, tmp_path, steps.append)
-        server.should_exit = True
     assert steps[-1] == "destroying the desktop"
     assert len(controller.desktops) == 1
     assert controller.live() == []

@@ -10,13 +10,14 @@ from pathlib import Path
 import anyio
 import httpx2
 import pytest
-import uvicorn
 from anyio.abc import TaskStatus
 from mcp import Client, MCPError, StdioServerParameters
 
 from agent_bridge import tools
-from tests.agent_bridge.conftest import connected, pictures_of, serving, text_of, until
+from tests.agent_bridge.conftest import connected, pictures_of, serving, text_of
 from tests.agent_bridge.fake import KEY, FakeController
+from tests.serving import listening
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.anyio
 ERAS = pytest.mark.parametrize("mode", ["legacy", "auto", "2026-07-28"])
@@ -169,18 +170,12 @@ async def test_a_client_that_goes_away_leaves_no_desktop_that_nobody_knows(
         async with connected(port, mode=mode) as client:
             with anyio.move_on_after(0.5):
                 await client.call_tool("desktop_create", {})
-        await until(lambda: not controller.live())
+        await eventually(lambda: not controller.live())
     assert len(controller.desktops) == 1
 
 
 async def test_over_stdio(controller: FakeController, tmp_path: Path) -> None:
-    server = uvicorn.Server(
-        uvicorn.Config(controller.app, port=0, log_level="warning", lifespan="off")
-    )
-    async with anyio.create_task_group() as group:
-        group.start_soon(server.serve)
-        await until(lambda: server.started)
-        port = server.servers[0].sockets[0].getsockname()[1]
+    async with listening(controller.app) as port:
         script = "import anyio, sys, agent_bridge.stdio as it; anyio.run(it.serve, *sys.argv[1:])"
         command = StdioServerParameters(
             command=sys.executable,
@@ -191,4 +186,3 @@ async def test_over_stdio(controller: FakeController, tmp_path: Path) -> None:
             async with Client(command, mode=mode) as client:
                 created = await client.call_tool("desktop_create", {})
                 assert json.loads(text_of(created))["state"] == "ready"
-        server.should_exit = True

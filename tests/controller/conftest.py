@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 import tempfile
-import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import NamedTuple
 
 import httpx
 import pytest
-import uvicorn
 from fastapi import FastAPI
 from pydantic import SecretStr
-from starlette.types import ASGIApp
 
 from controller.app import create_app
 from controller.settings import Settings
@@ -139,46 +135,3 @@ async def claim(http: httpx.AsyncClient, **body: object) -> dict[str, object]:
     made = answer.json()
     assert isinstance(made, dict)
     return made
-
-
-class _Guest(uvicorn.Server):
-    """A server that leaves this process's signals alone."""
-
-    def capture_signals(self) -> AbstractContextManager[None]:  # type: ignore[override]  # theirs is a generator's
-        return nullcontext()
-
-
-@asynccontextmanager
-async def listening(
-    app: ASGIApp, listener: socket.socket | None = None
-) -> AsyncIterator[tuple[str, int]]:
-    """Serve ``app`` (whose lifespan somebody else runs) on a real socket; its address."""
-    own = listener or socket.create_server(("127.0.0.1", 0))
-    if listener is None:
-        own.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    with own:
-        config = uvicorn.Config(
-            app,
-            lifespan="off",
-            log_config=None,
-            access_log=False,
-            ws="websockets-sansio",
-            ws_per_message_deflate=False,
-            timeout_graceful_shutdown=2,
-        )
-        server = _Guest(config)
-        task = asyncio.ensure_future(server.serve(sockets=[own]))
-        try:
-            await eventually(lambda: server.started)
-            yield own.getsockname() if own.family == socket.AF_INET else ("", 0)
-        finally:
-            server.should_exit = True
-            await asyncio.wait_for(task, 10)
-
-
-async def eventually(condition: Callable[[], bool], *, seconds: float = 5) -> None:
-    """Wait until ``condition`` holds."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        await asyncio.sleep(0.005)

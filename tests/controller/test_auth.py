@@ -11,9 +11,10 @@ import pytest
 from fastapi import FastAPI
 from pydantic import SecretStr
 
+from controller.app import create_app
 from controller.auth import Auth
 from controller.settings import Settings
-from tests.controller.conftest import BEARER, KEY, URL, claim, client, serving
+from tests.controller.conftest import BEARER, KEY, URL, LocalCluster, claim, client, serving
 from workspace.errors import InvalidRequest, Unauthorized
 
 pytestmark = pytest.mark.anyio
@@ -117,11 +118,7 @@ async def test_loopback_names_are_ours(http: httpx.AsyncClient, host: str) -> No
 
 
 async def test_a_public_address_is_ours_when_it_is_set(settings: Settings, app: FastAPI) -> None:
-    from tests.controller.conftest import LocalCluster
-
     public = settings.model_copy(update={"public_url": "https://desks.example.org"})
-    from controller.app import create_app
-
     app = create_app(public, LocalCluster(settings.home))
     async with serving(app) as http, client(app, url="https://desks.example.org") as browser:
         made = await claim(http, wait=False)

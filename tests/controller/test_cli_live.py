@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
-import socket
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Protocol
 
 import pytest
-import uvicorn
+from anyio.from_thread import start_blocking_portal
 from fastapi import FastAPI
 
-from controller.cli.serve import Server
 from controller.settings import Settings
 from tests.controller.conftest import KEY
+from tests.serving import listening
 
 
 class CommandLine(Protocol):
@@ -30,22 +28,16 @@ class CommandLine(Protocol):
 @pytest.fixture
 def carrel(app: FastAPI, settings: Settings, tmp_path: Path) -> Iterator[CommandLine]:
     """Runs a command against the served application, in ``tmp_path``."""
-    started = threading.Event()
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-        config = uvicorn.Config(app, lifespan="off", log_level="warning", ws="websockets-sansio")
-        server = Server(config, started.set)
-
-        async def serve() -> None:
-            async with app.router.lifespan_context(app):
-                await server.serve([listener])
-
-        thread = threading.Thread(target=lambda: asyncio.run(serve()))
-        thread.start()
-        assert started.wait(20)
+    with start_blocking_portal() as portal, ExitStack() as stack:
+        stack.enter_context(portal.wrap_async_context_manager(app.router.lifespan_context(app)))
+        port = stack.enter_context(portal.wrap_async_context_manager(listening(app)))
         environment = {
             **{name: value for name, value in os.environ.items() if "CARREL" not in name},
-            **{"CARREL_HOME": str(settings.home), "CARREL_API_KEY": KEY, "CARREL_URL": url},
+            **{
+                "CARREL_HOME": str(settings.home),
+                "CARREL_API_KEY": KEY,
+                "CARREL_URL": f"http://127.0.0.1:{port}",
+            },
         }
 
         def run(*arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
@@ -61,9 +53,6 @@ def carrel(app: FastAPI, settings: Settings, tmp_path: Path) -> Iterator[Command
             )
 
         yield run
-        server.should_exit = True
-        thread.join(20)
-        assert not thread.is_alive()
 
 
 @pytest.fixture

@@ -23,11 +23,11 @@ from tests.controller.conftest import (
     add_template,
     claim,
     client,
-    eventually,
-    listening,
     serving,
 )
 from tests.controller.upstream import upstream
+from tests.serving import listening
+from tests.waiting import eventually
 from workspace.errors import Unavailable
 from workspace.models import ErrorInfo, Screen, Template, Workspace
 
@@ -152,8 +152,8 @@ async def test_a_caller_that_goes_away_while_it_waits_leaves_nothing(
     app: FastAPI, http: httpx.AsyncClient, cluster: LocalCluster
 ) -> None:
     await add_template(http, "slow", FAKE_START_SECONDS="30")
-    async with listening(app) as (host, port):
-        async with httpx.AsyncClient(base_url=f"http://{host}:{port}", headers=BEARER) as caller:
+    async with listening(app) as port:
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", headers=BEARER) as caller:
             with pytest.raises(httpx.ReadTimeout):
                 await caller.post("/v1/workspaces", json={"template": "slow"}, timeout=0.3)
         (made,) = (await http.get("/v1/workspaces?state=all")).json()["workspaces"]

@@ -12,8 +12,9 @@ from websockets.asyncio.client import connect
 
 from controller.app import build
 from controller.settings import Settings
-from tests.controller.conftest import BEARER, KEY, claim, client, listening
+from tests.controller.conftest import BEARER, KEY, claim, client
 from tests.leaks import Leftovers
+from tests.serving import listening
 from workspace.errors import Conflict, Unavailable
 
 pytestmark = pytest.mark.anyio
@@ -50,8 +51,8 @@ async def test_the_whole_service_and_its_end(tmp_path: Path) -> None:
         assert (full.status_code, full.json()["code"]) == (507, "disk_full")
         assert (await http.get(f"{base}/stats")).json()["pids"] > 1
 
-        async with listening(app) as (host, port):
-            url = f"ws://{host}:{port}{base}/vnc?role=view"
+        async with listening(app) as port:
+            url = f"ws://127.0.0.1:{port}{base}/vnc?role=view"
             async with connect(url, additional_headers=BEARER, proxy=None) as socket:
                 assert await socket.recv() == b"RFB 003.008\n"
 

@@ -14,8 +14,10 @@ import pytest
 from controller.app import create_app
 from controller.settings import Settings
 from controller.streams import attachment
-from tests.controller.conftest import BEARER, claim, eventually, listening
+from tests.controller.conftest import BEARER, claim
 from tests.controller.upstream import CHUNK, Upstream, upstream
+from tests.serving import listening
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.anyio
 LARGE = 200 << 20
@@ -33,9 +35,9 @@ class Caller:
 async def caller(settings: Settings, short_dir: Path) -> AsyncIterator[Caller]:
     async with upstream(short_dir) as (there, cluster):
         app = create_app(settings, cluster)
-        async with app.router.lifespan_context(app), listening(app) as (host, port):
+        async with app.router.lifespan_context(app), listening(app) as port:
             async with httpx.AsyncClient(
-                base_url=f"http://{host}:{port}", headers=BEARER, timeout=30
+                base_url=f"http://127.0.0.1:{port}", headers=BEARER, timeout=30
             ) as http:
                 base = f"/v1/workspaces/{(await claim(http))['id']}"
                 yield Caller(http, there, base)
@@ -165,12 +167,8 @@ async def test_a_caller_that_hangs_up_ends_its_action(caller: Caller) -> None:
         events = (await caller.http.get(f"{caller.base}/events")).json()["events"]
         return [e["data"].get("error") for e in events if e["kind"] == "act"]
 
-    found: list[object] = []
-    for _ in range(100):
-        if found := await told():
-            break
-        await asyncio.sleep(0.02)
-    assert found == ["caller_gone"]
+    await eventually(told)
+    assert await told() == ["caller_gone"]
 
 
 async def test_an_upload_that_breaks_off_breaks_off_at_the_desktop(caller: Caller) -> None:

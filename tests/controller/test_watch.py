@@ -16,8 +16,10 @@ from websockets.typing import Subprotocol
 
 from controller.app import create_app
 from controller.settings import Settings
-from tests.controller.conftest import BEARER, KEY, claim, listening
+from tests.controller.conftest import BEARER, KEY, claim
 from tests.controller.upstream import TOKEN, Upstream, upstream
+from tests.serving import listening
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.anyio
 
@@ -52,8 +54,8 @@ class Site:
 async def site(settings: Settings, short_dir: Path) -> AsyncIterator[Site]:
     async with upstream(short_dir) as (there, cluster):
         app = create_app(settings, cluster)
-        async with app.router.lifespan_context(app), listening(app) as (host, port):
-            url = f"http://{host}:{port}"
+        async with app.router.lifespan_context(app), listening(app) as port:
+            url = f"http://127.0.0.1:{port}"
             async with httpx.AsyncClient(base_url=url, headers=BEARER) as http:
                 yield Site(url, there, await claim(http))
 
@@ -148,11 +150,9 @@ async def test_watching_is_in_the_log(site: Site) -> None:
     async with await site.open(f"{site.base}/vnc?role=view", BEARER) as socket:
         await socket.recv()
     async with httpx.AsyncClient(base_url=site.url, headers=BEARER) as http:
-        found: list[str] = []
-        for _ in range(100):
+
+        async def is_told() -> bool:
             events = (await http.get(f"{site.base}/events")).json()["events"]
-            found = [event["kind"] for event in events]
-            if "watch" in found:
-                break
-            await asyncio.sleep(0.02)
-    assert found[-1] == "watch"
+            return bool(events[-1]["kind"] == "watch")
+
+        await eventually(is_told)

@@ -15,10 +15,11 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from tests.controller.conftest import Located, listening
+from tests.controller.conftest import Located
 from workspace.backends.base import Endpoint
 from workspace.errors import DiskFull
 from workspace.models import ErrorInfo, Node, Stats, Template
+from workspace.testing import serving
 
 TOKEN = "the-sandbox-token"
 CHUNK = b"x" * 65536
@@ -161,5 +162,6 @@ async def upstream(folder: Path) -> AsyncIterator[tuple[Upstream, UpstreamCluste
     listener.bind(str(path))
     listener.listen(64)
     there = Upstream()
-    async with listening(there.app, listener):
-        yield there, UpstreamCluster(Endpoint(url=f"unix://{path}", token=TOKEN))
+    with listener:
+        async with serving(there.app, listener):
+            yield there, UpstreamCluster(Endpoint(url=f"unix://{path}", token=TOKEN))

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
 from playwright.sync_api import Page, expect, sync_playwright
 
 from tests.e2e.conftest import Service
+from tests.waiting import until
 
 LIVE = "#link[data-state=live]"
 
@@ -33,13 +33,6 @@ def desktop(service: Service) -> Iterator[str]:
     assert made.returncode == 0, made.stderr
     yield made.stdout.strip()
     assert service.carrel("rm", made.stdout.strip()).returncode == 0
-
-
-def until(condition: Callable[[], bool], seconds: float = 20) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.05)
 
 
 def pixels(page: Page) -> str:

@@ -7,8 +7,7 @@ import fcntl
 import os
 import secrets
 import tempfile
-import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,6 +18,7 @@ from ray_cluster import connection
 from ray_cluster.cluster import Cluster
 from ray_cluster.keeper import ACTOR_NAME, RunDir
 from ray_cluster.local import LocalRay
+from tests.waiting import until
 from workspace.models import Template
 
 SLOTS = 6
@@ -58,15 +58,6 @@ def template(**environment: str) -> Template:
 
 def new_id() -> str:
     return secrets.token_hex(5)
-
-
-def until(condition: Callable[[], bool], seconds: float) -> float:
-    """Wait for ``condition``; how long it took."""
-    began = time.monotonic()
-    while not condition():
-        assert time.monotonic() - began < seconds, f"not within {seconds} s"
-        time.sleep(0.05)
-    return time.monotonic() - began
 
 
 @pytest.fixture(scope="session")

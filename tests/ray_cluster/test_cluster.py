@@ -12,7 +12,8 @@ import psutil
 import pytest
 
 from ray_cluster.cluster import Cluster
-from tests.ray_cluster.conftest import NAMESPACE, SLOTS, Running, new_id, template, until
+from tests.ray_cluster.conftest import NAMESPACE, SLOTS, Running, new_id, template
+from tests.waiting import until
 from workspace.desktop import connect
 from workspace.errors import (
     BackendUnavailable,

@@ -16,7 +16,8 @@ import pytest
 
 from ray_cluster.keeper import IDLE_SECONDS, RunDir
 from ray_cluster.local import LocalRay
-from tests.ray_cluster.conftest import Running, new_run_dir, until
+from tests.ray_cluster.conftest import Running, new_run_dir
+from tests.waiting import until
 from workspace.errors import Unavailable
 
 

@@ -105,7 +105,7 @@ class _Running:
         listener.listen(64)
         token = secrets.token_hex(16)
         desktop = FakeDesktop(token, self._template.screen)
-        await self._stack.enter_async_context(serving(desktop, listener))
+        await self._stack.enter_async_context(serving(desktop.app, listener))
         if seconds := self._seconds("FAKE_DIE_SECONDS"):
             asyncio.get_running_loop().call_later(seconds, self.ended.set)
         return Endpoint(url=f"unix://{path}", token=token)

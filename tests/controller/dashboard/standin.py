@@ -10,9 +10,7 @@ import asyncio
 import contextlib
 import io
 import os
-import socket
 import subprocess
-import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -20,7 +18,7 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
-import uvicorn
+from anyio.from_thread import BlockingPortal
 from PIL import Image
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -28,6 +26,9 @@ from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Mount, Route, WebSocketRoute
 from starlette.staticfiles import StaticFiles
 from starlette.websockets import WebSocket, WebSocketDisconnect
+
+from tests.serving import listening_in_thread
+from tests.waiting import until
 
 DASHBOARD = Path(__file__).parents[3] / "controller" / "dashboard"
 KEY, TOKEN = "the-key", "the-viewer-token"
@@ -63,7 +64,7 @@ class StandIn:
     roles: list[str] = field(default_factory=list)
     sockets: set[WebSocket] = field(default_factory=set)
     is_broken: bool = False
-    loop: asyncio.AbstractEventLoop | None = None
+    portal: BlockingPortal | None = None
 
     def app(self) -> Starlette:
         route = "/v1/workspaces"
@@ -175,9 +176,9 @@ class StandIn:
 
     def break_connections(self) -> None:
         """Close every screen's socket, as a controller that goes away does."""
-        assert self.loop is not None
+        assert self.portal is not None
         for each in list(self.sockets):
-            asyncio.run_coroutine_threadsafe(each.close(1012), self.loop).result(5)
+            self.portal.call(each.close, 1012)
 
     def _refusal(self, request: Request, viewer_of: str = "") -> Response | None:
         if self.is_broken:
@@ -215,7 +216,7 @@ def screen(folder: Path) -> Iterator[tuple[Path, Path]]:
         stderr=quiet,
     )
     try:
-        wait_for(lambda: rfb.exists() and typed.exists())
+        until(lambda: rfb.exists() and typed.exists())
         yield rfb, typed
     finally:
         for process in (terminal, x):
@@ -225,29 +226,8 @@ def screen(folder: Path) -> Iterator[tuple[Path, Path]]:
 
 @contextlib.contextmanager
 def serve(folder: Path) -> Iterator[StandIn]:
-    with screen(folder) as (rfb, typed), socket.create_server(("127.0.0.1", 0)) as listener:
+    with screen(folder) as (rfb, typed):
         state = StandIn(rfb, typed)
-        state.url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-        server = uvicorn.Server(
-            uvicorn.Config(state.app(), lifespan="off", log_level="warning", ws="websockets-sansio")
-        )
-
-        async def run() -> None:
-            state.loop = asyncio.get_running_loop()
-            await server.serve([listener])
-
-        thread = threading.Thread(target=lambda: asyncio.run(run()))
-        thread.start()
-        try:
-            wait_for(lambda: server.started)
+        with listening_in_thread(state.app()) as (port, state.portal):
+            state.url = f"http://127.0.0.1:{port}"
             yield state
-        finally:
-            server.should_exit = server.force_exit = True
-            thread.join(10)
-
-
-def wait_for(condition: Any, seconds: float = 15.0) -> None:  # Any: a callable's truth
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.02)

@@ -13,9 +13,9 @@ from tests.controller.dashboard.standin import (
     TOKEN,
     StandIn,
     serve,
-    wait_for,
     workspace,
 )
+from tests.waiting import until
 
 ID = "abcd1234ef"
 LIVE = "#link[data-state=live]"
@@ -188,7 +188,7 @@ def test_a_link_lets_watch_but_not_type_and_a_key_takes_control_and_hands_back(
     assert page.url.endswith(f"/watch/{ID}")  # the token left the address bar
     assert TOKEN not in page.evaluate("document.cookie")
     expect(page.locator("#badge")).to_have_text("View only")
-    wait_for(lambda: dark_of(page) > 100)  # the terminal's greeting
+    until(lambda: dark_of(page) > 100)  # the terminal's greeting
     before = standin.typed.read_text()
 
     page.locator("#screen canvas").click()
@@ -202,8 +202,8 @@ def test_a_link_lets_watch_but_not_type_and_a_key_takes_control_and_hands_back(
     expect(page.locator("#badge")).to_have_text("You have control")
     drawn = dark_of(page)
     page.keyboard.type("allowed\n")
-    wait_for(lambda: standin.typed.read_text() == before + "allowed\n")
-    wait_for(lambda: dark_of(page) != drawn)
+    until(lambda: standin.typed.read_text() == before + "allowed\n")
+    until(lambda: dark_of(page) != drawn)
 
     page.get_by_role("button", name="Hand back").click()
     expect(page.locator("#badge")).to_have_text("View only")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import select
@@ -13,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any
@@ -32,17 +31,6 @@ _LAUNCHER = (
     "import sys; sys.path.insert(0, sys.argv.pop(1)); "
     "from workspace.desktopd.__main__ import main; sys.exit(main())"
 )
-
-
-async def until(is_met: Callable[[], bool | Awaitable[bool]], seconds: float = 20) -> None:
-    """Return once the condition holds."""
-    deadline = time.monotonic() + seconds
-    while True:
-        met = is_met()
-        if met if isinstance(met, bool) else await met:
-            return
-        assert time.monotonic() < deadline, "it never came to that"
-        await asyncio.sleep(0.01)
 
 
 async def until_closed(socket: ClientConnection) -> int | None:

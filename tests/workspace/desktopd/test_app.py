@@ -11,7 +11,8 @@ import httpx
 import pytest
 from websockets.exceptions import InvalidStatus
 
-from tests.workspace.desktopd.conftest import TOKEN, Daemon, until
+from tests.waiting import eventually
+from tests.workspace.desktopd.conftest import TOKEN, Daemon
 from workspace.desktop import Desktop
 from workspace.errors import BY_CODE, FileMissing, TooLarge
 
@@ -193,9 +194,9 @@ async def test_a_caller_that_goes_away_mid_upload_leaves_nothing(
     )
     await writer.drain()
     folder = daemon.home / "half"
-    await until(lambda: folder.exists() and bool(os.listdir(folder)))
+    await eventually(lambda: folder.exists() and bool(os.listdir(folder)))
     writer.close()
-    await until(lambda: not os.listdir(folder))
+    await eventually(lambda: not os.listdir(folder))
     assert (await desktop.list_files("half")).entries == []
 
 
@@ -206,13 +207,13 @@ async def test_a_command_dies_with_its_caller(daemon: Daemon, desktop: Desktop) 
         b"POST /processes HTTP/1.1\r\nHost: d\r\nAuthorization: Bearer " + TOKEN.encode()
         + b"\r\nContent-Length: " + str(len(body)).encode() + b"\r\n\r\n" + body
     )  # fmt: skip
-    await until((daemon.home / "begun").exists)
+    await eventually((daemon.home / "begun").exists)
     writer.close()
 
     async def is_gone() -> bool:
         return (await desktop.run("pgrep -f '[s]leep 81'")).exit_code == 1
 
-    await until(is_gone)
+    await eventually(is_gone)
 
 
 async def test_jobs_over_http(daemon: Daemon, desktop: Desktop) -> None:

@@ -15,7 +15,8 @@ from PIL import Image
 from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import InvalidStatus
 
-from tests.workspace.desktopd.conftest import Daemon, until, until_closed
+from tests.waiting import eventually
+from tests.workspace.desktopd.conftest import Daemon, until_closed
 from workspace import actions as a
 from workspace.desktop import Desktop
 
@@ -112,7 +113,7 @@ async def test_sigterm_ends_everything(start_daemon: Callable[..., Daemon]) -> N
     desktop = daemon.connect()
     await desktop.run("setsid -f sleep 91; nohup sleep 92 >/dev/null 2>&1 &")
     await desktop.start("sleep 93")
-    await until((daemon.home / "started").exists)
+    await eventually((daemon.home / "started").exists)
     async with daemon.web_socket("/terminal") as socket:
         await socket.send(b"sleep 94\n")
         await socket.recv()
@@ -195,7 +196,7 @@ async def until_window(desktop: Desktop, window_class: str) -> int:
                 found.append(window.id)
         return bool(found)
 
-    await until(is_there)
+    await eventually(is_there)
     return found[0]
 
 
@@ -203,14 +204,14 @@ async def until_cursor(desktop: Desktop, expected: tuple[int, int]) -> None:
     async def is_there() -> bool:
         return await desktop.cursor_position() == expected
 
-    await until(is_there)
+    await eventually(is_there)
 
 
 async def until_shift_is(desktop: Desktop, expected: str) -> None:
     async def is_so() -> bool:
         return (await desktop.run(SHIFT_STATE)).stdout == expected
 
-    await until(is_so)
+    await eventually(is_so)
 
 
 async def greet(socket: ClientConnection) -> tuple[int, int]:

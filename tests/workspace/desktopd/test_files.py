@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.workspace.desktopd.conftest import until
+from tests.waiting import eventually
 from workspace.desktopd.files import Files
 from workspace.errors import (
     CarrelError,
@@ -98,7 +98,7 @@ async def test_an_abandoned_upload_leaves_nothing(files: Files, tmp_path: Path) 
         await asyncio.Event().wait()
 
     upload = asyncio.ensure_future(files.write("new", stalls(), mode=0o644, length=None))
-    await until(lambda: bool(os.listdir(tmp_path)))
+    await eventually(lambda: bool(os.listdir(tmp_path)))
     upload.cancel()
     await asyncio.gather(upload, return_exceptions=True)
     assert os.listdir(tmp_path) == []

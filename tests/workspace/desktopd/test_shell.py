@@ -12,7 +12,7 @@ from typing import Any
 import psutil
 import pytest
 
-from tests.workspace.desktopd.conftest import until
+from tests.waiting import eventually
 from workspace.desktopd import shell as shell_module
 from workspace.desktopd.children import Children
 from workspace.desktopd.programs import Programs
@@ -134,7 +134,7 @@ async def test_a_child_left_in_the_background_lives_and_does_not_hang_the_answer
     result = await shell.run(request("(sleep 1; echo late; echo alive >file) & echo now"))
     assert result.stdout == "now\n"
     assert time.monotonic() - started < 0.9
-    await until(lambda: (tmp_path / "file").exists())
+    await eventually(lambda: (tmp_path / "file").exists())
 
 
 async def test_a_flood_is_cut_in_the_middle(shell: Shell) -> None:
@@ -177,7 +177,7 @@ async def test_a_job_is_signalled_and_forgotten(shell: Shell) -> None:
 async def test_a_long_output_comes_in_pages_and_loses_its_beginning(shell: Shell) -> None:
     job = await shell.start(request("seq 1000000"))
     whole = "".join(f"{n}\n" for n in range(1, 1_000_001))
-    await until(lambda: shell.jobs()[0].state == "exited")
+    await eventually(lambda: shell.jobs()[0].state == "exited")
     text, offset, lost, pages = "", 0, 0, 0
     while True:
         page = await shell.poll(job.id, wait_seconds=0, stdout_from=offset, stderr_from=0)
@@ -263,8 +263,8 @@ def _commands() -> list[str]:
 
 
 async def _running(command: str) -> None:
-    await until(lambda: command in _commands())
+    await eventually(lambda: command in _commands())
 
 
 async def _gone(command: str) -> None:
-    await until(lambda: command not in _commands())
+    await eventually(lambda: command not in _commands())

@@ -10,7 +10,8 @@ import pytest
 from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import InvalidStatus
 
-from tests.workspace.desktopd.conftest import Daemon, until, until_closed
+from tests.waiting import eventually
+from tests.workspace.desktopd.conftest import Daemon, until_closed
 
 pytestmark = pytest.mark.anyio
 
@@ -34,7 +35,7 @@ async def test_a_person_types_and_resizes(daemon: Daemon) -> None:
         await socket.send(b"stty size\n")
         await until_shown(socket, "20 90")
         await socket.send(b"sleep 71\n")
-        await until(lambda: "sleep 71" in dict(daemon.programs()))
+        await eventually(lambda: "sleep 71" in dict(daemon.programs()))
         await socket.send(b"\x03")
         await socket.send(b"echo still $((1+1))\n")
         await until_shown(socket, "still 2")
@@ -56,7 +57,7 @@ async def test_the_shell_ends_with_its_socket(daemon: Daemon) -> None:
     async with daemon.web_socket("/terminal") as socket:
         await socket.send(b"trap '' HUP; echo up-$((1+1)); sleep 72\n")
         await until_shown(socket, "up-2")
-        await until(lambda: "sleep 72" in dict(daemon.programs()))
+        await eventually(lambda: "sleep 72" in dict(daemon.programs()))
         shells = [each for name, each in daemon.programs() if name in ("/bin/bash -i", "sleep 72")]
         assert shells
     _, alive = await asyncio.to_thread(psutil.wait_procs, shells, 10)

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import os
 import secrets
 import select
 import struct
 import subprocess
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import xcffib
 from xcffib import xproto
+
+from tests.waiting import until
 
 
 def _write_authority(path: Path, cookie: bytes) -> None:
@@ -151,7 +151,7 @@ class Client:
         return self.events
 
     def wait_for(self, kind: type[Any], seconds: float = 5) -> None:
-        wait_until(lambda: any(isinstance(event, kind) for event in self.collect()), seconds)
+        until(lambda: any(isinstance(event, kind) for event in self.collect()), seconds)
 
     def told(self) -> list[tuple[Any, ...]]:
         """The recorded input in short: ("press", 1, x, y), ("key", 38), ("move", x, y) ..."""
@@ -178,20 +178,6 @@ def painted(display: str, *args: Any) -> Iterator[Client]:
         yield client
     finally:
         client.close()
-
-
-def wait_until(condition: Callable[[], object], seconds: float = 10, step: float = 0.01) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come true"
-        time.sleep(step)
-
-
-async def until(condition: Callable[[], object], seconds: float = 10, step: float = 0.02) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come true"
-        await asyncio.sleep(step)
 
 
 def titles(windows: Sequence[Any]) -> list[str]:

@@ -11,7 +11,8 @@ import xcffib
 import xcffib.randr
 from xcffib import xproto
 
-from tests.workspace.desktopd.x11.harness import Client, Server, until
+from tests.waiting import eventually
+from tests.workspace.desktopd.x11.harness import Client, Server
 from workspace.actions import ImageFormat, Move, Region, Screenshot, Zoom
 from workspace.desktopd.screen import Screen
 from workspace.errors import InvalidRequest, OffScreen
@@ -145,7 +146,7 @@ async def test_shared_memory_is_marked_for_removal(server: Server) -> None:
     for line in shared_memory():
         assert int(line[2], 8) & 0o1000  # SHM_DEST: it goes with the last that is attached
     await screen.aclose()
-    await until(lambda: not shared_memory())
+    await eventually(lambda: not shared_memory())
 
 
 async def test_capture_follows_the_size_of_the_screen(server: Server, screen: Screen) -> None:
@@ -178,4 +179,4 @@ async def resize(connection: Any, screen: Screen, size: tuple[int, int]) -> None
     extension.SetCrtcConfig(crtc, 0, 0, 0, 0, 0, 1, 0, []).reply()
     extension.SetScreenSize(root, *size, 300, 200, is_checked=True).check()
     extension.SetCrtcConfig(crtc, 0, 0, 0, 0, modes[size], 1, 1, [output]).reply()
-    await until(lambda: screen.size == size)
+    await eventually(lambda: screen.size == size)

@@ -4,7 +4,8 @@ import asyncio
 
 import pytest
 
-from tests.workspace.desktopd.x11.harness import Client, Server, until
+from tests.waiting import eventually
+from tests.workspace.desktopd.x11.harness import Client, Server
 from workspace import actions as a
 from workspace.desktopd import screen as screen_module
 from workspace.desktopd.screen import Screen
@@ -145,7 +146,7 @@ async def test_failure_releases_what_the_call_pressed(screen: Screen, client: Cl
 async def test_cancellation_releases(screen: Screen, client: Client, action: a.Action) -> None:
     batch = [a.KeyDown(chord="shift"), action]
     task = asyncio.create_task(screen.act(batch))
-    await until(lambda: len(screen._input.held) > 1)
+    await eventually(lambda: len(screen._input.held) > 1)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
@@ -163,7 +164,7 @@ async def test_watchdog_releases_what_nobody_does(
     monkeypatch.setattr(screen_module, "HELD_SECONDS", 0.1)
     await screen.act([a.KeyDown(chord="shift"), a.MouseDown(x=4, y=4)])
     assert screen._input.held
-    await until(lambda: not screen._input.held)
+    await eventually(lambda: not screen._input.held)
     assert [e[:2] for e in client.told()][-2:] == [("release", 1), ("key up", SHIFT)]
 
 

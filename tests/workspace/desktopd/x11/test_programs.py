@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.workspace.desktopd.x11.harness import Server, until
+from tests.waiting import eventually
+from tests.workspace.desktopd.x11.harness import Server
 from workspace import actions as a
 from workspace.desktopd.screen import Screen
 from workspace.errors import UntypableText
@@ -28,14 +29,14 @@ async def test_terminal(server: Server, screen: Screen, tmp_path: Path) -> None:
     out, ready = tmp_path / "out", tmp_path / "ready"
     script = f"touch {ready}; exec cat > {out}"
     server.start("xterm", "-u8", "-geometry", "80x24+0+0", "-e", "bash", "-c", script)
-    await until(ready.exists, 20)
+    await eventually(ready.exists, 20)
     await screen.act([a.Click(x=100, y=100)])
     wanted = [*texts(), "tab\there", "~!@#$%^&*()_+{}|:\"<>?`-=[]\\;',./", "x" * 2000]
     for text in wanted:
         await screen.act([a.Type(text=text + "\n")])
     await screen.act([a.Key(chord="ctrl+d")])
     whole = "".join(text + "\n" for text in wanted)
-    await until(lambda: out.stat().st_size >= len(whole.encode()), 20)
+    await eventually(lambda: out.stat().st_size >= len(whole.encode()), 20)
     assert out.read_text() == whole
 
 
@@ -45,12 +46,12 @@ async def test_control_characters_type_nothing(
     out, ready = tmp_path / "out", tmp_path / "ready"
     script = f"touch {ready}; exec cat > {out}"
     server.start("xterm", "-u8", "-geometry", "80x24+0+0", "-e", "bash", "-c", script)
-    await until(ready.exists, 20)
+    await eventually(ready.exists, 20)
     await screen.act([a.Click(x=100, y=100)])
     with pytest.raises(UntypableText):
         await screen.act([a.Type(text="one\x1btwo\n")])
     await screen.act([a.Type(text="three\n"), a.Key(chord="ctrl+d")])
-    await until(lambda: out.exists() and out.stat().st_size > 0)
+    await eventually(lambda: out.exists() and out.stat().st_size > 0)
     assert out.read_text() == "three\n"
 
 
@@ -71,7 +72,7 @@ async def check_editor(screen: Screen) -> None:
 async def check_drag_and_drop(screen: Screen) -> None:
     for times in range(1, 4):
         await screen.act([a.Drag(path=[(100, 250), (700, 250)])])
-        await until(lambda times=times: screen.windows()[-1].title.count("dropped") == times)
+        await eventually(lambda times=times: screen.windows()[-1].title.count("dropped") == times)
 
 
 async def test_gtk(server: Server, screen: Screen, tmp_path: Path) -> None:
@@ -80,13 +81,13 @@ async def test_gtk(server: Server, screen: Screen, tmp_path: Path) -> None:
     file = tmp_path / "note.txt"
     file.write_text("")
     server.start("mousepad", str(file))
-    await until(lambda: any(w.is_focused for w in screen.windows()), 30)
+    await eventually(lambda: any(w.is_focused for w in screen.windows()), 30)
     await screen.act([a.Wait(seconds=0.1)], settle_ms=5000)
     window = screen.windows()[-1]
     await screen.act([a.Click(x=window.x + 200, y=window.y + 200)])
     await check_editor(screen)
     await screen.act([a.Key(chord="ctrl+a"), a.Type(text=GREETING), a.Key(chord="ctrl+s")])
-    await until(lambda: file.read_text().strip() == GREETING)
+    await eventually(lambda: file.read_text().strip() == GREETING)
 
 
 async def test_chromium(server: Server, screen: Screen, tmp_path: Path) -> None:
@@ -108,7 +109,9 @@ async def test_chromium(server: Server, screen: Screen, tmp_path: Path) -> None:
         *(f"--user-data-dir={tmp_path / 'profile'}", "--window-size=1200,700"),
         *("--window-position=0,0", page.as_uri()),
     )
-    await until(lambda: any("loaded" in w.title and w.is_focused for w in screen.windows()), 60)
+    await eventually(
+        lambda: any("loaded" in w.title and w.is_focused for w in screen.windows()), 60
+    )
     await screen.act([a.Click(x=500, y=500)], settle_ms=5000)
     await check_editor(screen)
     await check_drag_and_drop(screen)

@@ -4,7 +4,8 @@ import asyncio
 
 import pytest
 
-from tests.workspace.desktopd.x11.harness import Server, painted, titles, until
+from tests.waiting import eventually
+from tests.workspace.desktopd.x11.harness import Server, painted, titles
 from workspace import actions as a
 from workspace.desktopd.screen import Screen
 from workspace.errors import TimedOut, WindowNotFound
@@ -29,9 +30,9 @@ async def test_list_focus_close(server: Server, screen: Screen) -> None:
     await start_window_manager(server, screen)
     for title, place in (("one", "40x10+100+120"), ("two", "30x10+500+300")):
         server.start("xterm", "-geometry", place, "-T", title)
-        await until(lambda title=title: title in titles(screen.windows()), 20)
+        await eventually(lambda title=title: title in titles(screen.windows()), 20)
     rename(server, next(w.id for w in screen.windows() if w.title == "one"), "Grüße 世界")
-    await until(lambda: [w.title for w in screen.windows() if w.is_focused] == ["two"])
+    await eventually(lambda: [w.title for w in screen.windows() if w.is_focused] == ["two"])
     first = next(w for w in screen.windows() if w.title == "Grüße 世界")
     assert first.window_class == "XTerm"
     assert first.pid is not None
@@ -41,12 +42,12 @@ async def test_list_focus_close(server: Server, screen: Screen) -> None:
     assert not first.is_focused
 
     screen.focus_window(first.id)
-    await until(lambda: screen.windows()[-1].title == "Grüße 世界")  # on top
-    await until(lambda: screen.windows()[-1].is_focused)
+    await eventually(lambda: screen.windows()[-1].title == "Grüße 世界")  # on top
+    await eventually(lambda: screen.windows()[-1].is_focused)
     await screen.act([a.Click(x=first.x + 5, y=first.y + 5)])
 
     screen.close_window(first.id)
-    await until(lambda: titles(screen.windows()) == ["two"])
+    await eventually(lambda: titles(screen.windows()) == ["two"])
     for action in (screen.focus_window, screen.close_window):
         with pytest.raises(WindowNotFound):
             action(first.id)
