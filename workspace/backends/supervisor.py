@@ -142,7 +142,9 @@ class Supervisor:
         os.chmod(spec["disk"], 0o711)  # whatever the umask: bubblewrap passes through
         os.mkdir(home, 0o700)
         os.chown(home, uid, uid if os.geteuid() == 0 else -1)
-        self._check = disk.Check(home, spec["disk_mib"] << 20)
+        self._check = disk.Check(
+            home, spec["disk_mib"] << 20, lambda: remains.descendants(self.state["init"])
+        )
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
             path = f"{spec['folder']}/{remains.SOCKET}"
             listener.bind(path)

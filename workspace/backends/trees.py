@@ -8,13 +8,14 @@ Only the standard library: the supervisor uses it.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import islice
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 MAX_DEPTH = 200
 _REMOVE_DEPTH = 64
 _BATCH = 256
+_NAME_BYTES = 4096  # the least that a name counts: else names without end could hide from the limit
 
 
 class TooDeep(OSError):
@@ -24,8 +25,8 @@ class TooDeep(OSError):
 def measure(path: str) -> Iterator[int]:
     """Yields bytes on disk, piece by piece, so that the caller can stop to look at other things.
 
-    A file with several names counts in parts that make one. What is open but has no name is not
-    seen. What goes away meanwhile is skipped.
+    A file with several names counts in parts that make one. What is open but has no name is for
+    :func:`measure_unnamed`. What goes away meanwhile is skipped.
 
     Raises:
         TooDeep: deeper than MAX_DEPTH, so it cannot be measured.
@@ -41,12 +42,12 @@ def measure(path: str) -> Iterator[int]:
                 seen += 1
                 try:
                     info = entry.stat(follow_symlinks=False)
-                    size = max(512, info.st_blocks * 512)
-                    if entry.is_dir(follow_symlinks=False):
-                        total += size
+                    is_folder = entry.is_dir(follow_symlinks=False)
+                    size = info.st_blocks * 512 // (1 if is_folder else max(1, info.st_nlink))
+                    total += max(_NAME_BYTES, size)
+                    if is_folder:
                         child = os.open(entry.name, _DIRECTORY, dir_fd=fd)
                         break
-                    total += size // max(1, info.st_nlink)
                 except OSError:
                     continue
             if child is not None:
@@ -62,6 +63,44 @@ def measure(path: str) -> Iterator[int]:
         for fd, entries in stack:
             entries.close()
             os.close(fd)
+
+
+def measure_unnamed(path: str, pids: Iterable[int]) -> Iterator[int]:
+    """Yields, like :func:`measure`, the bytes that processes hold on the disk of ``path`` in files
+    that they opened or mapped and then removed.
+
+    Links in /proc are asked for the open file itself: no path is followed. Mapped files are seen by
+    root only.
+    """
+    device = os.stat(path).st_dev
+    seen: set[int] = set()
+    for pid in pids:
+        for kind in ("fd", "map_files"):
+            try:
+                entries = os.scandir(f"/proc/{pid}/{kind}")
+            except OSError:  # it ended, or is closed to us
+                continue
+            with entries:
+                while batch := _next(entries):
+                    yield sum(_unnamed_size(entry.path, device, seen) for entry in batch)
+
+
+def _next(entries: Iterator[os.DirEntry[str]]) -> list[os.DirEntry[str]]:
+    try:
+        return list(islice(entries, _BATCH))
+    except OSError:  # it ended meanwhile
+        return []
+
+
+def _unnamed_size(link: str, device: int, seen: set[int]) -> int:
+    try:
+        info = os.stat(link)
+    except OSError:
+        return 0
+    if info.st_dev != device or info.st_nlink > 0 or info.st_ino in seen:
+        return 0
+    seen.add(info.st_ino)
+    return max(_NAME_BYTES, info.st_blocks * 512)
 
 
 def remove(path: str) -> None:

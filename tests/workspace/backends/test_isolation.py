@@ -284,6 +284,15 @@ async def test_the_home_has_a_checked_limit(place: Place) -> None:
         assert "more than its 64 MiB" in log
 
 
+async def test_removed_files_that_are_held_open_are_in_the_limit(place: Place) -> None:
+    hoard = "import os, time\nheld = []\nfor _ in range(200):\n"
+    hoard += " held.append(open('f', 'wb')); os.unlink('f')\n"
+    hoard += " held[-1].write(bytes(8 << 20)); held[-1].flush(); time.sleep(0.05)"
+    async with place.live(disk_mib=64) as desktop:
+        done = await desktop.run(f'python3 -c "{hoard}"', timeout_seconds=60)
+        assert done.exit_code in (-9, 137)
+
+
 _RENDERERS = r"""
 chromium --headless --disable-gpu --no-first-run --user-data-dir=/tmp/c \
   --remote-debugging-port=9222 about:blank >/tmp/chromium.log 2>&1 &

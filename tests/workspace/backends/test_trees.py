@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import mmap
 import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -35,7 +37,38 @@ def test_measures_what_is_there_and_not_what_is_linked(tmp_path: Path) -> None:
     for index in range(1000):
         (home / f"{index}").touch()
     total = sum(trees.measure(str(home)))
-    assert 64 << 10 <= total < (64 << 10) + 1000 * 512 + (200 << 10)
+    names = 1000 + 6
+    assert names * 4096 + (56 << 10) <= total < names * 4096 + (200 << 10)
+
+
+def test_names_without_end_count_however_little_is_behind_them(tmp_path: Path) -> None:
+    (tmp_path / "0").write_bytes(b"x")
+    for index in range(1, 1000):
+        os.link(tmp_path / "0", tmp_path / f"{index}")
+    assert sum(trees.measure(str(tmp_path))) >= 1000 * 4096
+
+
+def test_a_removed_file_counts_as_long_as_it_is_held(tmp_path: Path) -> None:
+    def measured() -> int:
+        return sum(trees.measure_unnamed(str(tmp_path), [os.getpid(), 1 << 22]))
+
+    def held() -> int:
+        return measured() - others
+
+    others = measured()  # what pytest itself holds
+    (tmp_path / "named").write_bytes(os.urandom(1 << 20))
+    with open(tmp_path / "named", "rb"), open(tmp_path / "gone", "w+b") as gone:
+        gone.write(os.urandom(1 << 20))
+        gone.flush()
+        assert held() == 0
+        os.unlink(tmp_path / "gone")
+        again = os.dup(gone.fileno())
+        assert 1 << 20 <= held() < (1 << 20) + (64 << 10)  # once
+        os.close(again)
+        mapping = mmap.mmap(gone.fileno(), 4096)
+    with mapping:  # mmap keeps a descriptor of its own, as C programs need not
+        assert held() >= 1 << 20
+    assert held() == 0
 
 
 def test_measuring_comes_in_pieces(tmp_path: Path) -> None:
@@ -98,3 +131,19 @@ def test_who_is_over_the_limit(
 ) -> None:
     check = disk.Check(str(tmp_path), 100)
     assert [check.judge(used) for used in measured] == verdicts
+
+
+def test_a_home_that_rests_is_measured_soon_once_it_may_be_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    check = disk.Check(str(tmp_path), 1 << 30)
+    now, free = 1000.0, 100 << 30
+    monkeypatch.setattr(disk.time, "monotonic", lambda: now)
+    monkeypatch.setattr(disk.os, "statvfs", lambda _: SimpleNamespace(f_bfree=free, f_frsize=1))
+    assert check.step() == "fine"
+    monkeypatch.setattr(check, "_spent", 10.0)  # it was large
+    now, free = now + 30, free - (500 << 20)
+    assert check.step() is None
+    free -= 600 << 20
+    assert check.step() == "fine"
+    assert check.step() is None
