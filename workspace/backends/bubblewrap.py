@@ -21,7 +21,6 @@ import re
 import secrets
 import select
 import signal
-import subprocess
 import uuid
 from collections.abc import Sequence
 from pathlib import Path
@@ -187,12 +186,12 @@ class BubblewrapBackend:
                 hint="Choose a shorter folder for sockets (CARREL_RUN_DIR).",
             )
         if self._host is None:
-            self._host = (sandbox.look(_bwrap_version()), cgroups.find_parents())
+            self._host = (sandbox.look(), cgroups.find_parents())
         host, parents = self._host
         source = runtime.ensure_source(self._runtime_dir)
         try:
             self._run_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-            _make_passable(self._disk_dir)
+            runtime.make_folder(self._disk_dir, 0o711)
         except OSError as error:
             raise _cannot_write(error) from error
         limits = cgroups.Limits(
@@ -383,27 +382,7 @@ def _end_supervisor(fd: int) -> None:
     os.close(fd)
 
 
-def _make_passable(folder: Path) -> None:
-    """Make a folder that the desktops' uids can pass through, and nobody look into."""
-    missing = [path for path in (folder, *folder.parents) if not path.exists()]
-    for path in reversed(missing):
-        path.mkdir(exist_ok=True)
-        path.chmod(0o711)
-
-
 def _cannot_write(error: OSError) -> CarrelError:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return DiskFull(f"The node's disk is full: {error}.", hint="Free some space on the node.")
     return StartFailed(f"The node refused to make the sandbox's folders: {error}.")
-
-
-def _bwrap_version() -> str:
-    try:
-        done = subprocess.run(
-            [sandbox.BWRAP, "--version"], capture_output=True, text=True, timeout=10
-        )
-    except OSError as error:
-        raise BackendUnavailable(
-            f"{sandbox.BWRAP} cannot be run: {error}.", hint="apt-get install bubblewrap"
-        ) from error
-    return done.stdout

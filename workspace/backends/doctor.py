@@ -59,10 +59,15 @@ def reason() -> Check | None:
 
 
 def _essentials() -> Iterable[Check]:
-    bwrap = _bwrap()
-    yield bwrap
-    if bwrap.is_ok:
-        yield _user_namespaces(bwrap.detail)
+    try:
+        host = sandbox.look()
+    except BackendUnavailable as error:
+        yield Check("bubblewrap", False, error.message, error.hint)
+    else:
+        bwrap = _bwrap(host)
+        yield bwrap
+        if bwrap.is_ok:
+            yield _user_namespaces(host)
     yield _program("X server", ("Xtigervnc",), "tigervnc-standalone-server")
     yield _program("session bus", ("dbus-daemon",), "dbus dbus-x11")
     yield _program("window manager", ("xfwm4",), "xfwm4")
@@ -131,22 +136,15 @@ def container_kind(read: Callable[[str], str | None]) -> str:
     return known.group(0) if known else ""
 
 
-def _bwrap() -> Check:
-    name, mend = "bubblewrap", "sudo apt-get install bubblewrap"
-    try:
-        done = subprocess.run(
-            [sandbox.BWRAP, "--version"], capture_output=True, text=True, timeout=10
-        )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        return Check(name, False, f"{sandbox.BWRAP} cannot be run: {error}.", mend)
-    version = done.stdout.strip()
-    is_ok = sandbox.look(version).bwrap_version >= MIN_BWRAP
-    return Check(name, is_ok, version or done.stderr.strip(), mend)
+def _bwrap(host: sandbox.Host) -> Check:
+    version = ".".join(map(str, host.bwrap_version))
+    is_ok = host.bwrap_version >= MIN_BWRAP
+    return Check("bubblewrap", is_ok, f"Version {version}.", "sudo apt-get install bubblewrap")
 
 
-def _user_namespaces(version: str) -> Check:
+def _user_namespaces(host: sandbox.Host) -> Check:
     """Make a sandbox as a desktop's would be, under a uid of no one."""
-    command = [sandbox.BWRAP, *sandbox.isolation(sandbox.look(version)), "--", "/usr/bin/true"]
+    command = [sandbox.BWRAP, *sandbox.isolation(host), "--", "/usr/bin/true"]
     try:
         other = uids.base(_read("/proc/self/uid_map") or "") + uids.SLOTS - 1
     except uids.NoUid as error:

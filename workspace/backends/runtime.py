@@ -54,6 +54,17 @@ def default_dir() -> Path:
     return Path.home() / ".local" / "share" / "carrel" / "runtime"
 
 
+def make_folder(folder: Path, mode: int) -> None:
+    """Make a folder and those above it that are missing, with ``mode`` whatever the umask.
+
+    The desktops' uids must be able to pass: 0755, or 0711 where nobody is to look in.
+    """
+    missing = [path for path in (folder, *folder.parents) if not path.exists()]
+    for path in reversed(missing):
+        path.mkdir(exist_ok=True)
+        path.chmod(mode)
+
+
 def requirements() -> list[str]:
     """What desktopd needs, by the ``desktopd`` extra of the installed distribution."""
     found = []
@@ -85,7 +96,7 @@ def build(folder: Path) -> bool:
     Raises:
         subprocess.CalledProcessError: pip failed; its output went to standard error.
     """
-    _make_readable(folder)
+    make_folder(folder, 0o755)
     with _locked(folder):
         path = folder / _dependencies_name()
         is_missing = not path.is_dir()
@@ -114,7 +125,7 @@ def ensure_source(folder: Path) -> Path:
         digest.update(f"{name}\0{len(content)}\0".encode() + content)
     path = folder / f"src-{digest.hexdigest()[:16]}"
     if not path.is_dir():
-        _make_readable(folder)
+        make_folder(folder, 0o755)
         with _becoming(path) as new:
             for name, content in files.items():
                 (new / name).parent.mkdir(parents=True, exist_ok=True)
@@ -194,14 +205,6 @@ def _locked(folder: Path) -> Iterator[None]:
     with open(folder / ".lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
-
-
-def _make_readable(folder: Path) -> None:
-    """Make the folder, passable for the desktops' uids whatever the umask."""
-    missing = [path for path in (folder, *folder.parents) if not path.exists()]
-    for path in reversed(missing):
-        path.mkdir(exist_ok=True)
-        path.chmod(0o755)
 
 
 def _is_mounted(path: Path) -> bool:

@@ -11,6 +11,7 @@ fixed numbers, so nothing of them has a path in the sandbox that could lead back
 from __future__ import annotations
 
 import re
+import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -24,6 +25,7 @@ from workspace.backends.launch import (
     READY_FD,
     SECCOMP_FD,
 )
+from workspace.errors import BackendUnavailable
 
 UID = 1000
 HOME = "/home/user"
@@ -90,14 +92,24 @@ class Host(NamedTuple):
     bwrap_version: tuple[int, ...]
 
 
-def look(bwrap_version: str) -> Host:
-    """What is there on this machine, given the output of ``bwrap --version``."""
+def look() -> Host:
+    """What is there on this machine.
+
+    Raises:
+        BackendUnavailable: bubblewrap cannot be run.
+    """
+    try:
+        done = subprocess.run([BWRAP, "--version"], capture_output=True, text=True, timeout=10)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise BackendUnavailable(
+            f"{BWRAP} cannot be run: {error}.", hint="sudo apt-get install bubblewrap"
+        ) from error
     roots = [Path("/") / name for name in ("bin", "sbin", "lib", "lib32", "lib64", "libx32")]
     return Host(
         links={str(path): str(path.readlink()) for path in roots if path.is_symlink()},
         folders=tuple(str(path) for path in roots if path.is_dir() and not path.is_symlink()),
         opt=tuple(path for path in OPT if Path(path).is_dir() and not Path(path).is_symlink()),
-        bwrap_version=tuple(int(part) for part in re.findall(r"\d+", bwrap_version)[:3]),
+        bwrap_version=tuple(int(part) for part in re.findall(r"\d+", done.stdout)[:3]),
     )
 
 
