@@ -126,6 +126,8 @@ class Screen:
         settled: bool | None = None
         async with self._releasing_on_failure():
             for number, action in enumerate(actions):
+                if mark is not None and number > 0 and not isinstance(action, _LOOKS):
+                    self._damage.expect(mark)
                 try:
                     picture = await self._play(action) or picture
                 except CarrelError as error:

@@ -116,6 +116,13 @@ class Damage:
         self._news.clear()
         return self._mark
 
+    def expect(self, mark: Mark) -> None:
+        """Wait for a change anew: what came before this moment is no answer to the next action."""
+        self._display.sync()
+        self._display.pump()
+        self._display.damage.Subtract(self._damage, 0, 0)  # so that the same place reports again
+        mark.last = None
+
     def _on_damage(self, event: Any) -> None:  # Any: xcffib carries no types
         self.frames += 1
         self.last = self._loop.time()

@@ -49,6 +49,19 @@ async def test_waits_for_the_change_and_then_for_rest(screen: Screen, client: Cl
     assert seen.screen == (1280, 800)
 
 
+async def test_a_batch_waits_for_the_answer_to_its_last_action(
+    screen: Screen, client: Client
+) -> None:
+    async with repainting(
+        (0.02, lambda: client.fill(0xFF0000, 10, 20, 30, 40)),  # to the click
+        (0.2, lambda: client.fill(0x00FF00, 700, 500, 50, 60)),  # to the key, 0.17 s after it
+    ):
+        seen = await screen.act(
+            [CLICK, a.Wait(seconds=0.05), a.Key(chord="Return")], settle_ms=3000, observe="frame"
+        )
+    assert {(r.x, r.y) for r in seen.changed} == {(10, 20), (700, 500)}
+
+
 async def test_gives_up_when_nothing_changes(screen: Screen, client: Client) -> None:
     client.fill(0x00FF00, 0, 0, 100, 100)  # before the act: not its effect
     seen = await screen.act([CLICK], settle_ms=3000, observe="frame")
