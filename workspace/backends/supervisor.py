@@ -37,6 +37,7 @@ from workspace.backends import cgroups, disk, launch, remains, uids
 _BACKLOG = 128
 _MAX_READY_BYTES = 64 << 10
 _MAX_LOG_BYTES = 1 << 20
+_LAST_READS = 64
 _TAIL_BYTES = 4 << 10
 
 
@@ -138,10 +139,13 @@ class Supervisor:
         if spec["parents"]["kind"] == "none":
             self.tell("notice", message="no control groups here: memory and processor unlimited")
         home = f"{spec['disk']}/home"
-        os.mkdir(spec["disk"], 0o711)
-        os.chmod(spec["disk"], 0o711)  # whatever the umask: bubblewrap passes through
+        os.mkdir(spec["disk"], 0o700)
         os.mkdir(home, 0o700)
-        os.chown(home, uid, uid if os.geteuid() == 0 else -1)
+        if os.geteuid() == 0:
+            # Nobody but the desktop passes through: what its home lets others do is its own choice.
+            os.chown(spec["disk"], -1, uid)
+            os.chmod(spec["disk"], 0o710)
+            os.chown(home, uid, uid)
         self._check = disk.Check(
             home, spec["disk_mib"] << 20, lambda: remains.descendants(self.state["init"])
         )
@@ -209,8 +213,10 @@ class Supervisor:
         code = os.waitstatus_to_exitcode(status)
         how = f"exit code {code}" if code >= 0 else signal.Signals(-code).name
         for fd, handler in ((child.ready, self._desktop_spoke), (child.log, self._logged)):
-            while self._handlers.get(fd) and select.select([fd], [], [], 0)[0]:
-                handler(fd)  # its last words
+            for _ in range(_LAST_READS):  # its last words, unless somebody goes on and on
+                if not self._handlers.get(fd) or not select.select([fd], [], [], 0)[0]:
+                    break
+                handler(fd)
         os.close(exited)
         raise Ended(f"the desktop's daemon ended ({how})")
 

@@ -88,6 +88,16 @@ async def test_every_desktop_has_an_unprivileged_uid_of_its_own(place: Place) ->
         assert (home.st_uid, home.st_mode & 0o777) == (one.state["uid"], 0o700)
 
 
+@root_only
+async def test_no_other_user_reaches_a_home_that_its_desktop_opens(place: Place) -> None:
+    async with place.live() as desktop:
+        await desktop.says("cp /usr/bin/id ~/id; chmod 6777 ~/id; chmod 777 ~")
+        path = f"{desktop.state['disk']}/home/id"
+        for user in (65534, desktop.state["uid"] + 1):
+            with pytest.raises(PermissionError):
+                await asyncio.create_subprocess_exec(path, user=user, group=user, extra_groups=[])
+
+
 async def test_reaches_no_network_but_its_own(place: Place) -> None:
     probe = "python3 -c 'import socket; socket.create_connection((\"{}\", {}), 3)'"
     abstract = f"\0carrel-test-{os.getpid()}"
