@@ -20,8 +20,8 @@ from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
 from datetime import datetime, timezone
 from pathlib import PurePosixPath
 
+import PIL.Image
 import uvicorn
-from PIL import Image as Picture
 from pydantic import ValidationError
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -30,6 +30,8 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from workspace import actions as a
+from workspace.desktopd.queries import Picture
+from workspace.desktopd.requests import parse_query
 from workspace.errors import CarrelError, FileMissing, InvalidRequest, OffScreen, Unauthorized
 from workspace.models import Clipboard, FileInfo, Health, ProcessRequest, ProcessResult, Screen
 
@@ -136,16 +138,7 @@ class FakeDesktop:
         )
 
     async def _screenshot(self, request: Request) -> Response:
-        query = request.query_params
-        names = ("x", "y", "width", "height")
-        asked = a.Screenshot.model_validate(
-            {
-                name: query[name]
-                for name in ("format", "quality", "scale", "cursor")
-                if name in query
-            }
-            | ({"region": {name: query[name] for name in names}} if "x" in query else {})
-        )
+        asked = parse_query(Picture, request).action()
         picture = self._picture(asked.format, asked.scale, asked.region)
         return Response(picture.data, media_type=f"image/{asked.format}")
 
@@ -194,7 +187,7 @@ def _json(model: Health | a.Observation | Clipboard | ProcessResult | FileInfo) 
 @functools.lru_cache(maxsize=16)
 def _encoded(format: a.ImageFormat, size: tuple[int, int]) -> bytes:
     buffer = io.BytesIO()
-    Picture.new("RGB", size, (38, 70, 83)).save(buffer, format.upper())
+    PIL.Image.new("RGB", size, (38, 70, 83)).save(buffer, format.upper())
     return buffer.getvalue()
 
 
