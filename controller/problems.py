@@ -34,6 +34,9 @@ from workspace.errors import (
 MAX_BODY_BYTES = 32 << 20
 # The one path whose body is streamed through; the desktop itself limits what it takes.
 _STREAMED = re.compile(r"/v1/workspaces/[^/]+/files")
+_NOT_JSON = InvalidRequest(
+    "The body is not said to be JSON.", hint="Send it with 'Content-Type: application/json'."
+)
 _log = logging.getLogger(__name__)
 
 
@@ -62,9 +65,13 @@ def invalid(
     return InvalidRequest(message[:2000], details={"fields": fields})
 
 
+# What pydantic calls the branches of a union; no field of ours has such a name.
+_BRANCH = re.compile(r"(constrained-)?(str|int|float)|(list|literal|dict)\[.*\]")
+
+
 def _field(location: Sequence[str | int]) -> str:
     parts = location[1:] if location and location[0] in ("body", "query", "path") else location
-    return ".".join(str(part) for part in parts)
+    return ".".join(str(part) for part in parts if not _BRANCH.fullmatch(str(part)))
 
 
 def response(error: CarrelError) -> Response:
@@ -91,6 +98,8 @@ def install(api: FastAPI) -> None:
     async def validation(_request: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)
         problems = error.errors()
+        if isinstance(error.body, bytes) and error.body:  # not even looked at
+            return response(_NOT_JSON)
         if problems and problems[0]["type"] == "json_invalid":
             where = problems[0]["loc"][-1]
             reason = problems[0].get("ctx", {}).get("error", "")
@@ -108,6 +117,8 @@ def install(api: FastAPI) -> None:
         assert isinstance(error, HTTPException)
         if isinstance(error.__cause__, CarrelError):  # from reading the body
             return response(error.__cause__)
+        if error.status_code == 400 and error.__cause__ is not None:
+            return response(InvalidRequest("The body cannot be read as JSON in UTF-8."))
         return _with_headers(response(_from_http(request, error)), error.headers)
 
     api.add_exception_handler(CarrelError, carrel)
