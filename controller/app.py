@@ -50,7 +50,7 @@ from controller.settings import Settings
 from controller.store import Store
 from controller.templates import Templates
 from workspace.client import Carrel
-from workspace.errors import TooLarge
+from workspace.errors import NotFound, TooLarge
 from workspace.transport import MAX_JSON_BYTES
 
 _ROUTERS = (workspaces, screen, processes, files, session, cluster_routes, service)
@@ -164,12 +164,20 @@ def _bounded(app: ASGIApp) -> ASGIApp:
     return bounded
 
 
-def _beside(otherwise: ASGIApp, bridge: ASGIApp) -> ASGIApp:
+def _beside(otherwise: ASGIApp, bridge: ASGIApp | None) -> ASGIApp:
     """Where what no route knows goes. Not a mount at "/": that would hide every 405 of /v1."""
 
     async def either(scope: Scope, receive: Receive, send: Send) -> None:
-        is_its = scope["path"].startswith(("/mcp", "/.well-known/"))
-        await (bridge if is_its else otherwise)(scope, receive, send)
+        if scope["type"] == "websocket":
+            error = NotFound(
+                f"There is no WebSocket {scope['path'][:200]}.",
+                hint="A desktop has vnc, terminal and processes/{job}/stream.",
+            )
+            await problems.answer(error, scope, receive, send)
+        elif bridge is not None and scope["path"].startswith(("/mcp", "/.well-known/")):
+            await bridge(scope, receive, send)
+        else:
+            await otherwise(scope, receive, send)
 
     return either
 
@@ -213,8 +221,7 @@ def _assemble(
     api.include_router(sockets.router)
     api.mount("/static", service.Static())
     bridge = make_bridge(api)
-    if bridge is not None:
-        api.router.default = _beside(api.router.default, bridge.app)
+    api.router.default = _beside(api.router.default, bridge.app if bridge is not None else None)
     problems.install(api)
     api.add_middleware(Gate, auth=auth, settings=settings)
     api.add_middleware(problems.Shield)
