@@ -25,6 +25,7 @@ CLOSE_SECONDS = 2.0
 MAX_MESSAGE_BYTES = 16 << 20
 MAX_QUEUED = 16
 _LOST = 1011
+_SAID = frozenset({1002, 1003, 1007, 1008, 1009})  # the caller's own fault, by the desktop's word
 
 
 async def relay(websocket: WebSocket, endpoint: Endpoint, path: str) -> None:
@@ -104,7 +105,7 @@ async def _down(websocket: WebSocket, upstream: ClientConnection) -> None:
     try:
         if code in (1000, 1005):  # 1005: it closed without saying a code
             await websocket.close(1000)
-        elif 3000 <= code < 5000:
+        elif code in _SAID or 3000 <= code < 5000:
             await websocket.close(code, upstream.close_reason or "")
         else:
             await websocket.close(_LOST, "The desktop went away.")
