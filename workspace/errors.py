@@ -123,6 +123,7 @@ class WindowNotFound(NotFound):
 
 class Conflict(CarrelError):
     code, status = "conflict", 409
+    default_hint = "Look at how things are now before you ask again."
 
 
 class NotReady(Conflict):
@@ -141,6 +142,7 @@ class IsADirectory(Conflict):
 
 class NotADirectory(Conflict):
     code = "not_a_directory"
+    default_hint = "A part of the path is a file: name a folder, or another path."
 
 
 class FileExists(Conflict):
@@ -160,10 +162,12 @@ class WorkspaceEnded(CarrelError):
 
 class TooLarge(CarrelError):
     code, status = "too_large", 413
+    default_hint = "Ask for less, or in parts."
 
 
 class Unsupported(CarrelError):
     code, status = "unsupported", 501
+    default_hint = "This cannot be done here: do it another way."
 
 
 class DesktopLost(CarrelError):
@@ -201,6 +205,7 @@ class SetupFailed(StartFailed):
 
 class TimedOut(CarrelError):
     code, status = "timed_out", 504
+    default_hint = "Look at how things are now before you ask again."
 
 
 class CommandTimedOut(TimedOut):
