@@ -249,7 +249,7 @@ def _prepare(path: str, home: str) -> tuple[str, int, bool]:
         target, folder = os.path.realpath(path), os.path.dirname(os.path.realpath(path))
         if len(os.fsencode(os.path.basename(target))) > 255:
             raise OSError(errno.ENAMETOOLONG, "")
-        os.makedirs(folder, exist_ok=True)
+        _make_folders(folder)
         if os.path.lexists(target):
             _check_regular(target, os.lstat(target).st_mode)
         disk = os.statvfs(folder)
@@ -258,13 +258,21 @@ def _prepare(path: str, home: str) -> tuple[str, int, bool]:
     return target, disk.f_bavail * disk.f_frsize, is_in_home
 
 
+def _make_folders(folder: str) -> None:
+    """The folder and those above it; NotADirectoryError where one of them is something else."""
+    try:
+        os.makedirs(folder, exist_ok=True)
+    except FileExistsError as error:
+        raise NotADirectoryError(errno.ENOTDIR, "") from error
+
+
 def _move(old: str, new: str, overwrite: bool) -> FileInfo:
     with _told(old):
         os.lstat(old)
     with _told(new):
         if os.path.lexists(new) and not overwrite:
             raise FileExists(f"{new} exists.")
-        os.makedirs(os.path.dirname(new), exist_ok=True)
+        _make_folders(os.path.dirname(new))
         try:
             os.replace(old, new)
         except OSError as error:
