@@ -70,8 +70,11 @@ class Carrel:
                 f"which writes one to {settings.home() / 'api-key'}.",
             )
         try:
+            base = httpx.URL(self.url)
+            if base.scheme not in ("http", "https") or not base.host:
+                raise ValueError("it is not like http://127.0.0.1:8700")
             self._http = httpx.AsyncClient(
-                base_url=self.url,
+                base_url=base,
                 headers={"Authorization": f"Bearer {key}"},
                 transport=transport,
                 trust_env=False,  # no proxy stands between a client and its loopback
