@@ -5,13 +5,13 @@ A folder that belongs to somebody else is refused: in /tmp anybody could have ma
 
 from __future__ import annotations
 
-import fcntl
 import os
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from workspace import locks
 from workspace.errors import Conflict, Unavailable
 
 
@@ -78,31 +78,17 @@ def only_one(lock: Path) -> Iterator[None]:
 
 
 def _take(lock: Path) -> int:
-    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
     while True:
         private_folder(lock.parent)
         try:
-            descriptor = os.open(lock, flags, 0o600)
+            if (descriptor := locks.take(lock)) is not None:
+                os.ftruncate(descriptor, 0)
+                os.write(descriptor, f"{os.getpid()}\n".encode())
+                return descriptor
+            holder = lock.read_text(errors="replace").strip() or "unknown"
         except FileNotFoundError:
-            continue  # its last holder removed the folder in between
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            holder = os.read(descriptor, 32).decode(errors="replace").strip() or "unknown"
-            os.close(descriptor)
-            raise Conflict(
-                f"Another controller (process {holder}) already serves this home.",
-                hint="Use it, end it with `carrel down`, or set another CARREL_HOME.",
-            ) from error
-        if _is_same_file(descriptor, lock):
-            os.ftruncate(descriptor, 0)
-            os.write(descriptor, f"{os.getpid()}\n".encode())
-            return descriptor
-        os.close(descriptor)  # its last holder removed the file between our open and our lock
-
-
-def _is_same_file(descriptor: int, path: Path) -> bool:
-    try:
-        return os.path.samestat(os.fstat(descriptor), path.lstat())
-    except FileNotFoundError:
-        return False
+            continue  # its last holder removed it, or the folder, in between
+        raise Conflict(
+            f"Another controller (process {holder}) already serves this home.",
+            hint="Use it, end it with `carrel down`, or set another CARREL_HOME.",
+        )

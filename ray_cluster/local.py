@@ -10,7 +10,6 @@ Whoever calls :meth:`LocalRay.start_or_find` should hold ``controller.lock`` in 
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import secrets
@@ -21,6 +20,7 @@ import time
 from pathlib import Path
 
 from ray_cluster.keeper import END_SECONDS, START_SECONDS, RunDir
+from workspace import locks
 from workspace.errors import Unavailable
 
 OBJECT_STORE_BYTES = 80 << 20  # the smallest Ray accepts is 75 MiB; nothing large goes through Ray
@@ -83,9 +83,7 @@ class LocalRay:
         try:
             handle = os.pidfd_open(int(self._dir.keeper_lock.read_text()))
         except (OSError, ValueError):
-            return (
-                False  # it has not written its id yet, or has been killed and its other half ends
-            )
+            return False  # it has not written its id yet, or was killed and its other half ends
         try:
             # Looked at once more after the handle was opened: so the id is the keeper's.
             if self._is_kept():
@@ -121,19 +119,10 @@ class LocalRay:
 
     def _try_lock(self) -> int | None:
         """``keeper.lock``, locked; None when a keeper has it."""
-        path = self._dir.keeper_lock
         try:
-            lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+            return locks.take(self._dir.keeper_lock)
         except FileNotFoundError:
             return None  # a keeper that ended took the folder along
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if os.fstat(lock).st_ino == path.stat().st_ino:
-                return lock
-        except (BlockingIOError, FileNotFoundError):
-            pass  # held; or removed by a keeper that ended between our open and our lock
-        os.close(lock)
-        return None
 
     def _read(self) -> tuple[str, str] | None:
         try:

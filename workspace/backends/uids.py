@@ -9,9 +9,10 @@ desktop runs as the user who started it. Only the standard library.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 from collections.abc import Iterator
+
+from workspace import locks
 
 LOCKS = "/run/carrel/uids"
 SLOTS = 10_000
@@ -54,7 +55,7 @@ def claim(folder: str = LOCKS) -> Iterator[int]:
         if uid in busy:
             continue
         path = f"{folder}/{uid}"
-        lock = _lock(path)
+        lock = locks.take(path)
         if lock is None:
             continue
         try:
@@ -65,18 +66,6 @@ def claim(folder: str = LOCKS) -> Iterator[int]:
             os.close(lock)
         return
     raise NoUid(f"all {SLOTS} uids for desktops are in use")
-
-
-def _lock(path: str) -> int | None:
-    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if os.path.samestat(os.fstat(fd), os.stat(path)):
-            return fd
-    except OSError:
-        pass
-    os.close(fd)
-    return None
 
 
 def _uids_in_use() -> set[int]:
