@@ -79,9 +79,10 @@ def local_ray() -> Iterator[Running]:
         RunDir(run_dir).controller_lock.unlink()
         os.close(lock)
     until(lambda: not any(process.is_running() for process in processes), 5)  # init reaps them
-    assert [path.name for path in run_dir.iterdir()] == ["desktops"]
-    assert list(running.desktops.iterdir()) == []
-    running.desktops.rmdir()
+    if running.desktops.exists():  # a test made some
+        assert list(running.desktops.iterdir()) == []
+        running.desktops.rmdir()
+    assert list(run_dir.iterdir()) == []
     run_dir.rmdir()
 
 
