@@ -27,9 +27,9 @@ async def show(workspace_id: str, *, follow: bool) -> None:
             after = page.after
             for event in page.events:
                 if not output.wants_json():
-                    print(_line(event), flush=True)
+                    print(line(event), flush=True)
                 elif follow:
-                    print(event.model_dump_json(), flush=True)
+                    print(output.inert(event.model_dump_json()), flush=True)
                 else:
                     shown.append(event)
             if page.events:
@@ -40,10 +40,11 @@ async def show(workspace_id: str, *, follow: bool) -> None:
     output.result([event.model_dump(mode="json") for event in shown])
 
 
-def _line(event: Event) -> str:
+def line(event: Event) -> str:
+    """An event for a person; whatever is in it, it is one line."""
     data = " ".join(
         f"{name}={value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)}"
         for name, value in event.data.items()
     )
     when = event.at.astimezone().strftime("%H:%M:%S.%f")[:-3]
-    return f"{when}  {event.actor:<10}  {event.kind:<14}  {data}".rstrip()
+    return output.inert(f"{when}  {event.actor:<10}  {event.kind:<14}  {data}".rstrip())

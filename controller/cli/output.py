@@ -1,6 +1,7 @@
 """How the command line speaks: results on stdout, everything else on stderr.
 
 With ``--json`` a result is one JSON document on stdout, and an error is its wire object there.
+Names, paths and errors may come from a desktop: nothing of them reaches the terminal as a command.
 """
 
 from __future__ import annotations
@@ -28,6 +29,23 @@ def _remember(value: bool) -> bool:
     return value
 
 
+# Control characters (a terminal obeys them), and those that turn the direction of what follows.
+_HARMFUL = {
+    code: f"\\u{code:04x}"
+    for codes in ((0, 32), (127, 160), (0x2028, 0x202F), (0x2066, 0x206A))
+    for code in range(*codes)
+}
+_HARMFUL_IN_TEXT = {code: told for code, told in _HARMFUL.items() if chr(code) not in "\n\t"}
+
+
+def inert(text: str, *, lines: bool = False) -> str:
+    """``text`` with what a terminal would obey as ``\\u001b``, as JSON writes it.
+
+    ``lines`` lets it go on in further lines.
+    """
+    return text.translate(_HARMFUL_IN_TEXT if lines else _HARMFUL)
+
+
 Json = Annotated[
     bool,
     typer.Option("--json", help="Print the result as JSON.", callback=_remember, is_eager=True),
@@ -43,20 +61,21 @@ def result(value: Any, text: str | None = None) -> None:  # Any: JSON values
     """Print ``value`` as JSON if that was asked for, else ``text`` if there is one."""
     if wants_json():
         indent = 2 if sys.stdout.isatty() else None
-        print(json.dumps(value, ensure_ascii=False, indent=indent), flush=True)
+        document = json.dumps(value, ensure_ascii=False, indent=indent)
+        print(inert(document, lines=True), flush=True)
     elif text is not None:
-        print(text, flush=True)
+        print(inert(text, lines=True), flush=True)
 
 
 def note(text: str) -> None:
     """A line for a person, on stderr."""
-    print(text, file=sys.stderr, flush=True)
+    print(inert(text, lines=True), file=sys.stderr, flush=True)
 
 
 def fail(error: CarrelError) -> int:
     """Print an error; the exit code that goes with it."""
     if wants_json():
-        print(json.dumps(error.to_wire(), ensure_ascii=False, default=str))
+        print(inert(json.dumps(error.to_wire(), ensure_ascii=False, default=str)))
     else:
         note(f"error: {error.message} ({error.code})")
         if error.hint:
@@ -68,7 +87,7 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     """A table on stdout: drawn on a terminal, tab-separated lines elsewhere."""
     if not sys.stdout.isatty():
         for row in rows:
-            print("\t".join(row))
+            print("\t".join(map(inert, row)))
         return
     from rich.console import Console
     from rich.table import Table
@@ -78,7 +97,7 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     for column in columns:
         drawn.add_column(column, overflow="fold")
     for row in rows:
-        drawn.add_row(*(Text(cell) for cell in row))
+        drawn.add_row(*(Text(inert(cell)) for cell in row))
     Console().print(drawn)
 
 

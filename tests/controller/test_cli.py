@@ -8,11 +8,14 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from datetime import datetime, timezone
 from pathlib import Path
 
 import pytest
 
-from controller.cli import output, shell
+from controller.cli import events, output, shell
+from workspace.errors import StartFailed
+from workspace.models import Event
 
 HEAVY = {"httpx", "pydantic", "ray", "fastapi", "uvicorn", "sqlalchemy", "mcp", "websockets"}
 
@@ -159,3 +162,33 @@ def test_durations(seconds: float, text: str) -> None:
 def test_which_side_is_the_desktop(given: str, parts: tuple[str, str] | None) -> None:
     match = shell.REMOTE.match(given)
     assert (match and match.groups()) == parts
+
+
+_TITLE = "\x1b]0;mine\x07\x9b2J\r\u202egpj.exe"
+
+
+def test_what_a_desktop_says_commands_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    output.table(("NAME",), [(f"{_TITLE}\nok  forged",), ("Grüße, 世界 🚀",)])
+    output.fail(StartFailed(f"It said:\n{_TITLE}", hint=_TITLE))
+    event = Event(
+        id=1, at=datetime.now(timezone.utc), actor="admin", kind="file_read", data={"path": _TITLE}
+    )
+    print(events.line(event))
+    printed = capsys.readouterr()
+    assert printed.out.splitlines()[1] == "Grüße, 世界 🚀"
+    assert [len(part.splitlines()) for part in printed] == [3, 3]
+    shown = "\\u001b]0;mine\\u0007\\u009b2J\\u000d\\u202egpj.exe"
+    assert (printed.out + printed.err).count(shown) == 4
+    output.result(None, _TITLE)
+    assert capsys.readouterr().out == f"{shown}\n"
+
+
+def test_json_commands_no_terminal_and_stays_json(capsys: pytest.CaptureFixture[str]) -> None:
+    reset = output._wants_json.set(True)
+    try:
+        output.result({"name": _TITLE})
+    finally:
+        output._wants_json.reset(reset)
+    printed = capsys.readouterr().out
+    assert printed.rstrip("\n").isprintable()
+    assert json.loads(printed) == {"name": _TITLE}
