@@ -29,7 +29,6 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from controller import problems
 from controller.auth import Auth, Gate
 from controller.events import Events
-from controller.folders import only_one, private_folder
 from controller.lifecycle import Lifecycle
 from controller.live import Cluster
 from controller.routes import (
@@ -51,6 +50,7 @@ from controller.store import Store
 from controller.templates import Templates
 from workspace.client import Carrel
 from workspace.errors import NotFound, TooLarge
+from workspace.folders import only_one, private_folder
 from workspace.transport import MAX_JSON_BYTES
 
 _ROUTERS = (workspaces, screen, processes, files, session, cluster_routes, service)

@@ -21,10 +21,10 @@ from urllib.parse import parse_qs, urlsplit
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from controller.folders import private_file
 from controller.problems import answer
 from controller.settings import Settings
 from workspace.errors import CarrelError, Forbidden, InvalidRequest, Unauthorized
+from workspace.folders import private_file
 from workspace.models import Workspace
 
 SESSION_SECONDS = 7 * 24 * 3600

@@ -15,9 +15,9 @@ from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 
-from controller.folders import private_folder
 from controller.problems import invalid
 from workspace.errors import DiskFull, InvalidRequest, TemplateExists, TemplateNotFound
+from workspace.folders import private_folder
 from workspace.models import Template
 
 MAX_FILE_BYTES = 1 << 20

@@ -22,6 +22,7 @@ from pathlib import Path
 from ray_cluster.keeper import END_SECONDS, START_SECONDS, RunDir
 from workspace import locks
 from workspace.errors import Unavailable
+from workspace.folders import private_folder
 
 OBJECT_STORE_BYTES = 80 << 20  # the smallest Ray accepts is 75 MiB; nothing large goes through Ray
 STOP_SECONDS = END_SECONDS + 1.5
@@ -101,14 +102,7 @@ class LocalRay:
                 f"The run folder's path {path} is too long for unix sockets in it.",
                 hint=f"Name one of at most {MAX_RUN_DIR_BYTES} bytes.",
             )
-        try:
-            path.mkdir(mode=0o700, parents=True, exist_ok=True)
-            status = path.lstat()
-            if status.st_uid != os.geteuid() or path.is_symlink() or not path.is_dir():
-                raise Unavailable(f"{path} is not a folder of this user's own.")
-            path.chmod(0o700)
-        except OSError as error:
-            raise Unavailable(f"The folder {path} cannot be used: {error.strerror}.") from error
+        private_folder(path)
 
     def _is_kept(self) -> bool:
         if (lock := self._try_lock()) is None:

@@ -132,7 +132,7 @@ def start_detached(of: Settings, arguments: Sequence[str]) -> tuple[str, int]:
     Raises:
         StartFailed: it did not; the message has its own last words.
     """
-    from controller.folders import private_folder
+    from workspace.folders import private_folder
 
     refuse_second(of)
     log = private_folder(of.home / "log") / "controller.log"

@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING
 
 import uvicorn
 
-from controller import folders
 from controller.cli import output, process
+from workspace import folders
 from workspace.errors import CarrelError, PortTaken, Unavailable
 
 if TYPE_CHECKING:

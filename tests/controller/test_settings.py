@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from controller.folders import only_one, private_file, private_folder
 from controller.settings import Settings
 from workspace.errors import Conflict, Unavailable
+from workspace.folders import only_one, private_file, private_folder
 
 
 def test_defaults_lie_in_the_home_and_sockets_in_a_short_folder(
