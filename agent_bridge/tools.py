@@ -193,7 +193,7 @@ async def _answer(
         return CallToolResult(content=await spec.run(caller, arguments))
     except CarrelError as error:
         return failure(error)
-    except Exception:
+    except Exception:  # one call's defect: the model is told, the trace is ours
         log.exception("the tool %s failed", name)
         return failure(Internal(f"{name} failed."))
 

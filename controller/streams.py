@@ -20,7 +20,7 @@ DRAIN_SECONDS = 60.0
 T = TypeVar("T")
 
 
-async def until_gone(receive: Receive, work: Coroutine[Any, Any, T]) -> T:
+async def until_gone(receive: Receive, work: Coroutine[Any, Any, T]) -> T:  # Any: asyncio's own
     """Do ``work`` for a caller that waits; once it hangs up, ``work`` is cancelled and ended.
 
     The request's body must have been read: the next thing ``receive`` says is the hang-up.

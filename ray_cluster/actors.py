@@ -94,12 +94,12 @@ class Life:
             reason = await self._begin() or await self._until_end()
         except CarrelError as error:
             reason = error.to_wire()
-        except Exception as error:
+        except Exception as error:  # a backend's defect: it is told of, and the sandbox stopped
             log.exception("desktop %s", self._id)
             reason = Internal(f"The desktop's actor failed: {error!r}.").to_wire()
         try:
             await asyncio.wait_for(self._stop(), STOP_SECONDS)
-        except Exception:
+        except Exception:  # its supervisor cleans up once this process is gone
             log.exception("the sandbox of desktop %s could not be stopped", self._id)
         self.reason = reason
         self.ready.set()

@@ -20,6 +20,7 @@ import time
 from pathlib import Path
 
 from ray_cluster.keeper import END_SECONDS, START_SECONDS, RunDir
+from ray_cluster.placement import RESOURCE
 from workspace import locks
 from workspace.errors import Unavailable
 from workspace.folders import private_folder
@@ -173,7 +174,7 @@ class LocalRay:
             "--port=0",
             f"--temp-dir={self._dir.temp}",
             "--num-cpus=0",
-            "--resources=" + json.dumps({"desktop": self._desktops}),
+            "--resources=" + json.dumps({RESOURCE: self._desktops}),
             f"--object-store-memory={OBJECT_STORE_BYTES}",
             "--include-dashboard=false",
             "--include-log-monitor=false",

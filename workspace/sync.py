@@ -23,6 +23,7 @@ from workspace.client import Carrel, ClaimedDesktop
 from workspace.desktop import Desktop
 from workspace.models import Workspace
 
+# Any, below: what passes between a coroutine and its event loop is asyncio's own.
 P = ParamSpec("P")
 R = TypeVar("R")
 

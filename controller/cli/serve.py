@@ -9,6 +9,7 @@ released and Ray is ended by the application's own lifespan.
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import signal
 import socket
@@ -69,7 +70,7 @@ def listen(host: str, port: int) -> socket.socket:
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return listener
     except OSError as error:
-        if "in use" in str(error):
+        if error.errno == errno.EADDRINUSE:
             raise PortTaken(f"Port {port} on {host} is taken by another program.") from error
         raise Unavailable(
             f"Cannot listen on {host} port {port}: {error.strerror or error}.",

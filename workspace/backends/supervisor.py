@@ -299,7 +299,7 @@ def main() -> int:
     except OSError as error:
         code = "disk_full" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "start_failed"
         why = Ended(f"the host refused: {error}", code=code)
-    except Exception as error:
+    except Exception as error:  # whatever it is, its owner is told and all of it is removed
         traceback.print_exc()  # into the log
         why = Ended(f"its supervisor failed: {error!r}")
     log = supervisor.log.tail().decode(errors="replace")

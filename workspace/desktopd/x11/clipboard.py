@@ -12,8 +12,9 @@ from __future__ import annotations
 
 import asyncio
 import struct
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from xcffib import xproto
 
@@ -26,6 +27,7 @@ _PIECE = 64 << 10
 _MAX_TRANSFERS = 16
 _TEXT_TARGETS = ("UTF8_STRING", "text/plain;charset=utf-8", "text/plain", "TEXT")
 _OURS = "_CARREL_CLIPBOARD"
+T = TypeVar("T")
 
 
 @dataclass
@@ -99,6 +101,7 @@ class Clipboard:
             xproto.PropMode.Append, self._window, atom, string, 8, 0, b""
         )
 
+    # Any, here and below: xcffib carries no types.
     def _on_clear(self, event: Any) -> None:
         if event.selection == self._display.atom("CLIPBOARD"):
             self._text = None
@@ -252,7 +255,7 @@ class Clipboard:
             raise _too_large()
         return found
 
-    async def _wait(self, condition: Any, deadline: float) -> Any:
+    async def _wait(self, condition: Callable[[], T | None], deadline: float) -> T:
         left = max(0.0, deadline - self._loop.time())
         return await self._display.until(condition, left, "The clipboard's owner did not answer")
 
