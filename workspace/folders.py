@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -23,12 +24,8 @@ def private_folder(path: Path) -> Path:
     """
     try:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        status = path.lstat()
-        if status.st_uid != os.geteuid() or not path.is_dir() or path.is_symlink():
-            raise Unavailable(
-                f"{path} is not a folder of this user's own.", hint="Remove it, or name another."
-            )
-        if status.st_mode & 0o077:
+        check_own(path)
+        if path.lstat().st_mode & 0o077:
             path.chmod(0o700)
     except OSError as error:
         raise Unavailable(
@@ -36,6 +33,21 @@ def private_folder(path: Path) -> Path:
             hint="Set CARREL_HOME (and CARREL_RUN_DIR) to folders that you may write.",
         ) from error
     return path
+
+
+def check_own(path: Path) -> None:
+    """Refuse a folder that others may have made or share: what we put there would be theirs.
+
+    Raises:
+        Unavailable: it is a link, another user's, or shared by all (/tmp).
+        OSError: it is not there.
+    """
+    status = path.lstat()
+    is_shared = status.st_mode & stat.S_ISVTX
+    if status.st_uid != os.geteuid() or not stat.S_ISDIR(status.st_mode) or is_shared:
+        raise Unavailable(
+            f"{path} is not a folder of this user's own.", hint="Remove it, or name another."
+        )
 
 
 def private_file(path: Path, make: str | None = None) -> str:

@@ -82,6 +82,12 @@ def test_folders_and_files_are_private(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(Unavailable):
         private_folder(tmp_path / "file")
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    shared.chmod(0o1777)
+    with pytest.raises(Unavailable):
+        private_folder(shared)
+    assert stat.S_IMODE(shared.stat().st_mode) == 0o1777
     text = private_file(loose / "secret")
     assert private_file(loose / "secret") == text
     assert [path.name for path in loose.iterdir()] == ["secret"]

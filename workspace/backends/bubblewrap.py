@@ -38,6 +38,7 @@ from workspace.errors import (
     Unsupported,
     WorkspaceNotFound,
 )
+from workspace.folders import check_own
 from workspace.models import WORKSPACE_ID, Stats, Template
 
 READY_SECONDS = 60.0
@@ -188,10 +189,12 @@ class BubblewrapBackend:
         if self._host is None:
             self._host = (sandbox.look(), cgroups.find_parents())
         host, parents = self._host
-        source = runtime.ensure_source(self._runtime_dir)
         try:
+            source = runtime.ensure_source(self._runtime_dir)
             self._run_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
             runtime.make_folder(self._disk_dir, 0o711)
+            for own in (self._run_dir, self._disk_dir):
+                check_own(own)
         except OSError as error:
             raise _cannot_write(error) from error
         limits = cgroups.Limits(

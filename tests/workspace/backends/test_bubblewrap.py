@@ -31,6 +31,7 @@ from workspace.errors import (
     InvalidRequest,
     StartFailed,
     Unauthorized,
+    Unavailable,
     Unsupported,
     WorkspaceNotFound,
 )
@@ -339,6 +340,20 @@ async def test_a_missing_bubblewrap_is_named(place: Place, monkeypatch: pytest.M
     with pytest.raises(BackendUnavailable) as caught:
         await place.backend.start(new_id(), a_template())
     assert "bubblewrap" in caught.value.hint
+
+
+@root_only
+@pytest.mark.parametrize("which", ["run_dir", "disk_dir"])
+async def test_a_folder_that_somebody_else_made_is_refused(
+    which: str, place: Place, tmp_path: Path
+) -> None:
+    folders = {"run_dir": place.run_dir, "disk_dir": place.disk_dir, which: tmp_path / "theirs"}
+    (tmp_path / "theirs").mkdir(mode=0o777)
+    os.chown(tmp_path / "theirs", 65534, 65534)
+    backend = bubblewrap.BubblewrapBackend(**folders, runtime_dir=place.runtime_dir)
+    with pytest.raises(Unavailable, match="not a folder of this user's own"):
+        await backend.start(new_id(), a_template())
+    assert list((tmp_path / "theirs").iterdir()) == []
 
 
 @root_only
