@@ -6,8 +6,9 @@ import json
 from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import Page, expect, sync_playwright
+from playwright.sync_api import Page, expect
 
+from tests.browser import chromium
 from tests.e2e.conftest import Service
 from tests.waiting import until
 
@@ -16,15 +17,10 @@ LIVE = "#link[data-state=live]"
 
 @pytest.fixture
 def page() -> Iterator[Page]:
-    with sync_playwright() as playwright:
-        # Root cannot use Chromium's own sandbox; the pages are this repository's.
-        browser = playwright.chromium.launch(
-            executable_path="/usr/bin/chromium", args=["--no-sandbox"]
-        )
+    with chromium() as browser:
         page = browser.new_page(viewport={"width": 1300, "height": 900})
         page.set_default_timeout(15_000)
         yield page
-        browser.close()
 
 
 @pytest.fixture

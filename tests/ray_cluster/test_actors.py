@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -40,10 +39,9 @@ def test_a_deadline_is_on_its_own_clock() -> None:
 
 
 @pytest.fixture
-def backend() -> Iterator[FakeBackend]:
-    with tempfile.TemporaryDirectory(prefix="c-") as folder:
-        yield FakeBackend(folder)
-        assert list(Path(folder).iterdir()) == []
+def backend(short_dir: Path) -> Iterator[FakeBackend]:
+    yield FakeBackend(str(short_dir))
+    assert list(short_dir.iterdir()) == []
 
 
 def living(

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -21,12 +20,6 @@ pytestmark = pytest.mark.anyio
 TOKEN = "0123456789abcdef"
 HEAD = f"GET / HTTP/1.1\r\nAuthorization: Bearer {TOKEN}\r\n\r\n".encode()
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
-
-
-@pytest.fixture
-def folder() -> Iterator[Path]:
-    with tempfile.TemporaryDirectory(prefix="c-") as folder:
-        yield Path(folder)
 
 
 @asynccontextmanager
@@ -64,8 +57,8 @@ async def ask(address: tuple[str, int], data: bytes, *, end: bool = True) -> byt
         writer.close()
 
 
-async def test_a_desktop_answers_through_it(folder: Path) -> None:
-    backend = FakeBackend(str(folder))
+async def test_a_desktop_answers_through_it(short_dir: Path) -> None:
+    backend = FakeBackend(str(short_dir))
     here = await backend.start("abcdefgh", Template(name="t", backend="fake"))
     relay = Relay(here.url.removeprefix("unix://"), here.token)
     url = await relay.start("127.0.0.1")
@@ -94,8 +87,8 @@ async def test_a_desktop_answers_through_it(folder: Path) -> None:
         await backend.stop("abcdefgh")
 
 
-async def test_one_side_may_end_before_the_other(folder: Path) -> None:
-    async with relayed(folder, all_upper) as address:
+async def test_one_side_may_end_before_the_other(short_dir: Path) -> None:
+    async with relayed(short_dir, all_upper) as address:
         assert await ask(address, HEAD + b"the rest") == HEAD.upper() + b"THE REST"
 
 
@@ -109,20 +102,22 @@ async def test_one_side_may_end_before_the_other(folder: Path) -> None:
         b"GET /" + b"x" * 2 * MAX_HEAD_BYTES,
     ],
 )
-async def test_without_the_token_not_a_byte_reaches_the_desktop(folder: Path, head: bytes) -> None:
+async def test_without_the_token_not_a_byte_reaches_the_desktop(
+    short_dir: Path, head: bytes
+) -> None:
     reached = False
 
     async def desktop(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         nonlocal reached
         reached = True
 
-    async with relayed(folder, desktop) as address:
+    async with relayed(short_dir, desktop) as address:
         answer = await ask(address, head)
         assert answer == b"" or answer.startswith((b"HTTP/1.1 401 ", b"HTTP/1.1 422 "))
         assert not reached
 
 
-async def test_a_reader_that_stops_stops_the_writer(folder: Path) -> None:
+async def test_a_reader_that_stops_stops_the_writer(short_dir: Path) -> None:
     sent = 0
 
     async def flood(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -135,7 +130,7 @@ async def test_a_reader_that_stops_stops_the_writer(folder: Path) -> None:
         except ConnectionError:
             pass
 
-    async with relayed(folder, flood) as address:
+    async with relayed(short_dir, flood) as address:
         _, writer = await asyncio.open_connection(*address, limit=1024)
         writer.write(HEAD)
         before = -1
@@ -146,7 +141,7 @@ async def test_a_reader_that_stops_stops_the_writer(folder: Path) -> None:
         writer.transport.abort()
 
 
-async def test_one_connection_too_many_and_one_that_idles(folder: Path) -> None:
+async def test_one_connection_too_many_and_one_that_idles(short_dir: Path) -> None:
     reached = asyncio.Event()
 
     async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -154,7 +149,7 @@ async def test_one_connection_too_many_and_one_that_idles(folder: Path) -> None:
         await reader.read()
         writer.close()
 
-    async with relayed(folder, silent, max_connections=1, idle_seconds=0.5) as address:
+    async with relayed(short_dir, silent, max_connections=1, idle_seconds=0.5) as address:
         first = asyncio.ensure_future(ask(address, HEAD, end=False))
         await asyncio.wait_for(reached.wait(), 5)
         assert (await ask(address, HEAD)).startswith(b"HTTP/1.1 503 ")

@@ -18,11 +18,6 @@ from workspace.models import ProcessResult, Template
 STAND_IN = Path(__file__).with_name("stand_in.py").read_text(encoding="utf-8")
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 @pytest.fixture(scope="session")
 def runtime_dir() -> Path:
     folder = runtime.default_dir()

@@ -8,11 +8,6 @@ from tests.workspace.desktopd.x11.harness import Client, Server
 from workspace.desktopd.screen import Screen
 
 
-@pytest.fixture(scope="session")
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     server = Server(tmp_path_factory.mktemp("x11"))
