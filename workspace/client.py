@@ -32,6 +32,7 @@ from workspace.models import (
     WorkspaceList,
     WorkspaceRequest,
 )
+from workspace.transport import asked
 
 REQUEST_SECONDS = 20.0
 RELEASE_SECONDS = 20.0
@@ -146,7 +147,8 @@ class Carrel:
             StartFailed: it did not come up.
             TimedOut: it was not ready in time, and was released.
         """
-        request = WorkspaceRequest(
+        request = asked(
+            WorkspaceRequest,
             template=template,
             name=name,
             ttl_seconds=ttl_seconds,
@@ -253,7 +255,7 @@ class Carrel:
 
     async def extend(self, workspace_id: str, seconds: float) -> Workspace:
         """Let it live ``seconds`` from now."""
-        body = Extend(ttl_seconds=seconds).model_dump()
+        body = asked(Extend, ttl_seconds=seconds).model_dump()
         return Workspace.model_validate_json(
             await self._call("POST", _path(workspace_id) + "/extend", json=body)
         )

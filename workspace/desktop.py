@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 from urllib.parse import quote
 
 import httpx
@@ -31,6 +31,7 @@ from workspace.models import (
     Signal,
     Window,
 )
+from workspace.transport import asked
 
 if TYPE_CHECKING:
     from workspace.backends.base import Endpoint
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 # How long past the work it was asked for a desktop may take to answer.
 GRACE_SECONDS = 15.0
 STDIN_SECONDS = 30.0  # how long the daemon waits for a command that reads nothing
+P = ParamSpec("P")
 T = TypeVar("T")
 _JOBS = TypeAdapter(list[Job])
 _WINDOWS = TypeAdapter(list[Window])
@@ -100,8 +102,10 @@ class Desktop:
         )
         return _parse(a.Observation.model_validate_json, body)
 
-    async def _just(self, action: a.Action) -> a.Observation:
-        return await self.act(action, settle_ms=0, observe="none")
+    async def _just(
+        self, kind: Callable[P, a.Action], *args: P.args, **fields: P.kwargs
+    ) -> a.Observation:
+        return await self.act(asked(kind, *args, **fields), settle_ms=0, observe="none")
 
     async def screenshot(
         self,
@@ -125,15 +129,15 @@ class Desktop:
 
     async def zoom(self, region: a.Region, *, width: int | None = None) -> a.Image:
         """A region at the screen's own resolution, as a picture to read."""
-        observation = await self._just(a.Zoom(region=region, width=width))
+        observation = await self._just(a.Zoom, region=region, width=width)
         assert observation.screenshot is not None, "a zoom brings a picture"
         return observation.screenshot
 
     async def cursor_position(self) -> tuple[int, int]:
-        return (await self._just(a.CursorPosition())).cursor
+        return (await self._just(a.CursorPosition)).cursor
 
     async def move(self, x: int, y: int) -> a.Observation:
-        return await self._just(a.Move(x=x, y=y))
+        return await self._just(a.Move, x=x, y=y)
 
     async def click(
         self,
@@ -145,7 +149,7 @@ class Desktop:
         modifiers: Sequence[str] = (),
     ) -> a.Observation:
         return await self._just(
-            a.Click(x=x, y=y, button=button, count=count, modifiers=list(modifiers))
+            a.Click, x=x, y=y, button=button, count=count, modifiers=list(modifiers)
         )
 
     async def double_click(self, x: int | None = None, y: int | None = None) -> a.Observation:
@@ -157,12 +161,12 @@ class Desktop:
     async def mouse_down(
         self, x: int | None = None, y: int | None = None, *, button: a.Button = "left"
     ) -> a.Observation:
-        return await self._just(a.MouseDown(x=x, y=y, button=button))
+        return await self._just(a.MouseDown, x=x, y=y, button=button)
 
     async def mouse_up(
         self, x: int | None = None, y: int | None = None, *, button: a.Button = "left"
     ) -> a.Observation:
-        return await self._just(a.MouseUp(x=x, y=y, button=button))
+        return await self._just(a.MouseUp, x=x, y=y, button=button)
 
     async def drag(
         self,
@@ -170,7 +174,7 @@ class Desktop:
         button: a.Button = "left",
         modifiers: Sequence[str] = (),
     ) -> a.Observation:
-        return await self._just(a.Drag(path=list(path), button=button, modifiers=list(modifiers)))
+        return await self._just(a.Drag, path=list(path), button=button, modifiers=list(modifiers))
 
     async def scroll(
         self,
@@ -181,25 +185,25 @@ class Desktop:
         dy: int = 0,
         modifiers: Sequence[str] = (),
     ) -> a.Observation:
-        return await self._just(a.Scroll(x=x, y=y, dx=dx, dy=dy, modifiers=list(modifiers)))
+        return await self._just(a.Scroll, x=x, y=y, dx=dx, dy=dy, modifiers=list(modifiers))
 
     async def type(self, text: str) -> a.Observation:
-        return await self._just(a.Type(text=text))
+        return await self._just(a.Type, text=text)
 
     async def key(self, chord: str, *, repeat: int = 1) -> a.Observation:
-        return await self._just(a.Key(chord=chord, repeat=repeat))
+        return await self._just(a.Key, chord=chord, repeat=repeat)
 
     async def key_down(self, chord: str) -> a.Observation:
-        return await self._just(a.KeyDown(chord=chord))
+        return await self._just(a.KeyDown, chord=chord)
 
     async def key_up(self, chord: str) -> a.Observation:
-        return await self._just(a.KeyUp(chord=chord))
+        return await self._just(a.KeyUp, chord=chord)
 
     async def hold_key(self, chord: str, seconds: float) -> a.Observation:
-        return await self._just(a.HoldKey(chord=chord, seconds=seconds))
+        return await self._just(a.HoldKey, chord=chord, seconds=seconds)
 
     async def wait(self, seconds: float) -> a.Observation:
-        return await self._just(a.Wait(seconds=seconds))
+        return await self._just(a.Wait, seconds=seconds)
 
     # Shell.
 
@@ -218,7 +222,8 @@ class Desktop:
             CommandTimedOut: it was ended after ``timeout_seconds``; ``details`` hold the
                 ``stdout`` and ``stderr`` that it had written.
         """
-        request = ProcessRequest(
+        request = asked(
+            ProcessRequest,
             command=command,
             timeout_seconds=timeout_seconds,
             cwd=cwd,
@@ -236,7 +241,8 @@ class Desktop:
         stdin: str | None = None,
     ) -> Job:
         """Start a command in the background; poll it with :meth:`poll`."""
-        request = ProcessRequest(
+        request = asked(
+            ProcessRequest,
             command=command,
             background=True,
             cwd=cwd,
@@ -282,7 +288,7 @@ class Desktop:
 
     async def signal(self, job: str, signal: str = "TERM") -> None:
         """Signal a job and all that it started in its process group."""
-        body = Signal.model_validate({"signal": signal})
+        body = asked(Signal.model_validate, {"signal": signal})
         await self._call("POST", f"/processes/{_segment(job)}/signal", json=body.model_dump())
 
     async def forget(self, job: str) -> None:
@@ -362,7 +368,7 @@ class Desktop:
     async def move_file(
         self, source: str, destination: str, *, overwrite: bool = False
     ) -> FileInfo:
-        body = FileMove(source=source, destination=destination, overwrite=overwrite)
+        body = asked(FileMove, source=source, destination=destination, overwrite=overwrite)
         return _parse(
             FileInfo.model_validate_json,
             await self._call("POST", "/files/move", json=body.model_dump()),
@@ -379,7 +385,7 @@ class Desktop:
         return _parse(Clipboard.model_validate_json, await self._call("GET", "/clipboard")).text
 
     async def set_clipboard(self, text: str) -> None:
-        await self._call("PUT", "/clipboard", json=Clipboard(text=text).model_dump())
+        await self._call("PUT", "/clipboard", json=asked(Clipboard, text=text).model_dump())
 
     async def windows(self) -> list[Window]:
         return _parse(_WINDOWS.validate_json, await self._call("GET", "/windows"))

@@ -5,18 +5,37 @@ Nothing is retried: an action's lost reply is an error that the caller sees.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 import anyio
 import httpx
+from pydantic import ValidationError
 
 from workspace import errors
 
 MAX_JSON_BYTES = 32 << 20
 CONNECT_SECONDS = 10.0
 BODY_SECONDS = 60.0  # that an answer may take to come, once it has begun
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def asked(make: Callable[P, T], *args: P.args, **fields: P.kwargs) -> T:
+    """What ``make`` makes of the caller's own words.
+
+    Raises:
+        InvalidRequest: they are wrong; said here as the server would say it.
+    """
+    try:
+        return make(*args, **fields)
+    except ValidationError as error:
+        fault = error.errors(include_url=False)[0]
+        where = ".".join(str(part) for part in fault["loc"])
+        told = str(fault["msg"]).removeprefix("Value error, ")
+        raise errors.InvalidRequest(f"{where}: {told}" if where else told) from error
 
 
 def timeout(seconds: float) -> httpx.Timeout:
@@ -27,7 +46,7 @@ def timeout(seconds: float) -> httpx.Timeout:
 @asynccontextmanager
 async def stream(
     http: httpx.AsyncClient, method: str, url: str, **options: Any
-) -> AsyncIterator[httpx.Response]:
+) -> AsyncIterator[httpx.Response]:  # Any: httpx's own request options
     """An answered request whose body is still to be read; an error's answer is raised.
 
     Raises:
@@ -64,7 +83,9 @@ async def read(response: httpx.Response, limit: int = MAX_JSON_BYTES) -> bytes:
     return bytes(body)
 
 
-async def request(http: httpx.AsyncClient, method: str, url: str, **options: Any) -> bytes:
+async def request(
+    http: httpx.AsyncClient, method: str, url: str, **options: Any
+) -> bytes:  # Any: as above
     """Like :func:`stream`, with the body read."""
     limit: httpx.Timeout = options.setdefault("timeout", http.timeout)
     seconds = None if limit.read is None else limit.read + BODY_SECONDS
