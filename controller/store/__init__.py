@@ -25,7 +25,7 @@ from sqlalchemy.pool import ConnectionPoolEntry
 
 from controller.store.migrations import upgrade
 from controller.store.tables import UtcTime, events, workspaces
-from workspace.errors import InvalidRequest, Unavailable
+from workspace.errors import CarrelError, DiskFull, InvalidRequest, Unavailable
 from workspace.models import Event, State, Workspace
 
 SQLITE_PRAGMAS = (
@@ -163,8 +163,10 @@ class Store:
         return [Event.model_validate(dict(row._mapping)) for row in rows]
 
 
-def _unavailable(url: URL, error: Exception) -> Unavailable:
+def _unavailable(url: URL, error: Exception) -> CarrelError:
     why = getattr(error, "orig", None) or error  # the driver's words, without the statement
+    if "disk is full" in str(why):
+        return DiskFull(f"The database {url!r} has no room.", hint="Free some room on its disk.")
     return Unavailable(
         f"The database {url!r} cannot be used: {why}",  # the URL's repr hides its password
         hint="Check CARREL_DATABASE_URL, and the room on the disk.",
