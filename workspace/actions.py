@@ -252,7 +252,7 @@ class Observation(BaseModel):
 
 
 class CanAct(Protocol):
-    """Anything that plays actions: a desktop's client, the daemon's screen, a fake."""
+    """Anything that plays actions: a desktop's client, or what stands in for one."""
 
     async def act(self, *actions: Action) -> Observation:
         """Play the actions in order, stopping at the first failure; never retried.
