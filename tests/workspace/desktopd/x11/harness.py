@@ -62,6 +62,7 @@ class Server:
             "PATH": os.environ["PATH"],
             "HOME": str(home),
             "XDG_RUNTIME_DIR": str(home),
+            "TMPDIR": str(home),
             "DISPLAY": self.display,
             "XAUTHORITY": str(self.authority),
             "LANG": "C.UTF-8",
@@ -82,6 +83,16 @@ class Server:
             )
         self._programs.append(program)
         return program
+
+    def start_on_bus(self, *command: str) -> subprocess.Popen[bytes]:
+        """Start a program with a session bus whose socket goes with the test's folder."""
+        config = self.folder / "bus.conf"
+        config.write_text(
+            f"<busconfig><type>session</type><listen>unix:dir={self.folder}</listen>"
+            '<policy context="default"><allow send_destination="*" eavesdrop="true"/>'
+            '<allow eavesdrop="true"/><allow own="*"/></policy></busconfig>'
+        )
+        return self.start("dbus-run-session", f"--config-file={config}", "--", *command)
 
     def end_programs(self) -> None:
         for program in self._programs:

@@ -76,7 +76,7 @@ async def check_drag_and_drop(screen: Screen) -> None:
 
 
 async def test_gtk(server: Server, screen: Screen, tmp_path: Path) -> None:
-    server.start("dbus-run-session", "--", "xfwm4", "--compositor=off")
+    server.start_on_bus("xfwm4", "--compositor=off")
     await screen.wait_for_window_manager(20)
     file = tmp_path / "note.txt"
     file.write_text("")
@@ -91,7 +91,7 @@ async def test_gtk(server: Server, screen: Screen, tmp_path: Path) -> None:
 
 
 async def test_chromium(server: Server, screen: Screen, tmp_path: Path) -> None:
-    server.start("dbus-run-session", "--", "xfwm4", "--compositor=off")
+    server.start_on_bus("xfwm4", "--compositor=off")
     await screen.wait_for_window_manager(20)
     page = tmp_path / "page.html"
     page.write_text(

@@ -12,7 +12,7 @@ from workspace.errors import TimedOut, WindowNotFound
 
 
 async def start_window_manager(server: Server, screen: Screen) -> None:
-    server.start("dbus-run-session", "--", "xfwm4", "--compositor=off")
+    server.start_on_bus("xfwm4", "--compositor=off")
     await screen.wait_for_window_manager(20)
 
 
@@ -60,7 +60,7 @@ async def test_waiting_for_the_desktop(server: Server, screen: Screen) -> None:
         await screen.wait_for_panel(0.1)
     waiting = asyncio.create_task(screen.wait_for_panel(30))
     await start_window_manager(server, screen)
-    server.start("dbus-run-session", "--", "xfce4-panel", "--disable-wm-check")
+    server.start_on_bus("xfce4-panel", "--disable-wm-check")
     await waiting
     image = await screen.screenshot(a.Screenshot())
     assert image.data
