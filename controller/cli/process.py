@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from workspace.errors import CarrelError, Conflict, StartFailed, Unavailable
+from workspace.errors import CarrelError, Conflict, InvalidRequest, StartFailed, Unavailable
 from workspace.settings import controller_url, url_file
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def settings(**given: object) -> Settings:
     """The controller's settings of this environment.
 
     Raises:
-        Conflict: one of them is not usable.
+        InvalidRequest: one of them is not usable.
     """
     from pydantic import ValidationError
 
@@ -42,7 +42,8 @@ def settings(**given: object) -> Settings:
     except ValidationError as error:
         first = error.errors()[0]
         name = "CARREL_" + "_".join(str(part) for part in first["loc"]).upper()
-        raise Conflict(f"{name} is not usable: {first['msg']}.", hint="Correct it.") from error
+        told = f"{name} is not usable: {first['msg']}."
+        raise InvalidRequest(told, hint="Correct it.") from error
 
 
 def running(of: Settings) -> int | None:
@@ -134,7 +135,6 @@ def start_detached(of: Settings, arguments: Sequence[str]) -> tuple[str, int]:
     """
     from workspace.folders import private_folder
 
-    refuse_second(of)
     log = private_folder(of.home / "log") / "controller.log"
     with log.open("ab") as file:
         began = file.tell()

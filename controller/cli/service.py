@@ -28,12 +28,14 @@ def up(
 ) -> None:
     """Start Carrel on this machine: dashboard, REST, MCP, and a Ray of its own."""
     from controller.cli import process
+    from controller.cli.serve import listen, serve
 
     settings = process.settings(port=port, host=host)
     if not detach:
-        from controller.cli.serve import serve
-
         return serve(settings, claim or [])
+    process.refuse_second(settings)
+    with listen(settings.host, settings.port):
+        pass  # what is taken is told at once, and as such
     arguments = [f"--port={settings.port}", f"--host={settings.host}"]
     arguments += [f"--claim={template}" for template in claim or []]
     with output.progress("Starting Carrel"):
