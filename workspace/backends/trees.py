@@ -8,6 +8,7 @@ Only the standard library: the supervisor uses it.
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Iterable, Iterator
 from itertools import islice
 
@@ -46,7 +47,7 @@ def measure(path: str) -> Iterator[int]:
                     size = info.st_blocks * 512 // (1 if is_folder else max(1, info.st_nlink))
                     total += max(_NAME_BYTES, size)
                     if is_folder:
-                        child = os.open(entry.name, _DIRECTORY, dir_fd=fd)
+                        child = _enter(entry.name, fd)
                         break
                 except OSError:
                     continue
@@ -63,6 +64,22 @@ def measure(path: str) -> Iterator[int]:
         for fd, entries in stack:
             entries.close()
             os.close(fd)
+
+
+def _enter(name: str, parent: int) -> int:
+    """Open a directory. One that is closed to its owner could hide any amount from us, unless we
+    are root: it is made readable, by its descriptor, whatever stands in its place by now.
+    """
+    if os.geteuid() == 0:
+        return os.open(name, _DIRECTORY, dir_fd=parent)
+    handle = os.open(name, _DIRECTORY | os.O_PATH, dir_fd=parent)
+    try:
+        mode = stat.S_IMODE(os.fstat(handle).st_mode)
+        if mode & 0o500 != 0o500:
+            os.chmod(f"/proc/self/fd/{handle}", mode | 0o500)
+        return os.open(f"/proc/self/fd/{handle}", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    finally:
+        os.close(handle)
 
 
 def measure_unnamed(path: str, pids: Iterable[int]) -> Iterator[int]:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import mmap
 import os
+import tempfile
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -46,6 +47,23 @@ def test_names_without_end_count_however_little_is_behind_them(tmp_path: Path) -
     for index in range(1, 1000):
         os.link(tmp_path / "0", tmp_path / f"{index}")
     assert sum(trees.measure(str(tmp_path))) >= 1000 * 4096
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root becomes somebody whom permissions bind")
+@pytest.mark.parametrize("mode", [0o000, 0o300, 0o400])
+def test_a_closed_folder_hides_nothing(mode: int) -> None:
+    with tempfile.TemporaryDirectory(dir="/var/tmp") as home:
+        closed = Path(home, "closed")
+        closed.mkdir()
+        (closed / "file").write_bytes(os.urandom(1 << 20))
+        for path in (home, closed, closed / "file"):
+            os.chown(path, 65534, 65534)
+        closed.chmod(mode)
+        child = os.fork()
+        if child == 0:  # in a process of its own: there is no way back to root
+            os.setresuid(65534, 65534, 65534)
+            os._exit(0 if sum(trees.measure(home)) >= 1 << 20 else 1)
+        assert os.waitpid(child, 0)[1] == 0
 
 
 def test_a_removed_file_counts_as_long_as_it_is_held(tmp_path: Path) -> None:
