@@ -8,6 +8,16 @@ from pathlib import Path
 
 import pytest
 
+from tests.leaks import Leftovers
+
+
+@pytest.fixture(scope="session", autouse=True)
+def nothing_is_left() -> Iterator[None]:
+    """After all tests the machine is as it was before the first."""
+    before = Leftovers.now()
+    yield
+    before.assert_none_since(seconds=20)
+
 
 @pytest.fixture(scope="session")
 def anyio_backend() -> str:

@@ -12,11 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 PROGRAMS = re.compile(
-    r"^(Xtigervnc|bwrap|xfwm4|xfce4-panel|xfdesktop|xfsettingsd|dbus-daemon|chromium|raylet"
-    r"|gcs_server|ray::.*|at-spi.*)$"
+    r"^(Xtigervnc|bwrap|xfwm4|xfce4-.*|xfdesktop|xfsettingsd|xfconfd|dbus-.*|chromium|xterm|mousepad"
+    r"|raylet|gcs_server|ray::.*|at-spi.*)$"
 )
 SCRIPTS = re.compile(r"desktopd\.py|backends/supervisor|ray_cluster/keeper|/ray/.*\.py|bin/ray ")
-FOLDERS = ("/run/carrel/*/*", "/var/lib/carrel/desktops-*/*", "/tmp/carrel-*", "/tmp/ray/*")
+FOLDERS = (
+    *("/run/carrel/*/*", "/var/lib/carrel/desktops-*/*", "/tmp/carrel-*", "/tmp/ray/*"),
+    *("/tmp/c-*", "/tmp/dbus-*", "/tmp/org.chromium.*", "/tmp/playwright*"),
+)
 
 
 def processes() -> set[str]:
