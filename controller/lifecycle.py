@@ -56,6 +56,7 @@ SETUP_SECONDS = 600.0
 STOP_SECONDS = 15.0
 SHUTDOWN_SECONDS = 10.0
 WATCH_AGAIN_SECONDS = 1.0
+WRITE_AGAIN_SECONDS = 5.0
 OUTPUT_TAIL = 2000
 TIME_UP = "Its time was up."
 _log = logging.getLogger(__name__)
@@ -184,7 +185,8 @@ class Lifecycle:
         """How many live workspaces are in each state."""
         counts: dict[str, int] = dict.fromkeys(("starting", "ready", "releasing"), 0)
         for live in self._live.values():
-            counts[live.workspace.state] += 1
+            if live.workspace.state in counts:
+                counts[live.workspace.state] += 1
         return counts
 
     async def release_all(self, seconds: float) -> None:
@@ -303,7 +305,7 @@ class Lifecycle:
             error=info(live.error),
         )
         self.metrics.ended[live.end_state] += 1
-        await self._quietly(self._save(live), "writing its end")
+        is_kept = await self._quietly(self._save(live), "writing its end")
         reason = {"code": live.error.code, "message": live.error.message} if live.error else {}
         await self._quietly(
             self.events.record(
@@ -311,25 +313,37 @@ class Lifecycle:
             ),
             "recording its end",
         )
-        del self._live[workspace_id]
+        if is_kept or not live.is_written or self._tasks is None:
+            del self._live[workspace_id]
+        else:  # it is told from here until it can be written
+            self._tasks.start_soon(self._write_later, live)
         live.written.set()
         live.settled.set()
         live.gone.set()
+
+    async def _write_later(self, live: Live) -> None:
+        while True:
+            await anyio.sleep(WRITE_AGAIN_SECONDS)
+            if await self._quietly(self._save(live), "writing its end"):
+                break
+        del self._live[live.workspace.id]
 
     async def _save(self, live: Live) -> None:
         """Write what it is by now; one at a time, so that the newest is written last."""
         async with live.saving:
             await self.store.save(live.workspace)
 
-    async def _quietly(self, work: Awaitable[None], what: str) -> None:
-        """Do one step of an end; a step that fails must not keep the others from being done."""
+    async def _quietly(self, work: Awaitable[None], what: str) -> bool:
+        """Do one step of an end: whether it was done. Others come, whatever became of it."""
         with anyio.move_on_after(STOP_SECONDS) as scope:
             try:
                 await work
+                return True
             except Exception:  # the next step comes, whatever this one ran into
                 _log.exception("%s failed", what)
         if scope.cancelled_caught:
             _log.error("%s took longer than %.0f s", what, STOP_SECONDS)
+        return False
 
     # After a restart.
 
@@ -339,6 +353,7 @@ class Lifecycle:
             located = found.pop(workspace.id, None)
             left = (workspace.expires_at - datetime.now(timezone.utc)).total_seconds()
             live = Live(workspace, left)
+            live.is_written = True
             if located is not None and workspace.state == "ready":
                 live.endpoint = located.endpoint
                 live.desktop = connect(located.endpoint)

@@ -411,3 +411,25 @@ async def test_a_claim_that_cannot_be_written_starts_nothing(
             assert (answer.status_code, answer.json()["code"]) == (503, "unavailable")
         assert cluster.ttl == {}
         assert app.state.parts.lifecycle.states() == {"starting": 0, "ready": 0, "releasing": 0}
+
+
+async def test_an_end_that_cannot_be_written_is_told_and_written_later(
+    app: FastAPI, http: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = app.state.parts.store
+
+    async def full(*_: object, **__: object) -> None:
+        raise Unavailable("The disk is full.")
+
+    made = str((await claim(http))["id"])
+    monkeypatch.setattr("controller.lifecycle.WRITE_AGAIN_SECONDS", 0.05)
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "save", full)
+        assert (await http.delete(f"/v1/workspaces/{made}")).status_code == 204
+        assert (await http.get(f"/v1/workspaces/{made}")).json()["state"] == "released"
+        assert (await http.get(f"/v1/workspaces/{made}/screenshot")).status_code == 410
+        assert (await store.get(made)).state == "ready"
+    deadline = time.monotonic() + 5
+    while (await store.get(made)).state != "released":
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.02)
