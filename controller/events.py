@@ -89,7 +89,7 @@ class Events:
             _log.exception("events could not be written")
             await self._store.abandon()
             return Unavailable(
-                f"The log of events cannot be written: {error}",
+                f"The log of events cannot be written: {getattr(error, 'orig', None) or error}",
                 hint="What was asked may have been done: look before you repeat it. "
                 "Whoever runs the controller should look at its disk.",
             )
