@@ -6,6 +6,7 @@ hides by leaving its process group.
 
 from __future__ import annotations
 
+import os
 import re
 import time
 from dataclasses import dataclass
@@ -41,9 +42,9 @@ def processes() -> set[str]:
 
 
 def cgroups() -> set[str]:
-    return {str(path) for path in Path("/sys/fs/cgroup").rglob("*carrel*") if path.is_dir()} | {
-        str(child) for path in Path("/sys/fs/cgroup").rglob("carrel*") for child in path.glob("*/")
-    }
+    """Every control group that is one of Carrel's, or below one."""
+    walk = os.walk("/sys/fs/cgroup")  # groups come and go meanwhile: it passes over what has gone
+    return {folder for folder, _, _ in walk if "/carrel" in folder}
 
 
 def mounts() -> set[str]:
