@@ -30,6 +30,9 @@ from workspace.models import (
     ProcessResult,
     Signal,
     Window,
+    WindowChange,
+    WindowMove,
+    WindowResize,
 )
 from workspace.transport import asked
 
@@ -389,6 +392,43 @@ class Desktop:
 
     async def windows(self) -> list[Window]:
         return _parse(_WINDOWS.validate_json, await self._call("GET", "/windows"))
+
+    async def wait_for_window(
+        self, *, title: str | None = None, window_class: str | None = None, seconds: float = 15
+    ) -> Window:
+        """The window with those texts in its title and class, once it is on the screen.
+
+        Raises:
+            TimedOut: none came; the hint has the titles that there are.
+        """
+        params: dict[str, str | float] = {"seconds": seconds}
+        if title is not None:
+            params["title"] = title
+        if window_class is not None:
+            params["window_class"] = window_class
+        body = await self._call("GET", "/windows/wait", params=params, seconds=seconds)
+        return _parse(Window.model_validate_json, body)
+
+    async def move_window(self, window: int, x: int, y: int) -> Window:
+        """Move a window's box; it comes back as the window manager then left it."""
+        return await self._arrange(window, "move", asked(WindowMove, x=x, y=y))
+
+    async def resize_window(self, window: int, width: int, height: int) -> Window:
+        """Resize a window, without its frame; it comes back as it then is."""
+        return await self._arrange(
+            window, "resize", asked(WindowResize, width=width, height=height)
+        )
+
+    async def set_window_state(self, window: int, state: str) -> Window:
+        """Make a window ``normal``, ``minimised``, ``maximised`` or ``fullscreen``."""
+        change = asked(WindowChange.model_validate, {"state": state})
+        return await self._arrange(window, "state", change)
+
+    async def _arrange(
+        self, window: int, how: str, wanted: WindowMove | WindowResize | WindowChange
+    ) -> Window:
+        body = await self._call("POST", f"/windows/{window}/{how}", json=wanted.model_dump())
+        return _parse(Window.model_validate_json, body)
 
     async def focus_window(self, window: int) -> None:
         await self._call("POST", f"/windows/{window}/focus")

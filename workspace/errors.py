@@ -8,7 +8,7 @@
     │   └── UntypableText         a control character that no keyboard types
     ├── Unauthorized 401, Forbidden 403
     ├── NotFound 404              WorkspaceNotFound, TemplateNotFound, FileMissing,
-    │                             ProcessNotFound, WindowNotFound
+    │                             ProcessNotFound, WindowNotFound, ApplicationNotFound
     ├── Conflict 409              NotReady, TemplateExists, IsADirectory, NotADirectory, FileExists,
     │                             PortTaken
     ├── WorkspaceEnded 410        it was released, ran out or failed; the message says which
@@ -119,6 +119,11 @@ class ProcessNotFound(NotFound):
 class WindowNotFound(NotFound):
     code = "window_not_found"
     default_hint = "List the windows again: it may have closed."
+
+
+class ApplicationNotFound(NotFound):
+    code = "application_not_found"
+    default_hint = "List the desktop's applications, or start a command as a process."
 
 
 class Conflict(CarrelError):

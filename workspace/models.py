@@ -250,8 +250,19 @@ class Clipboard(_Input):
     text: Annotated[str, Field(max_length=4 << 20)]
 
 
+WindowCondition = Literal["minimised", "maximised", "fullscreen"]
+WindowKind = Literal["normal", "dialog", "panel", "desktop", "other"]
+# What is waited for in one call, which is answered within a minute.
+WaitSeconds = Annotated[float, Field(ge=0, le=50)]
+_Coordinate = Annotated[int, Field(ge=-32768, le=32767)]
+_Extent = Annotated[int, Field(ge=1, le=32767)]
+
+
 class Window(_Output):
-    """A top-level window; the box is in screen pixels, without the frame."""
+    """A top-level window; the box is in screen pixels, without the frame.
+
+    ``layer`` is its place from the lowest window, 0, to the topmost.
+    """
 
     id: int
     title: str
@@ -262,6 +273,66 @@ class Window(_Output):
     width: int
     height: int
     is_focused: bool = False
+    state: list[WindowCondition] = []
+    kind: WindowKind = "normal"
+    layer: int = 0
+
+
+class WindowMove(_Input):
+    """The body of ``POST .../windows/{id}/move``: where its box's top left corner is to be."""
+
+    x: _Coordinate
+    y: _Coordinate
+
+
+class WindowResize(_Input):
+    """The body of ``POST .../windows/{id}/resize``: the size without the frame."""
+
+    width: _Extent
+    height: _Extent
+
+
+class WindowChange(_Input):
+    """The body of ``POST .../windows/{id}/state``."""
+
+    state: Literal["normal", "minimised", "maximised", "fullscreen"]
+
+
+class Launch(_Input):
+    """The body of ``POST .../applications``.
+
+    ``name`` is that of its desktop file, whole or its last part, or its title. The arguments stand
+    where its command line takes files, else at its end.
+    """
+
+    name: Annotated[str, Field(min_length=1, max_length=255)]
+    arguments: Annotated[
+        list[Annotated[str, Field(max_length=32_768, pattern=r"^[^\x00]*$")]],
+        Field(max_length=200),
+    ] = []
+    wait_seconds: WaitSeconds = 15
+
+
+class Launched(_Output):
+    """A started application; ``window`` is None if none of its own came in the time given."""
+
+    job: Job
+    window: Window | None = None
+
+
+class Application(_Output):
+    """An application that is installed in the desktop."""
+
+    name: str
+    title: str
+    categories: list[str] = []
+
+
+class ApplicationList(_Output):
+    """One page of applications, by name; ``after`` is what to ask for next, None at the end."""
+
+    applications: list[Application]
+    after: str | None = None
 
 
 class Extend(_Input):

@@ -115,6 +115,10 @@ class SyncDesktop:
     windows = _desktop(Desktop.windows)
     focus_window = _desktop(Desktop.focus_window)
     close_window = _desktop(Desktop.close_window)
+    wait_for_window = _desktop(Desktop.wait_for_window)
+    move_window = _desktop(Desktop.move_window)
+    resize_window = _desktop(Desktop.resize_window)
+    set_window_state = _desktop(Desktop.set_window_state)
 
     @contextmanager
     def open_file(self, path: str) -> Iterator[Iterator[bytes]]:

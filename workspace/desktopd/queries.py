@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from workspace import actions as a
 from workspace.desktopd.rfb import Role
 from workspace.desktopd.shell import MAX_WAIT_SECONDS
+from workspace.models import WaitSeconds
 
 MAX_SETTLE_MS = 60_000
 Offset = Annotated[int, Field(ge=0, le=1 << 62)]
@@ -103,6 +104,20 @@ class Listing(Query):
     path: Path = "."
     limit: Annotated[int, Field(ge=1, le=10_000)] = 1000
     after: Annotated[str, Field(max_length=4096)] | None = None
+
+
+class WindowWait(Query):
+    """``GET /windows/wait``: texts that the title and the class hold, in whatever case."""
+
+    title: Annotated[str, Field(min_length=1, max_length=1000)] | None = None
+    window_class: Annotated[str, Field(min_length=1, max_length=1000)] | None = None
+    seconds: WaitSeconds = 15
+
+    @model_validator(mode="after")
+    def _any(self) -> WindowWait:
+        if self.title is None and self.window_class is None:
+            raise ValueError("give a title, a window_class, or both")
+        return self
 
 
 class Watch(Query):

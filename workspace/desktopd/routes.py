@@ -28,7 +28,17 @@ from workspace.desktopd.requests import (
 from workspace.desktopd.shell import Shell
 from workspace.desktopd.sockets import send_frames
 from workspace.errors import InvalidRequest, NotReady, WindowNotFound
-from workspace.models import Clipboard, Environment, FileMove, Health, ProcessRequest, Signal
+from workspace.models import (
+    Clipboard,
+    Environment,
+    FileMove,
+    Health,
+    ProcessRequest,
+    Signal,
+    WindowChange,
+    WindowMove,
+    WindowResize,
+)
 
 if TYPE_CHECKING:
     from workspace.desktopd.screen import Screen
@@ -41,6 +51,9 @@ _SIGNAL = TypeAdapter(Signal)
 _ENVIRONMENT: TypeAdapter[dict[str, str]] = TypeAdapter(Environment)
 _MOVE = TypeAdapter(FileMove)
 _CLIPBOARD = TypeAdapter(Clipboard)
+_WINDOW_MOVE = TypeAdapter(WindowMove)
+_WINDOW_RESIZE = TypeAdapter(WindowResize)
+_WINDOW_CHANGE = TypeAdapter(WindowChange)
 _MEDIA_TYPES = {"jpeg": "image/jpeg", "png": "image/png", "webp": "image/webp"}
 
 
@@ -138,6 +151,31 @@ async def focus_window(request: Request) -> Response:
 async def close_window(request: Request) -> Response:
     _desk(request).ready_screen().close_window(_window(request))
     return _done()
+
+
+async def move_window(request: Request) -> Response:
+    wanted = parse_json(_WINDOW_MOVE, await read_body(request))
+    screen, window = _desk(request).ready_screen(), _window(request)
+    return json_response(await unless_gone(request, screen.move_window(window, wanted.x, wanted.y)))
+
+
+async def resize_window(request: Request) -> Response:
+    wanted = parse_json(_WINDOW_RESIZE, await read_body(request))
+    screen, window = _desk(request).ready_screen(), _window(request)
+    resizing = screen.resize_window(window, wanted.width, wanted.height)
+    return json_response(await unless_gone(request, resizing))
+
+
+async def set_window_state(request: Request) -> Response:
+    wanted = parse_json(_WINDOW_CHANGE, await read_body(request))
+    screen, window = _desk(request).ready_screen(), _window(request)
+    return json_response(await unless_gone(request, screen.set_window_state(window, wanted)))
+
+
+async def wait_for_window(request: Request) -> Response:
+    query = parse_query(queries.WindowWait, request)
+    waiting = _desk(request).ready_screen().wait_for_window(**query.model_dump())
+    return json_response(await unless_gone(request, waiting))
 
 
 def _window(request: Request) -> int:
@@ -310,6 +348,10 @@ ROUTES: list[BaseRoute] = [
     Route("/clipboard", get_clipboard, methods=["GET"]),
     Route("/clipboard", put_clipboard, methods=["PUT"]),
     Route("/windows", list_windows),
+    Route("/windows/wait", wait_for_window),
+    Route("/windows/{window:int}/move", move_window, methods=["POST"]),
+    Route("/windows/{window:int}/resize", resize_window, methods=["POST"]),
+    Route("/windows/{window:int}/state", set_window_state, methods=["POST"]),
     Route("/windows/{window:int}/focus", focus_window, methods=["POST"]),
     Route("/windows/{window:int}/close", close_window, methods=["POST"]),
     Route("/processes", list_jobs, methods=["GET"]),

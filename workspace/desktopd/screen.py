@@ -12,22 +12,23 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 
 from workspace import actions as a
 from workspace.desktopd.x11 import windows
-from workspace.desktopd.x11.capture import Capture, encode, target_size
+from workspace.desktopd.x11.arranging import Arranging
+from workspace.desktopd.x11.capture import Capture
 from workspace.desktopd.x11.clipboard import Clipboard
 from workspace.desktopd.x11.damage import Damage
 from workspace.desktopd.x11.display import Display
+from workspace.desktopd.x11.frames import Frames
 from workspace.desktopd.x11.input import Input
 from workspace.desktopd.x11.keymap import Keymap
 from workspace.desktopd.x11.keys import parse_chord, parse_chords
 from workspace.desktopd.x11.typing import type_text
 from workspace.errors import CarrelError, OffScreen
-from workspace.models import Window
+from workspace.models import Window, WindowChange
 
 logger = logging.getLogger(__name__)
 
@@ -44,10 +45,11 @@ class Screen:
         self._keymap = keymap
         self._input = Input(display, keymap)
         self._capture = Capture(display)
+        self._frames = Frames(display, self._capture)
         self._damage = Damage(display)
         self._clipboard = Clipboard(display)
+        self._arranging = Arranging(display)
         self._turn = asyncio.Lock()  # wakes its waiters in the order they came
-        self._encoder = ThreadPoolExecutor(max_workers=1, thread_name_prefix="encode")
         self._watchdog: asyncio.TimerHandle | None = None
 
     @classmethod
@@ -85,9 +87,9 @@ class Screen:
                 logger.info("The X server went away before the screen was closed.")
         self._cancel_watchdog()
         self._clipboard.close()
+        self._frames.close()
         self._capture.close()
         self._display.close()
-        self._encoder.shutdown(wait=False, cancel_futures=True)
 
     # Actions.
 
@@ -259,13 +261,7 @@ class Screen:
             return await self._picture(request)
 
     async def _picture(self, request: a.Screenshot | a.Zoom) -> a.Image:
-        self._display.pump()  # the screen's size may have changed
-        region = self._capture.check(request.region)
-        size = target_size(request, region)
-        picture = self._capture.grab(region, cursor=request.cursor)
-        return await asyncio.get_running_loop().run_in_executor(
-            self._encoder, encode, picture, size, request.format, request.quality
-        )
+        return await self._frames.take(request)
 
     # Windows and clipboard.
 
@@ -291,6 +287,43 @@ class Screen:
         """Ask a window to close; WindowNotFound if there is none of that id."""
         with self._display.talking():
             windows.close(self._display, window)
+
+    async def move_window(self, window: int, x: int, y: int) -> Window:
+        """Move a window; it comes back as it is once the window manager has done it, or not.
+
+        Raises:
+            WindowNotFound: there is none of that id, or it closed meanwhile.
+        """
+        with self._display.talking():
+            return await self._arranging.move(window, x, y)
+
+    async def resize_window(self, window: int, width: int, height: int) -> Window:
+        """Resize a window without its frame; like :meth:`move_window`."""
+        with self._display.talking():
+            return await self._arranging.resize(window, width, height)
+
+    async def set_window_state(self, window: int, change: WindowChange) -> Window:
+        """Minimise, maximise, ... a window; like :meth:`move_window`."""
+        with self._display.talking():
+            return await self._arranging.set_state(window, change)
+
+    async def wait_for_window(
+        self, title: str | None, window_class: str | None, seconds: float
+    ) -> Window:
+        """The window with those texts in its title and class, once it is on the screen.
+
+        Raises:
+            TimedOut: none came; the hint has the titles that there are.
+        """
+        with self._display.talking():
+            return await self._arranging.wait_for(title, window_class, seconds)
+
+    async def choose_window(
+        self, choice: Callable[[list[Window]], Window | None], seconds: float
+    ) -> Window | None:
+        """What ``choice`` picks from the windows on the screen; None if nothing in that time."""
+        with self._display.talking():
+            return await self._arranging.choose(choice, seconds)
 
     async def clipboard(self) -> str:
         """The clipboard's text; TimedOut if its owner does not answer."""

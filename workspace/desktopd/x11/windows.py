@@ -6,24 +6,51 @@ while it is looked at is left out.
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
+
 from xcffib import xproto
 
 from workspace.desktopd.x11.display import Display
 from workspace.errors import WindowNotFound
-from workspace.models import Window
+from workspace.models import Window, WindowCondition, WindowKind
 
-_FROM_A_PAGER = 2  # the source that window managers obey at once (EWMH, "Source indication")
+FROM_A_PAGER = 2  # the source that window managers obey at once (EWMH, "Source indication")
+ICONIC = 3  # WM_STATE of a minimised window (ICCCM, 4.1.3.1)
 _MAX_TITLE_BYTES = 4096
+_KINDS: dict[str, WindowKind] = {
+    "NORMAL": "normal",
+    "DIALOG": "dialog",
+    "DOCK": "panel",
+    "DESKTOP": "desktop",
+}
 
 
 def listed(display: Display) -> list[Window]:
     """The windows, from the lowest to the topmost."""
     active = display.numbers(display.root, "_NET_ACTIVE_WINDOW")
-    found = (_describe(display, window, active) for window in _ids(display))
-    return [window for window in found if window is not None]
+    found = (_describe(display, window, active) for window in ids(display))
+    there = [window for window in found if window is not None]
+    return [window.model_copy(update={"layer": layer}) for layer, window in enumerate(there)]
 
 
-def _ids(display: Display) -> list[int]:
+def one(display: Display, window: int) -> Window:
+    """One of them.
+
+    Raises:
+        WindowNotFound: there is none of that id.
+    """
+    known = ids(display)
+    found = None
+    if window in known:
+        active = display.numbers(display.root, "_NET_ACTIVE_WINDOW")
+        found = _describe(display, window, active)
+    if found is None:
+        raise WindowNotFound(f"There is no window {window}.")
+    return found.model_copy(update={"layer": known.index(window)})
+
+
+def ids(display: Display) -> list[int]:
+    """The windows that the manager manages, from the lowest to the topmost."""
     clients = display.numbers(display.root, "_NET_CLIENT_LIST")
     # xfwm4 tells the order only from the first time that it changes.
     stacked = display.numbers(display.root, "_NET_CLIENT_LIST_STACKING")
@@ -49,9 +76,48 @@ def _describe(display: Display, window: int, active: list[int]) -> Window | None
             width=box.width,
             height=box.height,
             is_focused=window in active,
+            state=_state(display, window),
+            kind=_kind(display, window),
         )
     except (xproto.WindowError, xproto.DrawableError):
         return None
+
+
+def _state(display: Display, window: int) -> list[WindowCondition]:
+    atoms = set(display.numbers(window, "_NET_WM_STATE"))
+    names = ("HIDDEN", "SHADED", "MAXIMIZED_VERT", "MAXIMIZED_HORZ", "FULLSCREEN")
+    flags = {name for name in names if display.atom(f"_NET_WM_STATE_{name}") in atoms}
+    return conditions(flags, is_iconic=display.numbers(window, "WM_STATE")[:1] == [ICONIC])
+
+
+def conditions(flags: Collection[str], *, is_iconic: bool) -> list[WindowCondition]:
+    """What the flags of _NET_WM_STATE (without that prefix) and WM_STATE come to."""
+    found: list[WindowCondition] = []
+    # A window rolled up into its title bar is hidden too.
+    if is_iconic or ("HIDDEN" in flags and "SHADED" not in flags):
+        found.append("minimised")
+    if "MAXIMIZED_VERT" in flags and "MAXIMIZED_HORZ" in flags:
+        found.append("maximised")
+    if "FULLSCREEN" in flags:
+        found.append("fullscreen")
+    return found
+
+
+def _kind(display: Display, window: int) -> WindowKind:
+    types = display.numbers(window, "_NET_WM_WINDOW_TYPE")
+    names = {display.atom(f"_NET_WM_WINDOW_TYPE_{name}"): name for name in _KINDS}
+    is_transient = not types and display.property(window, "WM_TRANSIENT_FOR") is not None
+    return kind([names.get(each, "") for each in types], is_transient=is_transient)
+
+
+def kind(types: Sequence[str], *, is_transient: bool) -> WindowKind:
+    """The first of its types (best first, as EWMH has them) that is known here.
+
+    Without any type it is a dialog if it belongs to another window, else a normal one.
+    """
+    if not types:
+        return "dialog" if is_transient else "normal"
+    return next((_KINDS[name] for name in types if name in _KINDS), "other")
 
 
 def _text(display: Display, window: int, name: str) -> str:
@@ -70,7 +136,7 @@ def focus(display: Display, window: int) -> None:
         WindowNotFound: there is none of that id.
     """
     _check(display, window)
-    display.send_to_root(window, "_NET_ACTIVE_WINDOW", _FROM_A_PAGER, 0, 0, 0, 0)
+    display.send_to_root(window, "_NET_ACTIVE_WINDOW", FROM_A_PAGER, 0, 0, 0, 0)
 
 
 def close(display: Display, window: int) -> None:
@@ -80,11 +146,11 @@ def close(display: Display, window: int) -> None:
         WindowNotFound: there is none of that id.
     """
     _check(display, window)
-    display.send_to_root(window, "_NET_CLOSE_WINDOW", 0, _FROM_A_PAGER, 0, 0, 0)
+    display.send_to_root(window, "_NET_CLOSE_WINDOW", 0, FROM_A_PAGER, 0, 0, 0)
 
 
 def _check(display: Display, window: int) -> None:
-    if window not in _ids(display):
+    if window not in ids(display):
         raise WindowNotFound(f"There is no window {window}.")
 
 
@@ -117,9 +183,25 @@ async def wait_for_panel(display: Display, timeout: float) -> None:
     watched: set[int] = set()
 
     def check() -> bool | None:
-        return any([_is_dock_shown(display, window, watched) for window in _ids(display)]) or None
+        return any([_is_dock_shown(display, window, watched) for window in ids(display)]) or None
 
     await display.until(check, timeout, "The panel did not appear")
+
+
+def select(display: Display, window: int) -> None:
+    """Hear of a window's properties, geometry and visibility from now on."""
+    mask = xproto.EventMask
+    events = mask.VisibilityChange | mask.PropertyChange | mask.StructureNotify
+    display.core.ChangeWindowAttributes(window, xproto.CW.EventMask, [events])
+
+
+def is_shown(display: Display, window: int) -> bool:
+    """Whether a window is mapped, and so is all that it lies in."""
+    try:
+        attributes = display.reply(display.core.GetWindowAttributes(window))
+    except xproto.WindowError:
+        return False
+    return bool(attributes.map_state == xproto.MapState.Viewable)
 
 
 def _is_dock_shown(display: Display, window: int, watched: set[int]) -> bool:
@@ -128,11 +210,9 @@ def _is_dock_shown(display: Display, window: int, watched: set[int]) -> bool:
         if window not in watched:
             # Its own events say when it is seen: it lies in the manager's frame, not the root.
             watched.add(window)
-            events = xproto.EventMask.VisibilityChange | xproto.EventMask.PropertyChange
-            display.core.ChangeWindowAttributes(window, xproto.CW.EventMask, [events])
+            select(display, window)
         if dock not in display.numbers(window, "_NET_WM_WINDOW_TYPE"):
             return False
-        attributes = display.reply(display.core.GetWindowAttributes(window))
     except xproto.WindowError:
         return False
-    return bool(attributes.map_state == xproto.MapState.Viewable)
+    return is_shown(display, window)
