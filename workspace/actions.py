@@ -22,6 +22,7 @@ from pydantic import (
 
 Button = Literal["left", "middle", "right", "back", "forward"]
 ImageFormat = Literal["jpeg", "png", "webp"]
+Frame = Annotated[str, Field(min_length=1, max_length=64, description="the id of a picture")]
 Pixel = Annotated[int, Field(ge=-32768, le=32767, description="pixels from the top left")]
 
 
@@ -69,10 +70,11 @@ class _Picture(_Model):
 
 
 class Screenshot(_Picture):
-    """A picture of the screen, or of a region of it."""
+    """A picture of the screen, or of a region of it; none if it is still the frame ``since``."""
 
     type: Literal["screenshot"] = "screenshot"
     region: Region | None = None
+    since: Frame | None = None
 
 
 class Zoom(_Picture):
@@ -224,13 +226,17 @@ Effect = Literal["changed", "no_visible_change", "not_observed"]
 
 
 class Image(BaseModel):
-    """An encoded picture; ``width`` and ``height`` are its own, in pixels."""
+    """An encoded picture; ``width`` and ``height`` are its own, in pixels.
+
+    ``frame`` names its bytes: asking ``since`` it brings no picture while it would be the same.
+    """
 
     model_config = ConfigDict(frozen=True)
     format: ImageFormat
     width: int
     height: int
     data: Base64Bytes  # raw bytes in Python, base64 in JSON
+    frame: Frame | None = None
 
 
 class Observation(BaseModel):
@@ -238,11 +244,13 @@ class Observation(BaseModel):
 
     ``effect`` is ``not_observed`` unless the screen was watched; ``settled`` is None then, True
     when the screen came to rest before the cap, False when it was still changing. ``changed``
-    bounds what was repainted since the first action began.
+    bounds what was repainted since the first action began. ``unchanged``: there is no screenshot
+    because it would be the frame that was asked ``since``.
     """
 
     model_config = ConfigDict(frozen=True)
     screenshot: Image | None = None
+    unchanged: bool = False
     cursor: tuple[int, int]
     screen: tuple[int, int]
     effect: Effect = "not_observed"

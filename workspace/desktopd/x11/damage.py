@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import xcffib.damage
+import xcffib.xproto
 
 from workspace.actions import Region
 from workspace.desktopd.x11.display import Display
@@ -94,6 +95,40 @@ class Mark:
         ]
 
 
+class Paints:
+    """Whether the screen was painted on at all, at the cost of one report per :meth:`version`."""
+
+    def __init__(self, display: Display) -> None:
+        self._display = display
+        self._version = 0
+        self._is_painted = True
+        self._damage: int = display.connection.generate_id()
+        level = xcffib.damage.ReportLevel.NonEmpty
+        display.damage.Create(self._damage, display.root, level, is_checked=True).check()
+        display.subscribe(xcffib.damage.NotifyEvent, self._on_damage)
+        display.subscribe(xcffib.xproto.ConfigureNotifyEvent, self._on_configure)
+
+    def version(self) -> int:
+        """A number that stays the same while nothing is painted.
+
+        It is that of what the server had done at the last round trip before. Pixels read after
+        this call are of that version or of a later one, never of an earlier.
+        """
+        self._display.pump()
+        if self._is_painted:
+            self._is_painted = False  # before the subtraction: a late report counts once more
+            self._version += 1
+            self._display.damage.Subtract(self._damage, 0, 0)
+        return self._version
+
+    def _on_damage(self, event: Any) -> None:  # Any: xcffib carries no types
+        if event.damage == self._damage:
+            self._is_painted = True
+
+    def _on_configure(self, event: Any) -> None:  # Any: as above
+        self._is_painted = True
+
+
 class Damage:
     """The changes of one display's screen; one mark is live at a time."""
 
@@ -124,6 +159,8 @@ class Damage:
         mark.last = None
 
     def _on_damage(self, event: Any) -> None:  # Any: xcffib carries no types
+        if event.damage != self._damage:
+            return
         self.frames += 1
         self.last = self._loop.time()
         mark = self._mark
