@@ -75,11 +75,23 @@ class LocalRay:
         """
         deadline = time.monotonic() + STOP_SECONDS
         told = False
-        while self._is_kept():
+        while self.is_kept():
             if time.monotonic() > deadline:
                 raise Unavailable(f"Ray's keeper did not end within {STOP_SECONDS:.0f} s.")
             told = told or self._tell_keeper()
             time.sleep(0.02)
+
+    def is_kept(self) -> bool:
+        """Whether a keeper lives here.
+
+        Asked by taking its lock for a moment: the kernel's table of locks does not show, inside a
+        container, one whose first holder (the controller) has died.
+        """
+        if (lock := self._try_lock()) is None:
+            return self._dir.keeper_lock.exists()  # else its folder went with it
+        self._dir.keeper_lock.unlink(missing_ok=True)
+        os.close(lock)
+        return False
 
     def _tell_keeper(self) -> bool:
         try:
@@ -88,7 +100,7 @@ class LocalRay:
             return False  # it has not written its id yet, or was killed and its other half ends
         try:
             # Looked at once more after the handle was opened: so the id is the keeper's.
-            if self._is_kept():
+            if self.is_kept():
                 signal.pidfd_send_signal(handle, signal.SIGTERM)
         except ProcessLookupError:
             return False
@@ -104,13 +116,6 @@ class LocalRay:
                 hint=f"Name one of at most {MAX_RUN_DIR_BYTES} bytes.",
             )
         private_folder(path)
-
-    def _is_kept(self) -> bool:
-        if (lock := self._try_lock()) is None:
-            return self._dir.keeper_lock.exists()  # else its folder went with it
-        self._dir.keeper_lock.unlink(missing_ok=True)
-        os.close(lock)
-        return False
 
     def _try_lock(self) -> int | None:
         """``keeper.lock``, locked; None when a keeper has it."""

@@ -92,11 +92,12 @@ def stop(of: Settings) -> str:
     pid = running(of)
     if pid is not None and _end(of, pid):
         ended = f"ended the controller (process {pid}), its desktops and its Ray"
-    from ray_cluster.keeper import RunDir, is_locked
+    from ray_cluster.keeper import RunDir
     from ray_cluster.local import LocalRay
 
-    if is_locked(RunDir(of.sockets).keeper_lock):
-        LocalRay(of.sockets).stop()
+    ray = LocalRay(of.sockets)
+    if ray.is_kept():
+        ray.stop()
         if pid is None:
             ended = "ended the Ray that an earlier controller had left, with its desktops"
     url_file().unlink(missing_ok=True)

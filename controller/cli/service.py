@@ -56,12 +56,12 @@ def status(json: Json = False) -> None:
     """Whether Carrel runs, its Ray, and its desktops."""
     from controller.cli import process
     from controller.cli.connect import controller, run
-    from ray_cluster.keeper import RunDir, is_locked
+    from ray_cluster.local import LocalRay
     from workspace.errors import Unavailable
 
     settings = process.settings()
     pid = process.running(settings)
-    has_ray = is_locked(RunDir(settings.sockets).keeper_lock)
+    has_ray = LocalRay(settings.sockets).is_kept()
     if pid is None and has_ray:
         raise Unavailable(
             "No controller runs, but a Ray that an earlier one left still does.",

@@ -156,3 +156,37 @@ def test_a_ray_that_cannot_start_says_why(
     monkeypatch.setattr("ray_cluster.local.OBJECT_STORE_BYTES", 1)
     with pytest.raises(Unavailable, match="object store"):
         LocalRay(run_dirs[0]).start_or_find()
+
+
+IN_A_CONTAINER = """
+import os, subprocess, sys
+from pathlib import Path
+from ray_cluster.keeper import RunDir
+from ray_cluster.local import LocalRay
+from workspace import locks
+
+folder = Path(sys.argv[1])
+controller = os.fork()
+if controller == 0:  # takes the lock, hands it on, and dies
+    lock = locks.take(RunDir(folder).keeper_lock)
+    keeper = subprocess.Popen(["sleep", "60"], pass_fds=[lock])
+    (folder / "pid").write_text(str(keeper.pid))
+    os._exit(0)
+os.waitpid(controller, 0)
+print(LocalRay(folder).is_kept())
+os.kill(int((folder / "pid").read_text()), 9)
+os.wait()
+print(LocalRay(folder).is_kept())
+"""
+
+
+def test_a_keeper_is_seen_in_a_container_after_its_controller_died(short_dir: Path) -> None:
+    container = ["unshare", "--user", "--map-root-user", "--pid", "--fork", "--kill-child"]
+    done = subprocess.run(
+        [*container, "--mount-proc", sys.executable, "-c", IN_A_CONTAINER, str(short_dir)],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert done.stdout == "True\nFalse\n", done.stderr
