@@ -131,6 +131,13 @@ _ALIASES: Mapping[str, str] = {
     "browsersearch": "XF86Search",
     "browserfavorites": "XF86Favorites",
     "browserhome": "XF86HomePage",
+    "launchapp1": "XF86MyComputer",
+    "launchapp2": "XF86Calculator",
+    "launchmail": "XF86Mail",
+    "launchmediaselect": "XF86AudioMedia",
+    "hanja": "Hangul_Hanja",
+    "junja": "Hangul_Jeonja",
+    "modechange": "Mode_switch",
     "sleep": "XF86Sleep",
 }
 # The keypad, by what follows KP_ in X11's names.
@@ -205,7 +212,9 @@ def parse_key(name: str) -> int:
     Raises:
         UnknownKey: the hint has the nearest names.
     """
-    if len(name) == 1 and unicodedata.category(name) not in ("Cc", "Cs"):
+    if name in ("\r", "\n", "\t") or (
+        len(name) == 1 and unicodedata.category(name) not in ("Cc", "Cs")
+    ):
         return keysym_of(name)
     plain = _plain(name)
     if plain in _ALIASES:  # before X11's own: "Super" and "Meta" mean the same key to an agent
