@@ -30,6 +30,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from workspace import actions as a
+from workspace import frames
 from workspace.desktopd.queries import Picture
 from workspace.desktopd.requests import parse_query
 from workspace.errors import CarrelError, FileMissing, InvalidRequest, OffScreen, Unauthorized
@@ -134,13 +135,21 @@ class FakeDesktop:
         )
         size = max(1, round(width * scale)), max(1, round(height * scale))
         return a.Image.model_construct(
-            format=format, width=size[0], height=size[1], data=_encoded(format, size)
+            format=format,
+            width=size[0],
+            height=size[1],
+            data=_encoded(format, size),
+            frame=f"{format}-{size[0]}-{size[1]}",
         )
 
     async def _screenshot(self, request: Request) -> Response:
         asked = parse_query(Picture, request).action()
         picture = self._picture(asked.format, asked.scale, asked.region)
-        return Response(picture.data, media_type=f"image/{asked.format}")
+        if picture.frame is not None and picture.frame == asked.since:
+            return Response(status_code=304, headers=frames.tags(picture.frame))
+        return Response(
+            picture.data, media_type=f"image/{asked.format}", headers=frames.headers(picture)
+        )
 
     async def _process(self, request: Request) -> Response:
         """No command runs: its text comes back as what it printed."""

@@ -49,6 +49,8 @@ async def stream(
 ) -> AsyncIterator[httpx.Response]:  # Any: httpx's own request options
     """An answered request whose body is still to be read; an error's answer is raised.
 
+    304 is none: who asks for what is new gets to see it.
+
     Raises:
         DesktopLost: the connection broke or could not be made.
         TimedOut: no answer in time.
@@ -59,7 +61,7 @@ async def stream(
         async with http.stream(method, url, headers=headers, **options) as response:
             if response.headers.get("content-encoding", "identity") != "identity":
                 raise errors.DesktopLost(f"The answer to {method} {url} is compressed unasked.")
-            if not response.is_success:
+            if not (response.is_success or response.status_code == httpx.codes.NOT_MODIFIED):
                 body = await read(response)  # what a command that timed out had written is in it
                 raise errors.from_body(body, status=response.status_code)
             yield response
@@ -87,11 +89,18 @@ async def request(
     http: httpx.AsyncClient, method: str, url: str, **options: Any
 ) -> bytes:  # Any: as above
     """Like :func:`stream`, with the body read."""
+    return (await answer(http, method, url, **options))[1]
+
+
+async def answer(
+    http: httpx.AsyncClient, method: str, url: str, **options: Any
+) -> tuple[httpx.Response, bytes]:  # Any: as above
+    """Like :func:`stream`: the answer's head, and its body."""
     limit: httpx.Timeout = options.setdefault("timeout", http.timeout)
     seconds = None if limit.read is None else limit.read + BODY_SECONDS
     with anyio.move_on_after(seconds):
         async with stream(http, method, url, **options) as response:
-            return await read(response)
+            return response, await read(response)
     raise errors.TimedOut(
         f"The answer to {method} {url} did not end in time.", hint=errors.DesktopLost.default_hint
     )

@@ -59,7 +59,7 @@ def test_every_action_and_every_field_of_it_has_a_place_in_the_flat_schema() -> 
     models = get_args(get_args(a.Action)[0])
     kinds = FlatAction.model_json_schema()["properties"]["action"]["enum"]
     assert kinds == [model.model_fields["type"].default for model in models]
-    of_pictures = {"format", "quality", "scale", "cursor", "width"}
+    of_pictures = {"format", "quality", "scale", "cursor", "width", "since"}
     fields = {name for model in models for name in model.model_fields} - of_pictures - {"type"}
     assert fields == set(FlatAction.model_fields) - {"action"}
 

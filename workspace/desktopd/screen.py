@@ -115,7 +115,8 @@ class Screen:
             self._cancel_watchdog()
             try:
                 with self._display.talking():
-                    return await self._act(actions, settle_ms, observe, started)
+                    seen = await self._act(actions, settle_ms, observe, started)
+                return _unless_known(seen, actions)
             finally:
                 self._start_watchdog()
 
@@ -334,6 +335,15 @@ class Screen:
         """Offer ``text`` as the clipboard."""
         with self._display.talking():
             self._clipboard.set(text)
+
+
+def _unless_known(seen: a.Observation, actions: Sequence[a.Action]) -> a.Observation:
+    """Without its picture, if that is a frame which the asker has."""
+    asked = (action.since for action in actions if isinstance(action, a.Screenshot))
+    known = {frame for frame in asked if frame is not None}
+    if seen.screenshot is None or seen.screenshot.frame not in known:
+        return seen
+    return seen.model_copy(update={"screenshot": None, "unchanged": True})
 
 
 def _placed(error: CarrelError, number: int, actions: Sequence[a.Action]) -> CarrelError:
