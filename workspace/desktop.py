@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 from urllib.parse import quote
 
 import httpx
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 
 from workspace import actions as a
-from workspace import transport
+from workspace import frames, transport
 from workspace.errors import DesktopLost, TooLarge
 from workspace.models import (
     Clipboard,
@@ -120,6 +120,34 @@ class Desktop:
         cursor: bool = True,
     ) -> bytes:
         """The encoded picture of the screen or of a region of it."""
+        _, picture = await self._look(None, format, quality, scale, region, cursor)
+        return picture
+
+    async def screenshot_since(
+        self,
+        frame: str | None,
+        *,
+        format: a.ImageFormat = "jpeg",
+        quality: int = 80,
+        scale: float = 1.0,
+        region: a.Region | None = None,
+        cursor: bool = True,
+    ) -> a.Image | None:
+        """The picture as it is now; None if it is still ``frame``, an ``Image.frame`` of before."""
+        answer, picture = await self._look(frame, format, quality, scale, region, cursor)
+        if frame is not None and answer.status_code == httpx.codes.NOT_MODIFIED:
+            return None
+        return _parse(lambda data: frames.image(format, answer.headers, data), picture)
+
+    async def _look(
+        self,
+        since: str | None,
+        format: a.ImageFormat,
+        quality: int,
+        scale: float,
+        region: a.Region | None,
+        cursor: bool,
+    ) -> tuple[httpx.Response, bytes]:
         params: dict[str, str | int | float] = {
             "format": format,
             "quality": quality,
@@ -128,7 +156,15 @@ class Desktop:
         }
         if region is not None:
             params |= region.model_dump()
-        return await self._call("GET", "/screenshot", params=params)
+        if since is not None:
+            params["since"] = since
+        return await transport.answer(
+            self._http,
+            "GET",
+            self._prefix + "/screenshot",
+            params=params,
+            timeout=transport.timeout(GRACE_SECONDS),
+        )
 
     async def zoom(self, region: a.Region, *, width: int | None = None) -> a.Image:
         """A region at the screen's own resolution, as a picture to read."""
@@ -451,7 +487,7 @@ class Desktop:
 def _parse(read: Callable[[bytes], T], body: bytes) -> T:
     try:
         return read(body)
-    except ValidationError as error:  # not its text: that repeats what the desktop said
+    except ValueError as error:  # not its text: that repeats what the desktop said
         raise DesktopLost("The desktop answered what no desktop says.") from error
 
 

@@ -79,6 +79,7 @@ class SyncDesktop:
     health = _desktop(Desktop.health)
     act = _desktop(Desktop.act)
     screenshot = _desktop(Desktop.screenshot)
+    screenshot_since = _desktop(Desktop.screenshot_since)
     zoom = _desktop(Desktop.zoom)
     cursor_position = _desktop(Desktop.cursor_position)
     move = _desktop(Desktop.move)

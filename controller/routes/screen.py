@@ -14,6 +14,7 @@ from pydantic import BeforeValidator
 from controller.routes import Id, desktop, dumped, recorded
 from controller.streams import until_gone
 from workspace import actions as a
+from workspace import frames
 from workspace.errors import InvalidRequest
 from workspace.models import (
     Clipboard,
@@ -41,7 +42,8 @@ _PICTURES: dict[int | str, dict[str, Any]] = {  # Any: FastAPI's own type
     200: {
         "content": {f"image/{kind}": {} for kind in ("jpeg", "png", "webp")},
         "description": "The picture's bytes",
-    }
+    },
+    304: {"description": "It is still the frame that was asked since"},
 }
 
 
@@ -97,21 +99,31 @@ async def screenshot(
     y: a.Pixel | None = None,
     width: Annotated[int | None, Query(ge=1, le=32767)] = None,
     height: Annotated[int | None, Query(ge=1, le=32767)] = None,
+    since: a.Frame | None = None,
 ) -> Response:
-    """A picture of the screen, or of a region (x, y, width, height)."""
+    """A picture of the screen, or of a region (x, y, width, height).
+
+    Its ``X-Carrel-Frame`` and ``ETag`` name it; asked ``since`` that frame, or with
+    ``If-None-Match``, the answer is 304 while the picture would be the same.
+    """
     region = None
     if x is not None and y is not None and width is not None and height is not None:
         region = a.Region(x=x, y=y, width=width, height=height)
     elif not (x is y is width is height is None):
         raise InvalidRequest("A region needs x, y, width and height.")
     target = await desktop(request, workspace_id)
-    picture = await target.screenshot(
-        format=format, quality=quality, scale=scale, region=region, cursor=cursor
+    frame = frames.known(since, request.headers)
+    picture = await target.screenshot_since(
+        frame, format=format, quality=quality, scale=scale, region=region, cursor=cursor
     )
+    headers = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
+    if picture is None:
+        assert frame is not None, "nothing is unchanged since no frame"
+        return Response(status_code=304, headers=headers | frames.tags(frame))
     return Response(
-        picture,
+        picture.data,
         media_type=f"image/{format}",
-        headers={"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"},
+        headers=headers | frames.headers(picture),
     )
 
 

@@ -72,6 +72,13 @@ async def test_the_sdk_speaks_to_it(app: FastAPI, http: httpx.AsyncClient) -> No
         async with await carrel.claim("desktop", name="by the SDK") as desktop:
             assert (await desktop.click(3, 4)).cursor == (3, 4)
             assert (await desktop.screenshot()).startswith(b"\xff\xd8")
+            picture = await desktop.screenshot_since(None)
+            assert picture is not None
+            assert picture.data == await desktop.screenshot()
+            assert await desktop.screenshot_since(picture.frame) is None
+            tag = {"If-None-Match": f'"{picture.frame}"'}
+            same = await http.get(f"/v1/workspaces/{desktop.id}/screenshot", headers=tag)
+            assert (same.status_code, same.headers["ETag"]) == (304, tag["If-None-Match"])
             await desktop.write_file("a.txt", b"hello")
             assert await desktop.read_file("a.txt") == b"hello"
             await desktop.set_clipboard("copied")

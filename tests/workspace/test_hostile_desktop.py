@@ -94,3 +94,13 @@ async def test_an_answer_that_drips_is_given_up(
     async with answering(tmp_path, DRIPS[part], 0.05) as desktop:
         with pytest.raises(TimedOut, match="did not end in time"):
             await asyncio.wait_for(desktop.health(), 10)
+
+
+async def test_a_picture_that_says_not_what_it_is(tmp_path: Path) -> None:
+    for head in ("", "X-Carrel-Size: 1x\r\n", "X-Carrel-Size: 1x1\r\nX-Carrel-Frame: \xff\r\n"):
+        async with answering(tmp_path, whole(b"?", head), 0) as desktop:
+            with pytest.raises(DesktopLost):
+                await desktop.screenshot_since("a-1")
+    async with answering(tmp_path, whole(b"", status=304), 0) as desktop:
+        with pytest.raises(DesktopLost):
+            await desktop.screenshot_since(None)  # nothing is unchanged since no frame

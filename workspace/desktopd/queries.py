@@ -40,6 +40,7 @@ class Picture(Query):
     y: a.Pixel | None = None
     width: Annotated[int, Field(ge=1, le=32767)] | None = None
     height: Annotated[int, Field(ge=1, le=32767)] | None = None
+    since: a.Frame | None = None
 
     @model_validator(mode="after")
     def _all_or_none(self) -> Picture:
@@ -58,6 +59,7 @@ class Picture(Query):
             scale=self.scale,
             cursor=self.cursor,
             region=region,
+            since=self.since,
         )
 
 

@@ -15,6 +15,7 @@ from starlette.types import Receive, Scope, Send
 from starlette.websockets import WebSocket
 
 from workspace import actions as a
+from workspace import frames
 from workspace.desktopd import queries, terminal, vnc
 from workspace.desktopd.files import Files, OpenFile
 from workspace.desktopd.programs import Programs
@@ -125,7 +126,11 @@ async def screenshot(request: Request) -> Response:
     query = parse_query(queries.Picture, request)
     looking = _desk(request).ready_screen().screenshot(query.action())
     image = await unless_gone(request, looking)
-    return Response(image.data, media_type=_MEDIA_TYPES[image.format])
+    if image.frame is not None and image.frame == frames.known(query.since, request.headers):
+        return Response(status_code=304, headers=frames.tags(image.frame))
+    return Response(
+        image.data, media_type=_MEDIA_TYPES[image.format], headers=frames.headers(image)
+    )
 
 
 async def get_clipboard(request: Request) -> Response:
