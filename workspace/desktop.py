@@ -19,6 +19,7 @@ from workspace import actions as a
 from workspace import frames, transport
 from workspace.errors import DesktopLost, TooLarge
 from workspace.models import (
+    ApplicationList,
     Clipboard,
     Environment,
     FileInfo,
@@ -26,6 +27,8 @@ from workspace.models import (
     FileMove,
     Health,
     Job,
+    Launch,
+    Launched,
     ProcessRequest,
     ProcessResult,
     Signal,
@@ -471,6 +474,28 @@ class Desktop:
 
     async def close_window(self, window: int) -> None:
         await self._call("POST", f"/windows/{window}/close")
+
+    async def applications(self, *, limit: int = 500, after: str | None = None) -> ApplicationList:
+        """The applications that are installed, by the names that :meth:`launch` takes."""
+        params: dict[str, str | int] = {"limit": limit}
+        if after is not None:
+            params["after"] = after
+        body = await self._call("GET", "/applications", params=params)
+        return _parse(ApplicationList.model_validate_json, body)
+
+    async def launch(
+        self, name: str, arguments: Sequence[str] = (), *, wait_seconds: float = 15
+    ) -> Launched:
+        """Start an application by name ("mousepad") and wait for its window.
+
+        Raises:
+            ApplicationNotFound: there is none of that name; the hint has the nearest.
+        """
+        request = asked(Launch, name=name, arguments=list(arguments), wait_seconds=wait_seconds)
+        body = await self._call(
+            "POST", "/applications", json=request.model_dump(), seconds=wait_seconds
+        )
+        return _parse(Launched.model_validate_json, body)
 
     async def _call(
         self, method: str, url: str, *, seconds: float = 0, **options: Any

@@ -120,6 +120,8 @@ class SyncDesktop:
     move_window = _desktop(Desktop.move_window)
     resize_window = _desktop(Desktop.resize_window)
     set_window_state = _desktop(Desktop.set_window_state)
+    applications = _desktop(Desktop.applications)
+    launch = _desktop(Desktop.launch)
 
     @contextmanager
     def open_file(self, path: str) -> Iterator[Iterator[bytes]]:

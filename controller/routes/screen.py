@@ -1,4 +1,4 @@
-"""The screen: actions, pictures, the clipboard, windows.
+"""The screen: actions, pictures, the clipboard, windows, applications.
 
 The two that agents call all day, actions and screenshot, validate once and hand the answer on.
 """
@@ -17,8 +17,11 @@ from workspace import actions as a
 from workspace import frames
 from workspace.errors import InvalidRequest
 from workspace.models import (
+    ApplicationList,
     Clipboard,
     Health,
+    Launch,
+    Launched,
     WaitSeconds,
     Window,
     WindowChange,
@@ -209,3 +212,30 @@ async def close(request: Request, workspace_id: Id, window: int) -> None:
     target = await desktop(request, workspace_id)
     async with recorded(request, workspace_id, "window", window=window, action="close"):
         await target.close_window(window)
+
+
+@router.get("/applications")
+async def applications(
+    request: Request,
+    workspace_id: Id,
+    limit: Annotated[int, Query(ge=1, le=500)] = 500,
+    after: Annotated[str | None, Query(max_length=255)] = None,
+) -> ApplicationList:
+    """The applications that are installed, by name."""
+    return await (await desktop(request, workspace_id)).applications(limit=limit, after=after)
+
+
+@router.post("/applications")
+async def launch(request: Request, workspace_id: Id, body: Launch) -> Launched:
+    """Start an application by its desktop file's name and wait for its window."""
+    target = await desktop(request, workspace_id)
+
+    async def play() -> Launched:
+        async with recorded(request, workspace_id, "application", name=body.name) as told:
+            launched = await target.launch(
+                body.name, body.arguments, wait_seconds=body.wait_seconds
+            )
+            told["job"] = launched.job.id
+            return launched
+
+    return await until_gone(request.receive, play())

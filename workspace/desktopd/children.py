@@ -21,6 +21,7 @@ logger = logging.getLogger(__name__)
 _PR_SET_DUMPABLE = 4
 _PR_SET_CHILD_SUBREAPER = 36
 _READ_BYTES = 1 << 16
+_MAX_DEPTH = 1000
 
 
 def _prctl(option: int, value: int) -> None:
@@ -157,6 +158,21 @@ def descendants(root: int) -> Iterator[int]:
     while queue:
         yield from queue
         queue = [child for pid in queue for child in below.get(pid, [])]
+
+
+def is_below(pid: int, root: int) -> bool:
+    """Whether a process is ``root``, descends from it, or was left behind in its session."""
+    try:
+        if os.getsid(pid) == root:
+            return True
+    except (OSError, OverflowError):
+        return False
+    above: int | None = pid
+    for _ in range(_MAX_DEPTH):  # what is read while processes come and go need not be a tree
+        if above is None or above == root:
+            break
+        above = _parent(str(above))
+    return above == root
 
 
 def _parent(pid: str) -> int | None:

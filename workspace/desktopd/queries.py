@@ -108,6 +108,13 @@ class Listing(Query):
     after: Annotated[str, Field(max_length=4096)] | None = None
 
 
+class Applications(Query):
+    """``GET /applications``."""
+
+    limit: Annotated[int, Field(ge=1, le=500)] = 500
+    after: Annotated[str, Field(max_length=255)] | None = None
+
+
 class WindowWait(Query):
     """``GET /windows/wait``: texts that the title and the class hold, in whatever case."""
 

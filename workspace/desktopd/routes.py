@@ -16,7 +16,7 @@ from starlette.websockets import WebSocket
 
 from workspace import actions as a
 from workspace import frames
-from workspace.desktopd import queries, terminal, vnc
+from workspace.desktopd import applications, queries, terminal, vnc
 from workspace.desktopd.files import Files, OpenFile
 from workspace.desktopd.programs import Programs
 from workspace.desktopd.requests import (
@@ -34,6 +34,7 @@ from workspace.models import (
     Environment,
     FileMove,
     Health,
+    Launch,
     ProcessRequest,
     Signal,
     WindowChange,
@@ -52,6 +53,7 @@ _SIGNAL = TypeAdapter(Signal)
 _ENVIRONMENT: TypeAdapter[dict[str, str]] = TypeAdapter(Environment)
 _MOVE = TypeAdapter(FileMove)
 _CLIPBOARD = TypeAdapter(Clipboard)
+_LAUNCH = TypeAdapter(Launch)
 _WINDOW_MOVE = TypeAdapter(WindowMove)
 _WINDOW_RESIZE = TypeAdapter(WindowResize)
 _WINDOW_CHANGE = TypeAdapter(WindowChange)
@@ -188,6 +190,21 @@ def _window(request: Request) -> int:
     if window > _MAX_WINDOW:
         raise WindowNotFound(f"There is no window {window}.")
     return window
+
+
+# Applications.
+
+
+async def list_applications(request: Request) -> Response:
+    query = parse_query(queries.Applications, request)
+    return json_response(await applications.listed(_desk(request).programs, **query.model_dump()))
+
+
+async def launch(request: Request) -> Response:
+    wanted = parse_json(_LAUNCH, await read_body(request))
+    desk = _desk(request)
+    launching = applications.launch(desk.programs, desk.shell, desk.ready_screen(), wanted)
+    return json_response(await unless_gone(request, launching))
 
 
 # Processes.
@@ -359,6 +376,8 @@ ROUTES: list[BaseRoute] = [
     Route("/windows/{window:int}/state", set_window_state, methods=["POST"]),
     Route("/windows/{window:int}/focus", focus_window, methods=["POST"]),
     Route("/windows/{window:int}/close", close_window, methods=["POST"]),
+    Route("/applications", list_applications, methods=["GET"]),
+    Route("/applications", launch, methods=["POST"]),
     Route("/processes", list_jobs, methods=["GET"]),
     Route("/processes", start_process, methods=["POST"]),
     Route("/processes/{job}", poll_job, methods=["GET"]),

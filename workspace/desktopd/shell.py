@@ -17,7 +17,7 @@ from collections.abc import AsyncIterator, Callable
 from typing import Literal
 
 from workspace.desktopd.buffers import HeadTail, Ring
-from workspace.desktopd.children import drain, write_all
+from workspace.desktopd.children import Child, drain, write_all
 from workspace.desktopd.programs import Programs
 from workspace.errors import CommandTimedOut, Conflict, NoCapacity, ProcessNotFound, TimedOut
 from workspace.models import Job, ProcessRequest, ProcessResult
@@ -287,6 +287,10 @@ class Shell:
     def check(self, job_id: str) -> None:
         """Raises ProcessNotFound if there is no such job."""
         self._job(job_id)
+
+    def child(self, job_id: str) -> Child:
+        """A job's process; ProcessNotFound if there is no such job."""
+        return self._job(job_id).run.child
 
     def jobs(self) -> list[Job]:
         """All jobs, the oldest first, without their output."""

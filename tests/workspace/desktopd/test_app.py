@@ -99,12 +99,47 @@ async def test_the_field_is_named(http: httpx.AsyncClient) -> None:
         ("PUT", "/files?path=x&mode=999"), ("PUT", "/files?path=x&mode=rw"),
         ("PUT", "/environment"), ("PUT", "/clipboard"), ("POST", "/files/move"),
         ("POST", "/processes"),
+        ("GET", "/windows/wait"), ("GET", "/windows/wait?title="),
+        ("GET", "/windows/wait?title=x&seconds=51"), ("GET", "/windows/wait?title=x&seconds=nan"),
+        ("POST", "/windows/1/move"), ("POST", "/windows/1/resize"), ("POST", "/windows/1/state"),
+        ("GET", "/applications?limit=501"), ("GET", "/applications?limit=0"),
+        ("POST", "/applications"),
     ],
 )  # fmt: skip
 async def test_wrong_queries_and_empty_bodies(
     http: httpx.AsyncClient, method: str, path: str
 ) -> None:
     assert code(await http.request(method, path)) == "invalid_request"
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("windows/1/move", {"x": 1}), ("windows/1/move", {"x": 1 << 15, "y": 0}),
+        ("windows/1/resize", {"width": 0, "height": 1}),
+        ("windows/1/resize", {"width": 1e99, "height": 1}),
+        ("windows/1/state", {"state": "gone"}), ("applications", {"name": ""}),
+        ("applications", {"name": "x", "arguments": "y"}),
+        ("applications", {"name": "x", "arguments": ["\0"]}),
+        ("applications", {"name": "x", "wait_seconds": 51}), ("applications", {"name": "x" * 256}),
+    ],
+)  # fmt: skip
+async def test_wrong_windows_and_applications(
+    http: httpx.AsyncClient, path: str, body: object
+) -> None:
+    assert code(await http.post(f"/{path}", json=body)) == "invalid_request"
+
+
+async def test_windows_and_applications_that_are_not_there(http: httpx.AsyncClient) -> None:
+    bodies = {"move": {"x": 1, "y": 1}, "resize": {"width": 9, "height": 9}}
+    for window in (1, 1 << 32, 10**30):
+        for how, body in (bodies | {"state": {"state": "normal"}}).items():
+            answer = await http.post(f"/windows/{window}/{how}", json=body)
+            assert code(answer) == "window_not_found"
+    answer = await http.post("/applications", json={"name": "mousepda"})
+    assert code(answer) == "application_not_found"
+    assert "mousepad" in answer.json()["hint"]
+    assert code(await http.get("/windows/wait?title=absent&seconds=0")) == "timed_out"
 
 
 @pytest.mark.parametrize(

@@ -64,6 +64,25 @@ async def test_clipboard_and_windows(desktop: Desktop) -> None:
     assert (await desktop.poll(job.id, wait_seconds=10)).state == "exited"
 
 
+async def test_an_application_and_its_window(desktop: Desktop) -> None:
+    names = [each.name for each in (await desktop.applications()).applications]
+    assert "org.xfce.mousepad" in names
+    launched = await desktop.launch("mousepad")
+    assert launched.window is not None
+    window = launched.window.id
+    assert (await desktop.wait_for_window(title="MOUSEPAD", seconds=10)).id == window
+    moved = await desktop.move_window(window, 100, 120)
+    assert (moved.x, moved.y) == (100, 120)
+    resized = await desktop.resize_window(window, 500, 300)
+    assert resized in await desktop.windows()
+    assert (resized.x, resized.y, resized.width, resized.height) == (100, 120, 500, 300)
+    assert (await desktop.set_window_state(window, "maximised")).state == ["maximised"]
+    kinds = {each.window_class: each.kind for each in await desktop.windows()}
+    assert (kinds["Xfce4-panel"], kinds["Xfdesktop"]) == ("panel", "desktop")
+    await desktop.close_window(window)
+    assert (await desktop.poll(launched.job.id, wait_seconds=10)).state == "exited"
+
+
 # VNC.
 
 
