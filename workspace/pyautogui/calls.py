@@ -86,10 +86,8 @@ class PyAutoGUI:
     """``desktop`` by pyautogui's calls; ``PAUSE`` seconds follow each of them that acts."""
 
     LEFT, MIDDLE, RIGHT, PRIMARY, SECONDARY = "left", "middle", "right", "primary", "secondary"
-    linear = staticmethod(player.linear)
-    easeInQuad = staticmethod(player.ease_in)
-    easeOutQuad = staticmethod(player.ease_out)
-    easeInOutQuad = staticmethod(player.ease_in_out)
+    linear, easeInQuad = staticmethod(player.linear), staticmethod(player.ease_in)
+    easeOutQuad, easeInOutQuad = staticmethod(player.ease_out), staticmethod(player.ease_in_out)
     ImageNotFoundException = NotFound
 
     def __init__(self, desktop: SyncDesktop) -> None:
@@ -248,13 +246,14 @@ class PyAutoGUI:
         if isinstance(message, str) and not interval:
             self._play([asked(a.Type, text=message)] if message else [], _pause)
             return
+        is_text = isinstance(message, str)
+        parts = list(message) if is_text else player.keys(message)
+        if len(parts) > player.MAX_ACTIONS:
+            raise player.too_many()
         actions: list[a.Action] = []
-        if isinstance(message, str):
-            for character in message:
-                actions += [asked(a.Type, text=character), *player.wait(interval)]
-        else:
-            for name in player.keys(message):
-                actions += [asked(a.Key, chord=name), *player.wait(interval)]
+        for part in parts:
+            actions.append(asked(a.Type, text=part) if is_text else asked(a.Key, chord=part))
+            actions += player.wait(interval)
         self._play(actions, _pause)
 
     write = typewrite
@@ -295,18 +294,8 @@ class PyAutoGUI:
         _pause: bool = True,
     ) -> None:
         """Press the keys in order, release them in reverse: ``hotkey("ctrl", "shift", "t")``."""
-        is_list = bool(args) and not isinstance(args[0], str)
-        names = player.keys(args[0] if is_list else args)
-        actions: list[a.Action] = []
-        if interval:
-            for name in names:
-                actions += [asked(a.KeyDown, chord=name), *player.wait(interval)]
-            for name in reversed(names):
-                actions += [asked(a.KeyUp, chord=name), *player.wait(interval)]
-        elif names:
-            chord = "+".join("plus" if name == "+" else name for name in names)
-            actions.append(asked(a.Key, chord=chord))
-        self._play(actions, _pause)
+        names = player.keys(args[0] if args and not isinstance(args[0], str) else args)
+        self._play(player.together(names, interval), _pause)
 
     @contextmanager
     def hold(
@@ -339,7 +328,7 @@ class PyAutoGUI:
 
     def pixel(self, x: float, y: float) -> tuple[int, int, int]:
         """The colour at a point: red, green, blue."""
-        red, green, blue = self.screenshot(region=(x, y, 1, 1)).tobytes()
+        red, green, blue = self.screenshot(region=(x, y, 1, 1)).tobytes()[:3]
         return red, green, blue
 
     def pixelMatchesColor(
@@ -401,9 +390,9 @@ class PyAutoGUI:
         if isinstance(x, str):
             return self.locateCenterOnScreen(x)
         if x is not None and not isinstance(x, float | int):
-            if y is not None or len(x) not in (2, 4):
+            if y is not None or not isinstance(x, Sequence) or len(x) not in (2, 4):
                 raise InvalidRequest("Give (x, y) or (left, top, width, height), or two numbers.")
-            return self.center(x) if len(x) == 4 else Point(*player.wholes(x, 2))
+            return self.center(player.wholes(x, 4)) if len(x) == 4 else Point(*player.wholes(x, 2))
         if x is None and y is None:
             return None
         if x is None or y is None:

@@ -28,6 +28,7 @@ MAX_STEPS = 10_000
 MAX_ROUNDS = 1000  # of one loop
 MAX_NUMBER = 10**12
 _MAX_DEPTH = 30
+_MAX_VALUES = 200_000  # looked at in all, loops counted
 
 _OPERATORS: Mapping[type[ast.operator], Callable[[Any, Any], Any]] = {  # Any: numbers
     ast.Add: operator.add,
@@ -148,15 +149,19 @@ class _Performance:
         self._functions: dict[str, str] = {}  # name in the program -> function
         self._values: dict[str, object] = {}
         self._steps = 0
+        self._looked = 0
 
     def play(self, body: Sequence[ast.stmt], depth: int = 0) -> None:
         for statement in body:
-            self._steps += 1
-            if self._steps > MAX_STEPS:
-                _refuse(statement, f"more than {MAX_STEPS} steps")
+            self._step(statement)
             if depth > _MAX_DEPTH:
                 _refuse(statement, "so deep a nesting")
             self._statement(statement, depth)
+
+    def _step(self, node: ast.stmt | ast.expr) -> None:
+        self._steps += 1
+        if self._steps > MAX_STEPS:
+            _refuse(node, f"more than {MAX_STEPS} steps")
 
     def _statement(self, statement: ast.stmt, depth: int) -> None:
         match statement:
@@ -295,8 +300,9 @@ class _Performance:
     # Values.
 
     def _value(self, node: ast.expr, depth: int) -> object:
-        if depth > _MAX_DEPTH:
-            _refuse(node, "so deep a nesting")
+        self._looked += 1
+        if depth > _MAX_DEPTH or self._looked > _MAX_VALUES:
+            _refuse(node, "so deep a nesting" if depth > _MAX_DEPTH else "so much to work out")
         match node:
             case ast.Constant(value=None | bool() | str() as value):
                 return value
@@ -333,6 +339,7 @@ class _Performance:
                     return self._constants[name]
                 _refuse(node, f"pyautogui.{name[:40]}")
             case ast.Call():
+                self._step(node)
                 return self._call(node, depth)
         _refuse(node)
 

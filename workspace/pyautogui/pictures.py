@@ -15,13 +15,14 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 MAX_COMPARED = 1_000_000  # rows, in one search
+_FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF")  # no format that starts a program to be read
 
 
 def decoded(data: bytes) -> Image:
     """The picture that ``data`` encodes, in RGB.
 
     Raises:
-        Unsupported: Pillow is not installed.
+        Unsupported: Pillow is not installed. InvalidRequest: it is no picture.
     """
     try:
         from PIL import Image as pillow
@@ -31,8 +32,8 @@ def decoded(data: bytes) -> Image:
             hint="`pip install pillow`, or use desktop.screenshot(), which returns bytes.",
         ) from error
     try:
-        return pillow.open(io.BytesIO(data)).convert("RGB")
-    except (OSError, ValueError, pillow.DecompressionBombError) as error:
+        return pillow.open(io.BytesIO(data), formats=_FORMATS).convert("RGB")
+    except (OSError, SyntaxError, ValueError, pillow.DecompressionBombError) as error:
         raise InvalidRequest(f"This is no picture that can be read: {error}") from error
 
 

@@ -105,7 +105,7 @@ class Player:
             # What a tween overshoots stays on the screen: only the end was asked for.
             x = min(max(round(x0 + (at[0] - x0) * part), 0), width - 1)
             y = min(max(round(y0 + (at[1] - y0) * part), 0), height - 1)
-            actions += [a.Wait(seconds=duration / count), a.Move(x=x, y=y)]
+            actions += [a.Wait(seconds=duration / count), asked(a.Move, x=x, y=y)]
         return actions
 
     def drag(
@@ -212,6 +212,21 @@ def turns(at: At | None, way: Literal["dx", "dy"], notches: int) -> list[a.Actio
     if way == "dx":
         return [asked(a.Scroll, x=x, y=y, dx=part) for part in parts]
     return [asked(a.Scroll, x=x, y=y, dy=part) for part in parts]
+
+
+def together(names: Sequence[str], interval: float) -> list[a.Action]:
+    """Keys pressed in order and released in reverse; as one chord if nothing is between them."""
+    if not names:
+        return []
+    if not interval:
+        chord = "+".join("plus" if name == "+" else name for name in names)
+        return [asked(a.Key, chord=chord)]
+    actions: list[a.Action] = []
+    for name in names:
+        actions += [asked(a.KeyDown, chord=name), *wait(interval)]
+    for name in reversed(names):
+        actions += [asked(a.KeyUp, chord=name), *wait(interval)]
+    return actions
 
 
 def too_many() -> InvalidRequest:
