@@ -51,6 +51,22 @@ async def test_the_whole_service_and_its_end(tmp_path: Path) -> None:
         assert (full.status_code, full.json()["code"]) == (507, "disk_full")
         assert (await http.get(f"{base}/stats")).json()["pids"] > 1
 
+        launched = (await http.post(f"{base}/applications", json={"name": "mousepad"})).json()
+        window = launched["window"]["id"]
+        found = await http.get(f"{base}/windows/wait?window_class=MOUSEPAD&seconds=5")
+        assert found.json()["id"] == window
+        await http.post(f"{base}/windows/{window}/move", json={"x": 100, "y": 120})
+        size = {"width": 500, "height": 300}
+        resized = (await http.post(f"{base}/windows/{window}/resize", json=size)).json()
+        assert resized.items() >= ({"x": 100, "y": 120} | size).items()
+        put_away = await http.post(f"{base}/windows/{window}/state", json={"state": "minimised"})
+        assert put_away.json()["state"] == ["minimised"]
+        unknown = await http.post(f"{base}/applications", json={"name": "mousepda"})
+        assert (unknown.status_code, unknown.json()["code"]) == (404, "application_not_found")
+        assert (await http.get(f"{base}/windows/wait")).json()["code"] == "invalid_request"
+        installed = (await http.get(f"{base}/applications")).json()["applications"]
+        assert "org.xfce.mousepad" in [each["name"] for each in installed]
+
         async with listening(app) as port:
             url = f"ws://127.0.0.1:{port}{base}/vnc?role=view"
             async with connect(url, additional_headers=BEARER, proxy=None) as socket:
