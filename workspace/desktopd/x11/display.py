@@ -162,17 +162,22 @@ class Display:
         Raises:
             xcffib.xproto.WindowError: there is no such window.
         """
+        return self.told(self.ask(window, name, limit=limit, delete=delete))
+
+    def ask(self, window: int, name: str, *, limit: int = 65_536, delete: bool = False) -> Any:
+        """Ask for a property without waiting; the answer is for :meth:`told`."""
         words = (limit + 3) // 4
-        raw = self.raw_reply(self.core.GetProperty(delete, window, self.atom(name), 0, 0, words))
+        return self.core.GetProperty(delete, window, self.atom(name), 0, 0, words)
+
+    def told(self, cookie: Any) -> tuple[int, bytes] | None:
+        """What was asked for by :meth:`ask`; see :meth:`property`."""
+        raw = self.raw_reply(cookie)
         bits, kind, count = struct.unpack_from("=xB6xI4xI", raw)
         return (kind, bytes(raw[32 : 32 + count * bits // 8])) if kind else None
 
     def numbers(self, window: int, name: str) -> list[int]:
         """A property of 32-bit values (cardinals, atoms, windows); empty if it is not set."""
-        found = self.property(window, name)
-        if found is None:
-            return []
-        return [value for (value,) in struct.iter_unpack("=I", found[1][: len(found[1]) // 4 * 4])]
+        return as_numbers(self.property(window, name))
 
     def send_to_root(self, window: int, message: str, *data: int) -> None:
         """Ask the window manager something by a client message (EWMH 1.5, "Root messages")."""
@@ -250,6 +255,12 @@ class Display:
     def _on_configure(self, event: Any) -> None:
         if event.window == self.root:
             self.size = (event.width, event.height)
+
+
+def as_numbers(found: tuple[int, bytes] | None) -> list[int]:
+    """The 32-bit values of a property; empty if it is not set."""
+    data = b"" if found is None else found[1]
+    return [value for (value,) in struct.iter_unpack("=I", data[: len(data) // 4 * 4])]
 
 
 async def _connect(name: str, timeout: float) -> Any:

@@ -7,16 +7,27 @@ while it is looked at is left out.
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from typing import Any
 
 from xcffib import xproto
 
-from workspace.desktopd.x11.display import Display
+from workspace.desktopd.x11.display import Display, as_numbers
 from workspace.errors import WindowNotFound
 from workspace.models import Window, WindowCondition, WindowKind
 
 FROM_A_PAGER = 2  # the source that window managers obey at once (EWMH, "Source indication")
 ICONIC = 3  # WM_STATE of a minimised window (ICCCM, 4.1.3.1)
-_MAX_TITLE_BYTES = 4096
+_MAX_BYTES = 4096  # of a title, say
+_PROPERTIES = (
+    "_NET_WM_NAME",
+    "WM_NAME",
+    "WM_CLASS",
+    "_NET_WM_PID",
+    "_NET_WM_STATE",
+    "WM_STATE",
+    "_NET_WM_WINDOW_TYPE",
+    "WM_TRANSIENT_FOR",
+)
 _KINDS: dict[str, WindowKind] = {
     "NORMAL": "normal",
     "DIALOG": "dialog",
@@ -60,34 +71,55 @@ def ids(display: Display) -> list[int]:
 
 def _describe(display: Display, window: int, active: list[int]) -> Window | None:
     core = display.core
-    try:
-        geometry = core.GetGeometry(window)
-        origin = core.TranslateCoordinates(window, display.root, 0, 0)
-        box, corner = display.reply(geometry), display.reply(origin)
-        pids = display.numbers(window, "_NET_WM_PID")
-        return Window(
-            id=window,
-            title=_text(display, window, "_NET_WM_NAME") or _text(display, window, "WM_NAME"),
-            # "instance\0class\0" (ICCCM, 4.1.2.5)
-            window_class=_text(display, window, "WM_CLASS").rstrip("\0").split("\0")[-1],
-            pid=pids[0] if pids else None,
-            x=corner.dst_x,
-            y=corner.dst_y,
-            width=box.width,
-            height=box.height,
-            is_focused=window in active,
-            state=_state(display, window),
-            kind=_kind(display, window),
-        )
-    except (xproto.WindowError, xproto.DrawableError):
+    asked = [core.GetGeometry(window), core.TranslateCoordinates(window, display.root, 0, 0)]
+    properties = {name: display.ask(window, name, limit=_MAX_BYTES) for name in _PROPERTIES}
+    is_gone = False
+    answers: list[Any] = []  # Any: xcffib carries no types
+    told: dict[str, tuple[int, bytes] | None] = {}
+    # Every answer is taken, or it would be kept for good.
+    for cookie in asked:
+        try:
+            answers.append(display.reply(cookie))
+        except (xproto.WindowError, xproto.DrawableError):
+            is_gone = True
+    for name, cookie in properties.items():
+        try:
+            told[name] = display.told(cookie)
+        except xproto.WindowError:
+            is_gone = True
+    if is_gone:
         return None
+    box, corner = answers
+    pids = as_numbers(told["_NET_WM_PID"])
+    return Window(
+        id=window,
+        title=_text(display, told["_NET_WM_NAME"]) or _text(display, told["WM_NAME"]),
+        # "instance\0class\0" (ICCCM, 4.1.2.5)
+        window_class=_text(display, told["WM_CLASS"]).rstrip("\0").split("\0")[-1],
+        pid=pids[0] if pids else None,
+        x=corner.dst_x,
+        y=corner.dst_y,
+        width=box.width,
+        height=box.height,
+        is_focused=window in active,
+        state=_state(display, as_numbers(told["_NET_WM_STATE"]), as_numbers(told["WM_STATE"])),
+        kind=_kind(
+            display,
+            as_numbers(told["_NET_WM_WINDOW_TYPE"]),
+            is_transient=told["WM_TRANSIENT_FOR"] is not None,
+        ),
+    )
 
 
-def _state(display: Display, window: int) -> list[WindowCondition]:
-    atoms = set(display.numbers(window, "_NET_WM_STATE"))
+def _state(display: Display, states: list[int], wm_state: list[int]) -> list[WindowCondition]:
     names = ("HIDDEN", "SHADED", "MAXIMIZED_VERT", "MAXIMIZED_HORZ", "FULLSCREEN")
-    flags = {name for name in names if display.atom(f"_NET_WM_STATE_{name}") in atoms}
-    return conditions(flags, is_iconic=display.numbers(window, "WM_STATE")[:1] == [ICONIC])
+    flags = {name for name in names if display.atom(f"_NET_WM_STATE_{name}") in states}
+    return conditions(flags, is_iconic=wm_state[:1] == [ICONIC])
+
+
+def _kind(display: Display, types: list[int], *, is_transient: bool) -> WindowKind:
+    names = {display.atom(f"_NET_WM_WINDOW_TYPE_{name}"): name for name in _KINDS}
+    return kind([names.get(each, "") for each in types], is_transient=is_transient)
 
 
 def conditions(flags: Collection[str], *, is_iconic: bool) -> list[WindowCondition]:
@@ -103,13 +135,6 @@ def conditions(flags: Collection[str], *, is_iconic: bool) -> list[WindowConditi
     return found
 
 
-def _kind(display: Display, window: int) -> WindowKind:
-    types = display.numbers(window, "_NET_WM_WINDOW_TYPE")
-    names = {display.atom(f"_NET_WM_WINDOW_TYPE_{name}"): name for name in _KINDS}
-    is_transient = not types and display.property(window, "WM_TRANSIENT_FOR") is not None
-    return kind([names.get(each, "") for each in types], is_transient=is_transient)
-
-
 def kind(types: Sequence[str], *, is_transient: bool) -> WindowKind:
     """The first of its types (best first, as EWMH has them) that is known here.
 
@@ -120,8 +145,7 @@ def kind(types: Sequence[str], *, is_transient: bool) -> WindowKind:
     return next((_KINDS[name] for name in types if name in _KINDS), "other")
 
 
-def _text(display: Display, window: int, name: str) -> str:
-    found = display.property(window, name, limit=_MAX_TITLE_BYTES)
+def _text(display: Display, found: tuple[int, bytes] | None) -> str:
     if found is None:
         return ""
     kind, data = found
