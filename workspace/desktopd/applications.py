@@ -120,7 +120,8 @@ async def _its_window(
         return await screen.choose_window(own, 0)
 
     def handed_to(there: Sequence[Window]) -> Window | None:
-        return _first(there, frozenset(), lambda each: is_of_class(each, entry))
+        mine = (each for each in reversed(there) if is_of_class(each, entry))
+        return next((each for each in mine if each.kind == "normal"), None)
 
     has_run = await screen.choose_window(handed_to, 0) is not None
     new = await screen.choose_window(any_new, min(left(), _HANDED_SECONDS) if has_run else left())
