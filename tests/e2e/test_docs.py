@@ -101,18 +101,20 @@ def test_a_python_example_runs(
 
 def test_the_rest_examples_are_answered(service: Service) -> None:
     (text,) = (text for text in blocks("docs/sdk.md", "") if "POST" in text)
-    workspace_id = ""
+    workspace_id = window = ""
     with httpx.Client(
         base_url=service.url, headers={"Authorization": f"Bearer {service.key}"}, timeout=60
     ) as http:
         for line in text.splitlines():
             method, path, *body = line.split(maxsplit=2)
-            path = path.format(id=workspace_id)
+            path = path.format(id=workspace_id, window=window)
             if "/files" in path:  # a file must be there to be read
                 http.put(path, content=b"hello").raise_for_status()
             answer = http.request(method, path, json=json.loads(body[0]) if body else None)
             assert answer.is_success, f"{line}: {answer.text}"
             workspace_id = workspace_id or answer.json()["id"]
+            if "/windows/wait" in path:
+                window = answer.json()["id"]
 
 
 def test_the_template_example_is_one() -> None:
