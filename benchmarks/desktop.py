@@ -60,10 +60,16 @@ def row(name: str, unit: str, samples: list[float]) -> Row:
     }
 
 
-async def timed(count: int, call: Callable[[int], Awaitable[object]]) -> list[float]:
-    """Milliseconds of each of ``count`` calls."""
+async def timed(
+    count: int,
+    call: Callable[[int], Awaitable[object]],
+    before: Callable[[int], Awaitable[object]] | None = None,
+) -> list[float]:
+    """Milliseconds of each of ``count`` calls; what comes ``before`` each is not counted."""
     samples = []
     for index in range(count):
+        if before is not None:
+            await before(index)
         begin = time.perf_counter()
         await call(index)
         samples.append((time.perf_counter() - begin) * 1000)
@@ -116,10 +122,16 @@ async def measure(carrel: Carrel, progress: Callable[[str], None]) -> list[Row]:
         await desktop.act(Screenshot())  # at rest
         progress("screenshots")
         await timed(20, lambda _: desktop.screenshot())
-        shots = await timed(200, lambda _: desktop.screenshot())
-        rows.append(row("screenshot, JPEG 1280x800, through the controller", "ms", shots))
-        png = await timed(20, lambda _: desktop.screenshot(format="png"))
-        rows.append(row("screenshot, PNG 1280x800, through the controller", "ms", png))
+
+        async def change(index: int) -> None:
+            await desktop.move(1100 + index % 50, 400)  # the pointer is in the picture
+
+        shots = await timed(200, lambda _: desktop.screenshot(), change)
+        rows.append(row("screenshot, JPEG 1280x800, changed, through the controller", "ms", shots))
+        png = await timed(20, lambda _: desktop.screenshot(format="png"), change)
+        rows.append(row("screenshot, PNG 1280x800, changed, through the controller", "ms", png))
+        same = await timed(200, lambda _: desktop.screenshot())
+        rows.append(row("screenshot, JPEG 1280x800, unchanged, through the controller", "ms", same))
         progress("clicks")
         clicks = await timed(200, lambda index: desktop.click(1100 + index % 20, 400))
         rows.append(row("click, through the controller", "ms", clicks))
