@@ -239,13 +239,40 @@ class Image(BaseModel):
     frame: Frame | None = None
 
 
+class FocusedWindow(BaseModel):
+    """The window that has the keyboard."""
+
+    model_config = ConfigDict(frozen=True)
+    id: int
+    title: str
+    window_class: str
+
+
+class FocusedElement(BaseModel):
+    """What has the keyboard in that window, as accessibility tells of it.
+
+    ``id`` is that of the accessibility tree ("e12"); ``text`` is what an editable element holds,
+    2000 characters at most, and None of any other: also of a password field.
+    """
+
+    model_config = ConfigDict(frozen=True)
+    id: str
+    role: str
+    name: str
+    text: str | None = None
+
+
 class Observation(BaseModel):
     """What could be seen of an action.
 
     ``effect`` is ``not_observed`` unless the screen was watched; ``settled`` is None then, True
     when the screen came to rest before the cap, False when it was still changing. ``changed``
-    bounds what was repainted since the first action began. ``unchanged``: there is no screenshot
-    because it would be the frame that was asked ``since``.
+    bounds what was repainted since the first action began, without what moves by itself (a
+    caret, a clock, a video); ``still_changing`` is where that is, and where a screen that has not
+    settled was changing last. ``focused`` is the window with the keyboard, ``focus_moved`` whether
+    another had it before; ``focused_element`` is None where accessibility tells of none in time.
+    ``summary`` says all of it in a sentence or two. ``unchanged``: there is no screenshot because
+    it would be the frame that was asked ``since``.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -256,6 +283,11 @@ class Observation(BaseModel):
     effect: Effect = "not_observed"
     settled: bool | None = None
     changed: list[Region] = []
+    still_changing: list[Region] = []
+    focused: FocusedWindow | None = None
+    focused_element: FocusedElement | None = None
+    focus_moved: bool = False
+    summary: str | None = None
     elapsed_ms: float = 0.0
 
 
