@@ -40,6 +40,7 @@ from controller.routes import (
     service,
     session,
     sockets,
+    windows,
     workspaces,
 )
 from controller.routes import (
@@ -53,7 +54,7 @@ from workspace.errors import NotFound, TooLarge
 from workspace.folders import only_one, private_folder
 from workspace.transport import MAX_JSON_BYTES
 
-_ROUTERS = (workspaces, screen, processes, files, session, cluster_routes, service)
+_ROUTERS = (workspaces, screen, windows, processes, files, session, cluster_routes, service)
 _DESCRIPTION = """Sandboxed Linux desktops for agents.
 
 Send `Authorization: Bearer <key>`. Every error is `{"code", "message", "hint"}`; codes are stable.

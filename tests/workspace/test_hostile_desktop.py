@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from workspace import desktop as desktop_module
 from workspace import transport
 from workspace.backends.base import Endpoint
+from workspace.calls import wire
 from workspace.desktop import Desktop, connect
 from workspace.errors import CarrelError, DesktopLost, TimedOut, TooLarge
 
@@ -89,7 +89,7 @@ DRIPS = {"its body": chain([_PROMISE], repeat(b" ")), "its head": repeat(b"HTTP/
 async def test_an_answer_that_drips_is_given_up(
     part: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(desktop_module, "GRACE_SECONDS", 0.2)
+    monkeypatch.setattr(wire, "GRACE_SECONDS", 0.2)
     monkeypatch.setattr(transport, "BODY_SECONDS", 0.3)
     async with answering(tmp_path, DRIPS[part], 0.05) as desktop:
         with pytest.raises(TimedOut, match="did not end in time"):

@@ -27,11 +27,12 @@ from pydantic import ValidationError
 from workspace.desktopd.app import create_app
 from workspace.desktopd.children import Children, forbid_tracing
 from workspace.desktopd.config import MAX_CONFIG_BYTES, Config
+from workspace.desktopd.desk import Desk
 from workspace.desktopd.files import Files
-from workspace.desktopd.routes import Desk
 from workspace.desktopd.session import Session
 from workspace.desktopd.shell import Shell
 from workspace.errors import CarrelError, InvalidRequest, StartFailed
+from workspace.protocols import HttpProtocol, WebSocketProtocol
 
 logger = logging.getLogger("desktopd")
 
@@ -166,8 +167,8 @@ def _server_config(desk: Desk, token: str) -> uvicorn.Config:
     return uvicorn.Config(
         create_app(desk, token=token),
         loop="asyncio",
-        http="httptools",
-        ws="websockets-sansio",
+        http=HttpProtocol,
+        ws=WebSocketProtocol,
         ws_max_size=MAX_MESSAGE_BYTES,
         ws_ping_interval=None,
         ws_per_message_deflate=False,

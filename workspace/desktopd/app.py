@@ -12,8 +12,9 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp
 
+from workspace.desktopd.desk import Desk
 from workspace.desktopd.requests import Authorized, on_error
-from workspace.desktopd.routes import ROUTES, Desk
+from workspace.desktopd.routes import ROUTES
 from workspace.errors import CarrelError
 
 

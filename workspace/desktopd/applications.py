@@ -61,7 +61,7 @@ async def launch(programs: Programs, shell: Shell, screen: Screen, wanted: Launc
     entries = await asyncio.to_thread(desktopfiles.installed, programs.environment)
     entry = desktopfiles.find(entries, wanted.name)
     request = _request(entry, wanted.arguments, programs.environment.get("PATH"))
-    before = frozenset(window.id for window in screen.windows())
+    before = frozenset(window.id for window in screen.windows.listed())
     job = (await shell.start(request)).id
     window = None
     if wanted.wait_seconds > 0:
@@ -104,7 +104,7 @@ async def _its_window(
     def any_new(there: Sequence[Window]) -> Window | None:
         return own(there) or _first(there, before, lambda each: each.kind == "normal")
 
-    choosing = asyncio.ensure_future(screen.choose_window(own, seconds))
+    choosing = asyncio.ensure_future(screen.windows.choose(own, seconds))
     ending = asyncio.ensure_future(child.exited.wait())
     try:
         await asyncio.wait({choosing, ending}, return_when=asyncio.FIRST_COMPLETED)
@@ -115,17 +115,17 @@ async def _its_window(
             task.cancel()
         await asyncio.gather(choosing, ending, return_exceptions=True)
     if child.exit_code is None:
-        return await screen.choose_window(any_new, 0)
+        return await screen.windows.choose(any_new, 0)
     if child.exit_code != 0:
-        return await screen.choose_window(own, 0)
+        return await screen.windows.choose(own, 0)
 
     def handed_to(there: Sequence[Window]) -> Window | None:
         mine = (each for each in reversed(there) if is_of_class(each, entry))
         return next((each for each in mine if each.kind == "normal"), None)
 
-    has_run = await screen.choose_window(handed_to, 0) is not None
-    new = await screen.choose_window(any_new, min(left(), _HANDED_SECONDS) if has_run else left())
-    return new or await screen.choose_window(handed_to, 0)
+    has_run = await screen.windows.choose(handed_to, 0) is not None
+    new = await screen.windows.choose(any_new, min(left(), _HANDED_SECONDS) if has_run else left())
+    return new or await screen.windows.choose(handed_to, 0)
 
 
 def _first(

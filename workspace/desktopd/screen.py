@@ -12,12 +12,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 from workspace import actions as a
 from workspace.desktopd.x11 import windows
-from workspace.desktopd.x11.arranging import Arranging
+from workspace.desktopd.x11.arranging import Windows
 from workspace.desktopd.x11.capture import Capture
 from workspace.desktopd.x11.clipboard import Clipboard
 from workspace.desktopd.x11.damage import Damage
@@ -28,7 +28,6 @@ from workspace.desktopd.x11.keymap import Keymap
 from workspace.desktopd.x11.keys import parse_chord, parse_chords
 from workspace.desktopd.x11.typing import type_text
 from workspace.errors import CarrelError, OffScreen
-from workspace.models import Window, WindowChange
 
 logger = logging.getLogger(__name__)
 
@@ -47,8 +46,8 @@ class Screen:
         self._capture = Capture(display)
         self._frames = Frames(display, self._capture)
         self._damage = Damage(display)
-        self._clipboard = Clipboard(display)
-        self._arranging = Arranging(display)
+        self.clipboard = Clipboard(display)
+        self.windows = Windows(display)
         self._turn = asyncio.Lock()  # wakes its waiters in the order they came
         self._watchdog: asyncio.TimerHandle | None = None
 
@@ -86,7 +85,7 @@ class Screen:
             except CarrelError:
                 logger.info("The X server went away before the screen was closed.")
         self._cancel_watchdog()
-        self._clipboard.close()
+        self.clipboard.close()
         self._frames.close()
         self._capture.close()
         self._display.close()
@@ -264,7 +263,7 @@ class Screen:
     async def _picture(self, request: a.Screenshot | a.Zoom) -> a.Image:
         return await self._frames.take(request)
 
-    # Windows and clipboard.
+    # The window manager.
 
     async def wait_for_window_manager(self, timeout: float) -> None:
         """Return once a window manager runs; TimedOut after ``timeout`` seconds."""
@@ -273,68 +272,6 @@ class Screen:
     async def wait_for_panel(self, timeout: float) -> None:
         """Return once a panel is on the screen; TimedOut after ``timeout`` seconds."""
         await windows.wait_for_panel(self._display, timeout)
-
-    def windows(self) -> list[Window]:
-        """The top-level windows, from the lowest to the topmost."""
-        with self._display.talking():
-            return windows.listed(self._display)
-
-    def focus_window(self, window: int) -> None:
-        """Activate a window; WindowNotFound if there is none of that id."""
-        with self._display.talking():
-            windows.focus(self._display, window)
-
-    def close_window(self, window: int) -> None:
-        """Ask a window to close; WindowNotFound if there is none of that id."""
-        with self._display.talking():
-            windows.close(self._display, window)
-
-    async def move_window(self, window: int, x: int, y: int) -> Window:
-        """Move a window; it comes back as it is once the window manager has done it, or not.
-
-        Raises:
-            WindowNotFound: there is none of that id, or it closed meanwhile.
-        """
-        with self._display.talking():
-            return await self._arranging.move(window, x, y)
-
-    async def resize_window(self, window: int, width: int, height: int) -> Window:
-        """Resize a window without its frame; like :meth:`move_window`."""
-        with self._display.talking():
-            return await self._arranging.resize(window, width, height)
-
-    async def set_window_state(self, window: int, change: WindowChange) -> Window:
-        """Minimise, maximise, ... a window; like :meth:`move_window`."""
-        with self._display.talking():
-            return await self._arranging.set_state(window, change)
-
-    async def wait_for_window(
-        self, title: str | None, window_class: str | None, seconds: float
-    ) -> Window:
-        """The window with those texts in its title and class, once it is on the screen.
-
-        Raises:
-            TimedOut: none came; the hint has the titles that there are.
-        """
-        with self._display.talking():
-            return await self._arranging.wait_for(title, window_class, seconds)
-
-    async def choose_window(
-        self, choice: Callable[[list[Window]], Window | None], seconds: float
-    ) -> Window | None:
-        """What ``choice`` picks from the windows on the screen; None if nothing in that time."""
-        with self._display.talking():
-            return await self._arranging.choose(choice, seconds)
-
-    async def clipboard(self) -> str:
-        """The clipboard's text; TimedOut if its owner does not answer."""
-        with self._display.talking():
-            return await self._clipboard.get()
-
-    async def set_clipboard(self, text: str) -> None:
-        """Offer ``text`` as the clipboard."""
-        with self._display.talking():
-            self._clipboard.set(text)
 
 
 def _unless_known(seen: a.Observation, actions: Sequence[a.Action]) -> a.Observation:

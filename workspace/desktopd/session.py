@@ -342,7 +342,7 @@ def _places(home: str, runtime: str, xauthority: str) -> dict[str, str]:
 
 async def _is_drawn(screen: Screen) -> bool:
     """Whether the backdrop's window is there and its last rows are no longer X's black."""
-    if not any(window.window_class == "Xfdesktop" for window in screen.windows()):
+    if not any(window.window_class == "Xfdesktop" for window in screen.windows.listed()):
         return False
     from PIL import Image
 

@@ -32,8 +32,8 @@ _TOLD_TITLES = 20
 T = TypeVar("T")
 
 
-class Arranging:
-    """Changes the windows of one display, and waits for them."""
+class Windows:
+    """The windows of one display: listed, changed, waited for."""
 
     def __init__(self, display: Display) -> None:
         self._display = display
@@ -52,20 +52,37 @@ class Arranging:
     def _on_change(self, event: Any) -> None:  # Any: xcffib carries no types
         self._changes += 1
 
+    def listed(self) -> list[Window]:
+        """The top-level windows, from the lowest to the topmost."""
+        with self._display.talking():
+            return windows.listed(self._display)
+
+    def focus(self, window: int) -> None:
+        """Activate a window; WindowNotFound if there is none of that id."""
+        with self._display.talking():
+            windows.focus(self._display, window)
+
+    def close(self, window: int) -> None:
+        """Ask a window to close; WindowNotFound if there is none of that id."""
+        with self._display.talking():
+            windows.close(self._display, window)
+
     async def move(self, window: int, x: int, y: int) -> Window:
         """Put the top left corner of a window's box at (x, y)."""
-        before = self._begin(window)
-        self._move_resize(window, _HAS_PLACE, x, y, 0, 0)
-        return await self._settled(before, lambda now: (now.x, now.y) == (x, y))
+        with self._display.talking():
+            before = self._begin(window)
+            self._move_resize(window, _HAS_PLACE, x, y, 0, 0)
+            return await self._settled(before, lambda now: (now.x, now.y) == (x, y))
 
     async def resize(self, window: int, width: int, height: int) -> Window:
         """Give a window's box that size; some keep to steps or limits of their own."""
-        before = self._begin(window)
-        self._move_resize(window, _HAS_SIZE, 0, 0, width, height)
-        # xfwm4 shifts a resized window whose frame reaches over the edge: back where it was.
-        self._move_resize(window, _HAS_PLACE, before.x, before.y, 0, 0)
-        wanted = (before.x, before.y, width, height)
-        return await self._settled(before, lambda now: (now.x, now.y, *_size(now)) == wanted)
+        with self._display.talking():
+            before = self._begin(window)
+            self._move_resize(window, _HAS_SIZE, 0, 0, width, height)
+            # xfwm4 shifts a resized window whose frame reaches over the edge: back where it was.
+            self._move_resize(window, _HAS_PLACE, before.x, before.y, 0, 0)
+            wanted = (before.x, before.y, width, height)
+            return await self._settled(before, lambda now: (now.x, now.y, *_size(now)) == wanted)
 
     def _move_resize(self, window: int, given: int, *box: int) -> None:
         # A client message carries 32 bits a value; a coordinate may be negative.
@@ -75,24 +92,25 @@ class Arranging:
 
     async def set_state(self, window: int, change: WindowChange) -> Window:
         """Make a window normal, minimised, maximised or fullscreen."""
-        before = self._begin(window)
-        wanted = change.state
-        if wanted == "minimised":
-            self._display.send_to_root(window, "WM_CHANGE_STATE", windows.ICONIC, 0, 0, 0, 0)
-            return await self._settled(before, lambda now: "minimised" in now.state)
-        if "minimised" in before.state:
-            windows.focus(self._display, window)  # which brings it back
-            before = await self._settled(before, lambda now: "minimised" not in now.state)
-        if wanted != "fullscreen":
-            self._change_state(window, _REMOVE, "FULLSCREEN")
-        if wanted == "normal":
-            self._change_state(window, _REMOVE, "MAXIMIZED_VERT", "MAXIMIZED_HORZ")
-            return await self._settled(before, lambda now: not now.state)
-        if wanted == "maximised":
-            self._change_state(window, _ADD, "MAXIMIZED_VERT", "MAXIMIZED_HORZ")
-            return await self._settled(before, lambda now: now.state == ["maximised"])
-        self._change_state(window, _ADD, "FULLSCREEN")
-        return await self._settled(before, lambda now: "fullscreen" in now.state)
+        with self._display.talking():
+            before = self._begin(window)
+            wanted = change.state
+            if wanted == "minimised":
+                self._display.send_to_root(window, "WM_CHANGE_STATE", windows.ICONIC, 0, 0, 0, 0)
+                return await self._settled(before, lambda now: "minimised" in now.state)
+            if "minimised" in before.state:
+                windows.focus(self._display, window)  # which brings it back
+                before = await self._settled(before, lambda now: "minimised" not in now.state)
+            if wanted != "fullscreen":
+                self._change_state(window, _REMOVE, "FULLSCREEN")
+            if wanted == "normal":
+                self._change_state(window, _REMOVE, "MAXIMIZED_VERT", "MAXIMIZED_HORZ")
+                return await self._settled(before, lambda now: not now.state)
+            if wanted == "maximised":
+                self._change_state(window, _ADD, "MAXIMIZED_VERT", "MAXIMIZED_HORZ")
+                return await self._settled(before, lambda now: now.state == ["maximised"])
+            self._change_state(window, _ADD, "FULLSCREEN")
+            return await self._settled(before, lambda now: "fullscreen" in now.state)
 
     def _change_state(self, window: int, action: int, *names: str) -> None:
         atoms = [self._display.atom(f"_NET_WM_STATE_{name}") for name in names]
@@ -141,33 +159,37 @@ class Arranging:
         Raises:
             TimedOut: none came; the message has the titles that there are.
         """
-        found = await self.choose(lambda there: _matching(there, title, window_class), seconds)
-        if found is not None:
-            return found
-        asked = [("title", title), ("class", window_class)]
-        wanted = " and ".join(f"{text!r} in its {part}" for part, text in asked if text is not None)
-        there = [repr(each.title[:100]) for each in windows.listed(self._display)]
-        raise TimedOut(
-            f"No window with {wanted} was on the screen within {seconds:g} s.",
-            hint=f"The windows there are: {', '.join(there[-_TOLD_TITLES:]) or 'none'}.",
-        )
+        with self._display.talking():
+            found = await self.choose(lambda there: _matching(there, title, window_class), seconds)
+            if found is not None:
+                return found
+            asked = [("title", title), ("class", window_class)]
+            wanted = " and ".join(
+                f"{text!r} in its {part}" for part, text in asked if text is not None
+            )
+            there = [repr(each.title[:100]) for each in windows.listed(self._display)]
+            raise TimedOut(
+                f"No window with {wanted} was on the screen within {seconds:g} s.",
+                hint=f"The windows there are: {', '.join(there[-_TOLD_TITLES:]) or 'none'}.",
+            )
 
     async def choose(self, choice: Callable[[list[Window]], T | None], seconds: float) -> T | None:
         """What ``choice`` makes of the windows on the screen, once it is something.
 
         It is asked again whenever one has changed; None if it never chose in that time.
         """
-        clock = asyncio.get_running_loop().time
-        deadline = clock() + seconds
-        self._selected.clear()  # others may have selected other events since
-        while True:
-            seen = self._changes
-            self._select_new()
-            there = windows.listed(self._display)
-            found = choice([each for each in there if windows.is_shown(self._display, each.id)])
-            if found is not None or clock() >= deadline:
-                return found
-            await self._next_change(seen, deadline - clock())
+        with self._display.talking():
+            clock = asyncio.get_running_loop().time
+            deadline = clock() + seconds
+            self._selected.clear()  # others may have selected other events since
+            while True:
+                seen = self._changes
+                self._select_new()
+                there = windows.listed(self._display)
+                found = choice([each for each in there if windows.is_shown(self._display, each.id)])
+                if found is not None or clock() >= deadline:
+                    return found
+                await self._next_change(seen, deadline - clock())
 
     def _select_new(self) -> None:
         known = set(windows.ids(self._display))

@@ -86,12 +86,13 @@ class Clipboard:
         if len(data) > MAX_BYTES:
             raise TooLarge(f"The text has {len(data)} bytes; the clipboard takes {MAX_BYTES}.")
         display = self._display
-        self._touch()
-        display.sync()
-        display.pump()  # brings the server's time, which the selection is owned from
-        self._text, self._since = data, self._time
-        display.core.SetSelectionOwner(self._window, display.atom("CLIPBOARD"), self._since)
-        display.sync()
+        with display.talking():
+            self._touch()
+            display.sync()
+            display.pump()  # brings the server's time, which the selection is owned from
+            self._text, self._since = data, self._time
+            display.core.SetSelectionOwner(self._window, display.atom("CLIPBOARD"), self._since)
+            display.sync()
 
     def _touch(self) -> None:
         """Append nothing to a property: its event tells the server's time (ICCCM, 2.1)."""
@@ -191,20 +192,23 @@ class Clipboard:
             TimedOut: the program that owns it did not answer.
             TooLarge: it has more than :data:`MAX_BYTES`.
         """
-        display, atom = self._display, self._display.atom
-        async with self._reading:
-            display.pump()
-            if self._text is not None:
-                return self._text.decode("utf-8")
-            deadline = self._loop.time() + timeout
-            for target in ("UTF8_STRING", "STRING"):
-                owner = display.reply(display.core.GetSelectionOwner(atom("CLIPBOARD"))).owner
-                if not owner:
-                    return ""
-                data = await self._ask(target, deadline)
-                if data is not None:
-                    return data.decode("utf-8" if target == "UTF8_STRING" else "latin-1", "replace")
-            return ""
+        with self._display.talking():
+            display, atom = self._display, self._display.atom
+            async with self._reading:
+                display.pump()
+                if self._text is not None:
+                    return self._text.decode("utf-8")
+                deadline = self._loop.time() + timeout
+                for target in ("UTF8_STRING", "STRING"):
+                    owner = display.reply(display.core.GetSelectionOwner(atom("CLIPBOARD"))).owner
+                    if not owner:
+                        return ""
+                    data = await self._ask(target, deadline)
+                    if data is not None:
+                        return data.decode(
+                            "utf-8" if target == "UTF8_STRING" else "latin-1", "replace"
+                        )
+                return ""
 
     async def _ask(self, target: str, deadline: float) -> bytes | None:
         display, atom = self._display, self._display.atom

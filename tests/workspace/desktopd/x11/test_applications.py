@@ -69,7 +69,7 @@ async def test_an_editor_and_its_second_window(desk: Desk, screen: Screen) -> No
     assert first.window.pid is not None
     assert first.job.state == "running"
     assert first.job.command == f"mousepad '{note}'"
-    await screen.wait_for_window("a note", None, 20)
+    await screen.windows.wait_for("a note", None, 20)
 
     # The second hands over to the first and ends: its window is another process's.
     second = await desk.launch("org.xfce.mousepad.desktop", "--opening-mode=window", str(other))

@@ -56,7 +56,7 @@ def test_kinds(types: list[str], is_transient: bool, kind: str) -> None:
 async def start_editor(server: Server, screen: Screen) -> Window:
     await start_window_manager(server, screen)
     server.start_on_bus("mousepad", "--disable-server")
-    return await screen.wait_for_window(None, "mousepad", 30)
+    return await screen.windows.wait_for(None, "mousepad", 30)
 
 
 async def test_arranged_as_asked(server: Server, screen: Screen) -> None:
@@ -64,25 +64,25 @@ async def test_arranged_as_asked(server: Server, screen: Screen) -> None:
     assert (editor.kind, editor.state) == ("normal", [])
     for asked in ((100, 120, 500, 300), (0, 40, 533, 357), (-50, 200, 640, 480)):
         began = time.monotonic()
-        moved = await screen.move_window(editor.id, *asked[:2])
+        moved = await screen.windows.move(editor.id, *asked[:2])
         assert box(moved)[:2] == asked[:2]
-        assert box(await screen.resize_window(editor.id, *asked[2:])) == asked
+        assert box(await screen.windows.resize(editor.id, *asked[2:])) == asked
         assert time.monotonic() - began < 1
-        listed = screen.windows()
+        listed = screen.windows.listed()
         assert [box(each) for each in listed if each.id == editor.id] == [asked]
         assert [each.layer for each in listed] == list(range(len(listed)))
 
     # One that cannot be so small: what comes back is what it made of it, not the wish.
     began = time.monotonic()
-    constrained = await screen.resize_window(editor.id, 50, 40)
+    constrained = await screen.windows.resize(editor.id, 50, 40)
     assert 0.25 < time.monotonic() - began < 1.5
     assert constrained.width > 50
-    assert box(next(w for w in screen.windows() if w.id == editor.id)) == box(constrained)
+    assert box(next(w for w in screen.windows.listed() if w.id == editor.id)) == box(constrained)
 
 
 async def test_states_come_and_go(server: Server, screen: Screen) -> None:
     editor = await start_editor(server, screen)
-    placed = box(await screen.move_window(editor.id, 100, 120))
+    placed = box(await screen.windows.move(editor.id, 100, 120))
     for state, told in (
         ("maximised", ["maximised"]),
         ("fullscreen", ["maximised", "fullscreen"]),
@@ -95,7 +95,7 @@ async def test_states_come_and_go(server: Server, screen: Screen) -> None:
         ("normal", []),
         ("normal", []),
     ):
-        window = await screen.set_window_state(
+        window = await screen.windows.set_state(
             editor.id, WindowChange.model_validate({"state": state})
         )
         assert window.state == told
@@ -110,35 +110,35 @@ async def test_states_come_and_go(server: Server, screen: Screen) -> None:
 async def test_a_window_that_is_not_there(server: Server, screen: Screen) -> None:
     await start_window_manager(server, screen)
     with pytest.raises(WindowNotFound):
-        await screen.move_window(GONE, 1, 1)
+        await screen.windows.move(GONE, 1, 1)
     with pytest.raises(WindowNotFound):
-        await screen.resize_window(GONE, 1, 1)
+        await screen.windows.resize(GONE, 1, 1)
     with pytest.raises(WindowNotFound):
-        await screen.set_window_state(GONE, WindowChange(state="normal"))
+        await screen.windows.set_state(GONE, WindowChange(state="normal"))
 
 
 async def test_waiting_for_a_window(server: Server, screen: Screen) -> None:
     await start_window_manager(server, screen)
     began = time.monotonic()
     with pytest.raises(TimedOut, match="'Later' in its title") as caught:
-        await screen.wait_for_window("Later", None, 0.2)
+        await screen.windows.wait_for("Later", None, 0.2)
     assert 0.15 < time.monotonic() - began < 1
     assert "none" in caught.value.hint
 
-    waiting = asyncio.create_task(screen.wait_for_window("LATER", "term", 20))
+    waiting = asyncio.create_task(screen.windows.wait_for("LATER", "term", 20))
     server.start("xterm", "-T", "sooner")
-    sooner = await screen.wait_for_window("sooner", None, 20)
+    sooner = await screen.windows.wait_for("sooner", None, 20)
     assert not waiting.done()
     rename(server, sooner.id, "now it is later")
     assert (await waiting).id == sooner.id
 
     # One that is minimised is not on the screen.
-    await screen.set_window_state(sooner.id, WindowChange(state="minimised"))
-    waiting = asyncio.create_task(screen.wait_for_window("later", None, 20))
-    await eventually(lambda: screen.windows()[0].state == ["minimised"])
+    await screen.windows.set_state(sooner.id, WindowChange(state="minimised"))
+    waiting = asyncio.create_task(screen.windows.wait_for("later", None, 20))
+    await eventually(lambda: screen.windows.listed()[0].state == ["minimised"])
     with pytest.raises(TimedOut) as caught:
-        await screen.wait_for_window("later", None, 0.1)
+        await screen.windows.wait_for("later", None, 0.1)
     assert "now it is later" in caught.value.hint
     assert not waiting.done()
-    screen.focus_window(sooner.id)
+    screen.windows.focus(sooner.id)
     assert (await waiting).state == []

@@ -27,27 +27,29 @@ async def other(server: Server) -> AsyncIterator[Screen]:
 
 @pytest.mark.parametrize("text", ["", TEXT, LONG], ids=["empty", "short", "long"])
 async def test_both_ways(screen: Screen, other: Screen, text: str) -> None:
-    await screen.set_clipboard(text)
-    assert await screen.clipboard() == text
-    assert await other.clipboard() == text
-    await other.set_clipboard(text + "!")
-    assert await screen.clipboard() == text + "!"
-    assert screen._clipboard._text is None
+    screen.clipboard.set(text)
+    assert await screen.clipboard.get() == text
+    assert await other.clipboard.get() == text
+    other.clipboard.set(text + "!")
+    assert await screen.clipboard.get() == text + "!"
+    assert screen.clipboard._text is None
 
 
 async def test_many_read_a_long_text_at_once(server: Server, screen: Screen, other: Screen) -> None:
-    await screen.set_clipboard(LONG)
+    screen.clipboard.set(LONG)
     third = await Screen.open(server.display)
     try:
-        got = await asyncio.gather(*(each.clipboard() for each in (other, third, other, screen)))
+        got = await asyncio.gather(
+            *(each.clipboard.get() for each in (other, third, other, screen))
+        )
         assert all(text == LONG for text in got)
     finally:
         await third.aclose()
-    assert not screen._clipboard._transfers
+    assert not screen.clipboard._transfers
 
 
 async def test_nobody_owns_it(screen: Screen) -> None:
-    assert await screen.clipboard() == ""
+    assert await screen.clipboard.get() == ""
 
 
 async def test_owner_that_does_not_answer(server: Server, screen: Screen, other: Screen) -> None:
@@ -55,23 +57,23 @@ async def test_owner_that_does_not_answer(server: Server, screen: Screen, other:
         selection = silent.core.InternAtom(False, 9, "CLIPBOARD").reply().atom
         silent.core.SetSelectionOwner(silent.window, selection, 0, is_checked=True).check()
         with pytest.raises(TimedOut, match="owner did not answer"):
-            await screen._clipboard.get(timeout=0.2)
-        await other.set_clipboard(TEXT)
-        assert await screen.clipboard() == TEXT
+            await screen.clipboard.get(timeout=0.2)
+        other.clipboard.set(TEXT)
+        assert await screen.clipboard.get() == TEXT
 
 
 async def test_reader_that_goes_away(
     server: Server, screen: Screen, other: Screen, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(clipboard, "TRANSFER_SECONDS", 0.1)
-    await screen.set_clipboard(LONG)
+    screen.clipboard.set(LONG)
     with painted(server.display, (0, 0, 10, 10)) as reader:
         ask_for_text(reader)
         await answered(reader)
-        assert screen._clipboard._transfers
+        assert screen.clipboard._transfers
     await asyncio.sleep(0.3)
-    assert not screen._clipboard._transfers
-    assert await other.clipboard() == LONG
+    assert not screen.clipboard._transfers
+    assert await other.clipboard.get() == LONG
 
 
 def ask_for_text(reader: Client) -> None:
@@ -92,11 +94,11 @@ async def answered(reader: Client) -> None:
 
 
 async def test_too_much(screen: Screen, other: Screen, monkeypatch: pytest.MonkeyPatch) -> None:
-    await other.set_clipboard(LONG)
+    other.clipboard.set(LONG)
     monkeypatch.setattr(clipboard, "MAX_BYTES", 1 << 20)
     with pytest.raises(TooLarge):
-        await screen.clipboard()
+        await screen.clipboard.get()
     with pytest.raises(TooLarge):
-        await screen.set_clipboard(LONG)
-    await other.set_clipboard(TEXT)
-    assert await screen.clipboard() == TEXT
+        screen.clipboard.set(LONG)
+    other.clipboard.set(TEXT)
+    assert await screen.clipboard.get() == TEXT

@@ -62,7 +62,7 @@ async def check_editor(screen: Screen) -> None:
         await screen.act([*clear, a.Type(text=text)])
         for _ in range(100):
             await screen.act([a.Key(chord="ctrl+a"), a.Key(chord="ctrl+c")])
-            copied = await screen.clipboard()
+            copied = await screen.clipboard.get()
             if copied == text:
                 break
             await screen.act([a.Wait(seconds=0.02)])
@@ -72,7 +72,9 @@ async def check_editor(screen: Screen) -> None:
 async def check_drag_and_drop(screen: Screen) -> None:
     for times in range(1, 4):
         await screen.act([a.Drag(path=[(100, 250), (700, 250)])])
-        await eventually(lambda times=times: screen.windows()[-1].title.count("dropped") == times)
+        await eventually(
+            lambda times=times: screen.windows.listed()[-1].title.count("dropped") == times
+        )
 
 
 async def test_gtk(server: Server, screen: Screen, tmp_path: Path) -> None:
@@ -81,9 +83,9 @@ async def test_gtk(server: Server, screen: Screen, tmp_path: Path) -> None:
     file = tmp_path / "note.txt"
     file.write_text("")
     server.start("mousepad", str(file))
-    await eventually(lambda: any(w.is_focused for w in screen.windows()), 30)
+    await eventually(lambda: any(w.is_focused for w in screen.windows.listed()), 30)
     await screen.act([a.Wait(seconds=0.1)], settle_ms=5000)
-    window = screen.windows()[-1]
+    window = screen.windows.listed()[-1]
     await screen.act([a.Click(x=window.x + 200, y=window.y + 200)])
     await check_editor(screen)
     await screen.act([a.Key(chord="ctrl+a"), a.Type(text=GREETING), a.Key(chord="ctrl+s")])
@@ -110,7 +112,7 @@ async def test_chromium(server: Server, screen: Screen, tmp_path: Path) -> None:
         *("--window-position=0,0", page.as_uri()),
     )
     await eventually(
-        lambda: any("loaded" in w.title and w.is_focused for w in screen.windows()), 60
+        lambda: any("loaded" in w.title and w.is_focused for w in screen.windows.listed()), 60
     )
     await screen.act([a.Click(x=500, y=500)], settle_ms=5000)
     await check_editor(screen)

@@ -46,11 +46,11 @@ async def test_server_that_dies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         await asyncio.wait_for(screen.closed.wait(), 5)
         with pytest.raises(DesktopLost):
             await playing
-        for call in (screen.act([a.Move(x=1, y=1)]), screen.clipboard()):
+        for call in (screen.act([a.Move(x=1, y=1)]), screen.clipboard.get()):
             with pytest.raises(DesktopLost):
                 await call
         with pytest.raises(DesktopLost):
-            screen.windows()
+            screen.windows.listed()
         with pytest.raises(DesktopLost):
             await screen.wait_for_panel(5)
     finally:

@@ -30,10 +30,10 @@ async def test_list_focus_close(server: Server, screen: Screen) -> None:
     await start_window_manager(server, screen)
     for title, place in (("one", "40x10+100+120"), ("two", "30x10+500+300")):
         server.start("xterm", "-geometry", place, "-T", title)
-        await eventually(lambda title=title: title in titles(screen.windows()), 20)
-    rename(server, next(w.id for w in screen.windows() if w.title == "one"), "Grüße 世界")
-    await eventually(lambda: [w.title for w in screen.windows() if w.is_focused] == ["two"])
-    first = next(w for w in screen.windows() if w.title == "Grüße 世界")
+        await eventually(lambda title=title: title in titles(screen.windows.listed()), 20)
+    rename(server, next(w.id for w in screen.windows.listed() if w.title == "one"), "Grüße 世界")
+    await eventually(lambda: [w.title for w in screen.windows.listed() if w.is_focused] == ["two"])
+    first = next(w for w in screen.windows.listed() if w.title == "Grüße 世界")
     assert first.window_class == "XTerm"
     assert first.pid is not None
     assert 100 <= first.x < 130
@@ -41,18 +41,18 @@ async def test_list_focus_close(server: Server, screen: Screen) -> None:
     assert first.width > 200
     assert not first.is_focused
 
-    screen.focus_window(first.id)
-    await eventually(lambda: screen.windows()[-1].title == "Grüße 世界")  # on top
-    await eventually(lambda: screen.windows()[-1].is_focused)
+    screen.windows.focus(first.id)
+    await eventually(lambda: screen.windows.listed()[-1].title == "Grüße 世界")  # on top
+    await eventually(lambda: screen.windows.listed()[-1].is_focused)
     await screen.act([a.Click(x=first.x + 5, y=first.y + 5)])
 
-    screen.close_window(first.id)
-    await eventually(lambda: titles(screen.windows()) == ["two"])
-    for action in (screen.focus_window, screen.close_window):
+    screen.windows.close(first.id)
+    await eventually(lambda: titles(screen.windows.listed()) == ["two"])
+    for action in (screen.windows.focus, screen.windows.close):
         with pytest.raises(WindowNotFound):
             action(first.id)
     with pytest.raises(WindowNotFound):
-        screen.close_window(1 << 40)
+        screen.windows.close(1 << 40)
 
 
 async def test_waiting_for_the_desktop(server: Server, screen: Screen) -> None:

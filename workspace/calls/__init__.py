@@ -1,0 +1,1 @@
+"""What can be asked of one desktop, by kind: the methods of :class:`workspace.desktop.Desktop`."""

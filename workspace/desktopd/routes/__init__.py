@@ -1,0 +1,15 @@
+"""The routes of one desktop, each thin: parse, call, answer. ARCHITECTURE.md has the table."""
+
+from __future__ import annotations
+
+from starlette.routing import BaseRoute
+
+from workspace.desktopd.routes import files, processes, screen, sockets, windows
+
+ROUTES: list[BaseRoute] = [
+    *screen.ROUTES,
+    *windows.ROUTES,
+    *processes.ROUTES,
+    *files.ROUTES,
+    *sockets.ROUTES,
+]
