@@ -7,6 +7,7 @@ a desktop would use them.
 
 from __future__ import annotations
 
+import ctypes
 import os
 import re
 import shutil
@@ -20,6 +21,7 @@ from workspace.errors import BackendUnavailable
 
 MIN_BWRAP = (0, 5)
 _LOW_DISK_MIB, _LOW_MEMORY_MIB, _LOW_SHM_MIB = 2048, 1024, 64
+_TURBOJPEG = "libturbojpeg.so.0"  # that of workspace.desktopd.x11.jpeg
 _APPARMOR_MEND = (
     "printf 'abi <abi/4.0>,\\ninclude <tunables/global>\\n"
     "profile bwrap /usr/bin/bwrap flags=(unconfined) {\\n  userns,\\n}\\n'"
@@ -45,6 +47,7 @@ def checks(runtime_dir: Path | None = None) -> list[Check]:
         _program("desktop panel", ("xfce4-panel", "xfdesktop", "xfsettingsd"),
                  "xfce4-panel xfdesktop4 xfce4-settings"),
         _browser(),
+        _turbojpeg(),
         _fonts(),
         _container(),
         check_memory(Path("/proc/meminfo").read_text(encoding="ascii")),
@@ -177,6 +180,17 @@ def _browser() -> Check:
             return Check("browser", True, f"{path}.")
     mend = "sudo apt-get install chromium (on Ubuntu, Google Chrome's .deb: a snap cannot run here)"
     return Check("browser", False, "Neither Chromium nor Chrome is there.", mend)
+
+
+def _turbojpeg() -> Check:
+    """Whether screenshots are made the quick way; desktopd does without."""
+    name = "TurboJPEG"
+    try:
+        ctypes.CDLL(_TURBOJPEG)
+    except OSError:
+        mend = "sudo apt-get install libturbojpeg0 (on Ubuntu: libturbojpeg)"
+        return Check(name, False, f"{_TURBOJPEG} is missing: screenshots take longer.", mend)
+    return Check(name, True, f"{_TURBOJPEG}.")
 
 
 def _runtime(folder: Path) -> Check:

@@ -59,7 +59,7 @@ class _Segment:
         except xcffib.XcffibException:
             self._libc.shmdt(self._address)
             raise
-        self.pixels = (ctypes.c_ubyte * size).from_address(self._address)
+        self.pixels = memoryview((ctypes.c_ubyte * size).from_address(self._address)).cast("B")
 
     def close(self) -> None:
         """Give it back; no picture may still be reading from it."""
@@ -74,13 +74,52 @@ def _os_error() -> OSError:
 
 
 class Pointer(NamedTuple):
-    """Where the pointer's hotspot is, its shape's serial number, and the shape from its corner."""
+    """Where the pointer's hotspot is, its shape's serial number, and the shape from its corner.
+
+    The shape's red and blue are exchanged, as they are in the server's pixels.
+    """
 
     x: int
     y: int
     serial: int
     corner: tuple[int, int]
     shape: PIL.Image.Image
+
+    @property
+    def box(self) -> tuple[int, int, int, int]:
+        """What it covers: left, top, right, bottom."""
+        (left, top), (width, height) = self.corner, self.shape.size
+        return left, top, left + width, top + height
+
+
+class Pixels(NamedTuple):
+    """A picture as the server writes it: rows of blue, green, red, unused.
+
+    It lies in the memory that the next picture is written to: use it before anything is awaited.
+    """
+
+    data: memoryview
+    size: tuple[int, int]
+
+    def draw(self, shape: PIL.Image.Image, left: int, top: int) -> None:
+        """Draw a pointer's shape into it, what of it is inside."""
+        width, height = self.size
+        begin, end = max(left, 0), min(left + shape.width, width)
+        rows = range(max(top, 0), min(top + shape.height, height))
+        if begin >= end or not rows:
+            return
+        spans = [slice((row * width + begin) * 4, (row * width + end) * 4) for row in rows]
+        under = b"".join(self.data[span] for span in spans)
+        patch = PIL.Image.frombytes("RGBX", (end - begin, len(rows)), under)
+        patch.paste(shape, (left - begin, top - rows[0]), shape)
+        drawn, length = patch.tobytes(), (end - begin) * 4
+        for number, span in enumerate(spans):
+            self.data[span] = drawn[number * length : (number + 1) * length]
+
+    def picture(self) -> PIL.Image.Image:
+        """A copy, in Pillow's own layout."""
+        data: Any = self.data  # Any: Pillow takes any buffer, and says so of few
+        return PIL.Image.frombuffer("RGB", self.size, data, "raw", "BGRX", self.size[0] * 4, 1)
 
 
 class Capture:
@@ -117,32 +156,31 @@ class Capture:
         return region
 
     def grab(self, region: Region, pointer: Pointer | None) -> PIL.Image.Image:
-        """The region's pixels now, with ``pointer`` drawn."""
+        """The region's pixels now, with ``pointer`` drawn; a picture to keep."""
+        return self.read(region, pointer).picture()
+
+    def read(self, region: Region, pointer: Pointer | None) -> Pixels:
+        """Like :meth:`grab`, but good only until the next picture is taken."""
         try:
-            picture = self._pixels(region)
+            pixels = self._pixels(region)
         except xproto.MatchError as error:
             raise Unavailable("The screen changed its size in this moment.") from error
         if pointer is not None:
-            corner = (pointer.corner[0] - region.x, pointer.corner[1] - region.y)
-            picture.paste(pointer.shape, corner, pointer.shape)
-        return picture
+            pixels.draw(pointer.shape, pointer.corner[0] - region.x, pointer.corner[1] - region.y)
+        return pixels
 
-    def _pixels(self, region: Region) -> PIL.Image.Image:
+    def _pixels(self, region: Region) -> Pixels:
         size = (region.width, region.height)
         box = (region.x, region.y, region.width, region.height)
         display, z_pixmap = self._display, xproto.ImageFormat.ZPixmap
         segment = self._shared_memory()
-        data: Any  # Any: Pillow takes any buffer
         if segment is None:
             cookie = display.core.GetImage(z_pixmap, display.root, *box, _ALL_PLANES)
-            data = display.raw_reply(cookie)[32:]
-        else:
-            display.reply(
-                display.shm.GetImage(display.root, *box, _ALL_PLANES, z_pixmap, segment.id, 0)
-            )
-            data = segment.pixels
-        # Copies, from the server's four bytes per pixel to Pillow's.
-        return PIL.Image.frombuffer("RGB", size, data, "raw", "BGRX", size[0] * 4, 1)
+            return Pixels(memoryview(bytearray(display.raw_reply(cookie)[32:])), size)
+        display.reply(
+            display.shm.GetImage(display.root, *box, _ALL_PLANES, z_pixmap, segment.id, 0)
+        )
+        return Pixels(segment.pixels[: size[0] * size[1] * 4], size)
 
     def _shared_memory(self) -> _Segment | None:
         width, height = self._display.size
@@ -165,14 +203,8 @@ class Capture:
         serial: int = shape.cursor_serial
         if self._shape is None or self._shape[0] != serial:
             # The protocol's ARGB is premultiplied: Pillow's "RGBa".
-            drawn = PIL.Image.frombuffer(
-                "RGBa",
-                (shape.width, shape.height),
-                shape.cursor_image.raw,
-                "raw",
-                "BGRa",
-                shape.width * 4,
-                1,
+            drawn = PIL.Image.frombytes(
+                "RGBa", (shape.width, shape.height), bytes(shape.cursor_image.raw)
             )
             self._shape = serial, drawn.convert("RGBA")
         corner = (shape.x - shape.xhot, shape.y - shape.yhot)

@@ -19,7 +19,7 @@ from workspace.desktopd.app import create_app
 from workspace.desktopd.desk import Desk
 from workspace.desktopd.screen import Screen
 from workspace.desktopd.x11 import frames
-from workspace.desktopd.x11.capture import encode
+from workspace.desktopd.x11.capture import Pixels, encode
 
 SHOT = a.Screenshot(format="png")
 
@@ -30,7 +30,7 @@ def grabs(screen: Screen, monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
     count = 0
     read = screen._capture._pixels
 
-    def counted(region: a.Region) -> PIL.Image.Image:
+    def counted(region: a.Region) -> Pixels:
         nonlocal count
         count += 1
         return read(region)
