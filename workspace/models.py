@@ -9,7 +9,15 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue
+from pydantic import (
+    AfterValidator,
+    Base64Bytes,
+    BaseModel,
+    ConfigDict,
+    Field,
+    JsonValue,
+    model_validator,
+)
 
 WORKSPACE_ID = r"^[a-z0-9]{8,20}$"
 MAX_TTL_SECONDS = 24 * 3600
@@ -32,11 +40,54 @@ class _Output(BaseModel):
     model_config = ConfigDict(extra="ignore", frozen=True)
 
 
+_Width = Annotated[int, Field(ge=320, le=7680)]
+_Height = Annotated[int, Field(ge=240, le=4320)]
+_Dpi = Annotated[int, Field(ge=48, le=384, description="dots per inch: how large text is")]
+
+
 class Screen(_Input):
     """The size of a desktop's screen, in pixels."""
 
-    width: Annotated[int, Field(ge=320, le=7680)] = 1280
-    height: Annotated[int, Field(ge=240, le=4320)] = 800
+    width: _Width = 1280
+    height: _Height = 800
+    dpi: _Dpi = 96
+
+
+class ScreenChange(_Input):
+    """The body of ``POST .../screen``; what is not named stays as it is."""
+
+    width: _Width | None = None
+    height: _Height | None = None
+    dpi: _Dpi | None = None
+
+
+SessionKind = Literal["xfce", "openbox"]
+Theme = Literal["light", "dark"]
+# Whether there is one of that name, only the machine that runs the desktop can tell.
+Locale = Annotated[
+    str,
+    Field(
+        pattern=r"^(C\.UTF-8|[a-z]{2,3}_[A-Z]{2}\.UTF-8(@[a-z]{1,20})?)$",
+        examples=["de_DE.UTF-8"],
+        description="language and formats, in UTF-8",
+    ),
+]
+TimeZone = Annotated[
+    str,
+    Field(
+        pattern=r"^[A-Za-z][A-Za-z0-9_+-]{0,30}(/[A-Za-z0-9_+-]{1,30}){0,2}$",
+        examples=["Europe/Berlin"],
+        description="by its name in the tz database; that of the machine if none is named",
+    ),
+]
+Keyboard = Annotated[
+    str,
+    Field(
+        pattern=r"^[a-z][a-z0-9_-]{0,30}(\([A-Za-z0-9_-]{1,40}\))?$",
+        examples=["de", "us(intl)"],
+        description="an XKB layout, and its variant in brackets",
+    ),
+]
 
 
 class Template(_Input):
@@ -45,7 +96,12 @@ class Template(_Input):
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
     description: Annotated[str, Field(max_length=500)] = ""
     backend: Annotated[str, Field(pattern=r"^[a-z0-9_-]{1,30}$")] = "bubblewrap"
+    session: SessionKind = "xfce"
     screen: Screen = Screen()
+    theme: Theme = "light"
+    locale: Locale = "C.UTF-8"
+    timezone: TimeZone | None = None
+    keyboard: Keyboard = "us"
     cpus: Annotated[float, Field(ge=0.1, le=256)] = 2.0
     memory_mib: Annotated[int, Field(ge=256, le=1 << 20)] = 2048
     pids: Annotated[int, Field(ge=128, le=100_000, description="processes and threads")] = 1024
@@ -73,6 +129,13 @@ class WorkspaceRequest(_Input):
     """The body of ``POST /v1/workspaces``."""
 
     template: str = "desktop"
+    screen: Annotated[
+        ScreenChange | None, Field(description="in place of the template's, as are the next four")
+    ] = None
+    theme: Theme | None = None
+    locale: Locale | None = None
+    timezone: TimeZone | None = None
+    keyboard: Keyboard | None = None
     name: Annotated[str, Field(max_length=100)] = ""
     ttl_seconds: Seconds = 1800
     metadata: Annotated[
@@ -244,10 +307,44 @@ class FileMove(_Input):
     overwrite: bool = False
 
 
-class Clipboard(_Input):
-    """The clipboard's text."""
+# "primary" is what is marked, for the middle mouse button; "clipboard" is what was copied.
+Selection = Literal["clipboard", "primary"]
+ClipboardPart = Literal["text", "html", "image"]
+_ClipboardText = Annotated[str, Field(max_length=4 << 20)]
 
-    text: Annotated[str, Field(max_length=4 << 20)]
+
+def _a_png(data: bytes) -> bytes:
+    if not data.startswith(b"\x89PNG\r\n\x1a\n"):
+        raise ValueError("give a PNG")
+    return data
+
+
+class Clipboard(_Input):
+    """The body of ``PUT .../clipboard``: the same thing in up to three forms."""
+
+    text: _ClipboardText | None = None
+    html: _ClipboardText | None = None
+    image: Annotated[
+        Base64Bytes | None, AfterValidator(lambda data: data if data is None else _a_png(data))
+    ] = None
+
+    @model_validator(mode="after")
+    def _any(self) -> Clipboard:
+        if all(part is None for part in (self.text, self.html, self.image)):
+            raise ValueError("give a text, html or an image")
+        return self
+
+
+class ClipboardContents(_Output):
+    """What a selection holds; ``image`` is a PNG, in base64 in JSON.
+
+    ``targets`` are the forms that the program which owns it has, by their X11 names.
+    """
+
+    text: str = ""
+    html: str | None = None
+    image: Base64Bytes | None = None
+    targets: list[str] = []
 
 
 WindowCondition = Literal["minimised", "maximised", "fullscreen"]

@@ -112,6 +112,7 @@ class SyncDesktop:
     move_file = _desktop(Desktop.move_file)
     remove = _desktop(Desktop.remove)
     clipboard = _desktop(Desktop.clipboard)
+    clipboard_contents = _desktop(Desktop.clipboard_contents)
     set_clipboard = _desktop(Desktop.set_clipboard)
     windows = _desktop(Desktop.windows)
     focus_window = _desktop(Desktop.focus_window)

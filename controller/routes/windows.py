@@ -5,15 +5,19 @@ from __future__ import annotations
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request
+from fastapi.responses import Response
 
-from controller.routes import Id, desktop, recorded
+from controller.routes import Id, desktop, dumped, recorded
 from controller.streams import until_gone
 from workspace.errors import InvalidRequest
 from workspace.models import (
     ApplicationList,
     Clipboard,
+    ClipboardContents,
+    ClipboardPart,
     Launch,
     Launched,
+    Selection,
     WaitSeconds,
     Window,
     WindowChange,
@@ -24,18 +28,31 @@ from workspace.models import (
 router = APIRouter(prefix="/v1/workspaces/{workspace_id}", tags=["windows"])
 
 
-@router.get("/clipboard")
-async def get_clipboard(request: Request, workspace_id: Id) -> Clipboard:
-    """The clipboard's text."""
-    return Clipboard(text=await (await desktop(request, workspace_id)).clipboard())
+@router.get("/clipboard", response_model=ClipboardContents)
+async def get_clipboard(
+    request: Request,
+    workspace_id: Id,
+    selection: Selection = "clipboard",
+    only: Annotated[ClipboardPart | None, Query(description="ask for no other form")] = None,
+) -> Response:
+    """What was copied (or, of ``primary``, what is marked): text, HTML, a PNG."""
+    target = await desktop(request, workspace_id)
+    reading = target.clipboard_contents(selection=selection, only=only)
+    # Not FastAPI's own validation: it would take the picture for base64 again.
+    return Response(
+        dumped(await until_gone(request.receive, reading)), media_type="application/json"
+    )
 
 
 @router.put("/clipboard", status_code=204)
-async def put_clipboard(request: Request, workspace_id: Id, body: Clipboard) -> None:
-    """Put text on the clipboard."""
+async def put_clipboard(
+    request: Request, workspace_id: Id, body: Clipboard, selection: Selection = "clipboard"
+) -> None:
+    """Put text, HTML and a PNG on the clipboard: the same thing in up to three forms."""
     target = await desktop(request, workspace_id)
-    async with recorded(request, workspace_id, "clipboard", length=len(body.text)):
-        await target.set_clipboard(body.text)
+    length = sum(len(part) for part in (body.text, body.html, body.image) if part is not None)
+    async with recorded(request, workspace_id, "clipboard", length=length, selection=selection):
+        await target.set_clipboard(body.text, html=body.html, image=body.image, selection=selection)
 
 
 @router.get("/windows")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from base64 import b64encode
 from collections.abc import Sequence
 
 from pydantic import TypeAdapter
@@ -10,8 +11,11 @@ from workspace.calls.wire import Wire, parse
 from workspace.models import (
     ApplicationList,
     Clipboard,
+    ClipboardContents,
+    ClipboardPart,
     Launch,
     Launched,
+    Selection,
     Window,
     WindowChange,
     WindowMove,
@@ -27,11 +31,39 @@ class WindowCalls:
 
     _wire: Wire
 
-    async def clipboard(self) -> str:
-        return parse(Clipboard.model_validate_json, await self._wire.call("GET", "/clipboard")).text
+    async def clipboard(self, *, selection: Selection = "clipboard") -> str:
+        """The text that was copied, or (``selection="primary"``) that is marked."""
+        return (await self.clipboard_contents(selection=selection, only="text")).text
 
-    async def set_clipboard(self, text: str) -> None:
-        await self._wire.call("PUT", "/clipboard", json=asked(Clipboard, text=text).model_dump())
+    async def clipboard_contents(
+        self, *, selection: Selection = "clipboard", only: ClipboardPart | None = None
+    ) -> ClipboardContents:
+        """What was copied: text, HTML, a picture (a PNG), and the forms that there are.
+
+        ``only`` asks the program that owns it for no other form.
+        """
+        params = {"selection": selection} | ({} if only is None else {"only": only})
+        body = await self._wire.call("GET", "/clipboard", params=params)
+        return parse(ClipboardContents.model_validate_json, body)
+
+    async def set_clipboard(
+        self,
+        text: str | None = None,
+        *,
+        html: str | None = None,
+        image: bytes | None = None,
+        selection: Selection = "clipboard",
+    ) -> None:
+        """Offer what programs then paste: the same as text, as HTML, as a picture (a PNG)."""
+        encoded = None if image is None else b64encode(image)
+        wanted = asked(Clipboard, text=text, html=html, image=encoded)
+        await self._wire.call(
+            "PUT",
+            "/clipboard",
+            params={"selection": selection},
+            content=wanted.model_dump_json(exclude_none=True),
+            headers={"Content-Type": "application/json"},
+        )
 
     async def windows(self) -> list[Window]:
         return parse(_WINDOWS.validate_json, await self._wire.call("GET", "/windows"))

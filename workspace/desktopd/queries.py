@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from workspace import actions as a
 from workspace.desktopd.rfb import Role
 from workspace.desktopd.shell import MAX_WAIT_SECONDS
-from workspace.models import WaitSeconds
+from workspace.models import ClipboardPart, Selection, WaitSeconds
 
 MAX_SETTLE_MS = 60_000
 Offset = Annotated[int, Field(ge=0, le=1 << 62)]
@@ -127,6 +127,18 @@ class WindowWait(Query):
         if self.title is None and self.window_class is None:
             raise ValueError("give a title, a window_class, or both")
         return self
+
+
+class ClipboardWrite(Query):
+    """``PUT /clipboard``."""
+
+    selection: Selection = "clipboard"
+
+
+class ClipboardRead(ClipboardWrite):
+    """``GET /clipboard``; ``only`` asks the program that owns it for no other form."""
+
+    only: ClipboardPart | None = None
 
 
 class Watch(Query):

@@ -16,10 +16,20 @@ from workspace.desktopd.requests import (
     read_body,
     unless_gone,
 )
+from workspace.desktopd.x11.contents import HTML, PNG, TEXT, Contents
 from workspace.errors import WindowNotFound
-from workspace.models import Clipboard, Launch, WindowChange, WindowMove, WindowResize
+from workspace.models import (
+    Clipboard,
+    ClipboardContents,
+    ClipboardPart,
+    Launch,
+    WindowChange,
+    WindowMove,
+    WindowResize,
+)
 
-_MAX_CLIPBOARD_BYTES = 26 << 20  # 4 Mi characters, escaped
+_MAX_CLIPBOARD_BYTES = 26 << 20  # 4 Mi characters, escaped; or 16 MiB in base64
+_TARGETS: dict[ClipboardPart, str] = {"text": TEXT, "html": HTML, "image": PNG}
 _MAX_WINDOW = (1 << 32) - 1
 
 _CLIPBOARD = TypeAdapter(Clipboard)
@@ -30,13 +40,22 @@ _CHANGE = TypeAdapter(WindowChange)
 
 
 async def get_clipboard(request: Request) -> Response:
-    text = await unless_gone(request, desk_of(request).ready_screen().clipboard.get())
-    return json_response(Clipboard(text=text))
+    query = parse_query(queries.ClipboardRead, request)
+    asked = tuple(_TARGETS.values()) if query.only is None else (_TARGETS[query.only],)
+    clipboard = desk_of(request).ready_screen().clipboard
+    found = await unless_gone(request, clipboard.contents(query.selection, only=asked))
+    # model_construct: validation would take the picture for base64.
+    told = ClipboardContents.model_construct(
+        text=found.text, html=found.html, image=found.image, targets=list(found.targets)
+    )
+    return json_response(told)
 
 
 async def put_clipboard(request: Request) -> Response:
+    query = parse_query(queries.ClipboardWrite, request)
     wanted = parse_json(_CLIPBOARD, await read_body(request, _MAX_CLIPBOARD_BYTES))
-    desk_of(request).ready_screen().clipboard.set(wanted.text)
+    contents = Contents.of(text=wanted.text, html=wanted.html, image=wanted.image)
+    desk_of(request).ready_screen().clipboard.offer(contents, query.selection)
     return done()
 
 

@@ -1,56 +1,59 @@
-"""The text of CLIPBOARD: offered to other programs, and asked of them (ICCCM 2.0, section 2).
+"""The selections CLIPBOARD and PRIMARY: offered to other programs, and asked of them.
 
-X has no clipboard of its own: whoever copied last owns the selection and is asked for it. Long
-texts go in pieces (INCR, section 2.7.2), both ways.
+X has no clipboard of its own: whoever copied last owns the selection and is asked for it (ICCCM
+2.0, section 2). Here that is asked and answered from a window that is never shown, so no program
+loses the focus. What is long goes in pieces (INCR, section 2.7.2), both ways.
 
-On failure: an owner that does not answer is ``TimedOut``, a text beyond :data:`MAX_BYTES` is
-``TooLarge``. A program that asks for our text and stops reading it is forgotten after
-:data:`TRANSFER_SECONDS`.
+On failure: an owner that does not answer is ``TimedOut``, contents beyond :data:`MAX_BYTES` are
+``TooLarge``.
 """
 
 from __future__ import annotations
 
 import asyncio
-import struct
+import itertools
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from xcffib import xproto
 
-from workspace.desktopd.x11.display import Display
+from workspace.desktopd.x11.contents import KEPT, LATIN_1, TEXT, Contents, wanted
+from workspace.desktopd.x11.display import Display, as_numbers
+from workspace.desktopd.x11.offers import Offer, Offers
 from workspace.errors import TooLarge
+from workspace.models import Selection
 
 MAX_BYTES = 16 << 20
-TRANSFER_SECONDS = 10.0
-_PIECE = 64 << 10
-_MAX_TRANSFERS = 16
-_TEXT_TARGETS = ("UTF8_STRING", "text/plain;charset=utf-8", "text/plain", "TEXT")
-_OURS = "_CARREL_CLIPBOARD"
+_MAX_TARGETS = 100
+_MAX_NAMES = 1000
+_PROPERTIES = 8
+_ATOMS: dict[Selection, str] = {"clipboard": "CLIPBOARD", "primary": "PRIMARY"}
 T = TypeVar("T")
 
 
-@dataclass
-class _Transfer:
-    """A text on its way to another program, piece by piece."""
-
-    data: memoryview
-    target: int
-    timer: asyncio.TimerHandle
-
-
 class Clipboard:
-    """The clipboard of one display, seen from a window of our own that is never shown."""
+    """Both selections of one display.
+
+    To use one for a moment and leave it as it was::
+
+        saved = await clipboard.contents()
+        offer = clipboard.offer(Contents.of(text="..."))
+        ...  # make a program paste; offer.taken is set once it has got the text
+        clipboard.offer(saved)
+
+    What another program had copied is then offered by us, in the forms of ``contents.KEPT``.
+    """
 
     def __init__(self, display: Display) -> None:
         self._display = display
         self._loop = asyncio.get_running_loop()
-        self._text: bytes | None = None  # what we offer while we own the selection
-        self._since = 0  # server time from which we own it
         self._time = 0  # the last server time seen
-        self._pieces = 0  # how often our property was written since it was reset
+        self._pieces = 0  # how often the property asked for was written since it was reset
         self._answer: Any | None = None  # Any: xcffib carries no types
-        self._transfers: dict[tuple[int, int], _Transfer] = {}
+        self._names: dict[int, str] = {}
+        # A property of its own for each question: an answer given up may still be written.
+        self._properties = itertools.cycle(f"_CARREL_CLIPBOARD_{n}" for n in range(_PROPERTIES))
+        self._property = ""
         self._reading = asyncio.Lock()
         self._window: int = display.connection.generate_id()
         display.core.CreateWindow(
@@ -64,197 +67,143 @@ class Clipboard:
             [xproto.EventMask.PropertyChange],
             is_checked=True,
         ).check()
-        display.subscribe(xproto.SelectionRequestEvent, self._on_request)
-        display.subscribe(xproto.SelectionClearEvent, self._on_clear)
+        self._offers = Offers(display, self._window)
         display.subscribe(xproto.SelectionNotifyEvent, self._on_answer)
         display.subscribe(xproto.PropertyNotifyEvent, self._on_property)
 
     def close(self) -> None:
-        for transfer in self._transfers.values():
-            transfer.timer.cancel()
-        self._transfers.clear()
+        self._offers.close()
 
     # Ours to others.
 
-    def set(self, text: str) -> None:
-        """Offer ``text`` to whoever pastes.
+    def offer(self, contents: Contents, selection: Selection = "clipboard") -> Offer:
+        """Offer ``contents`` to whoever pastes; empty ones leave the selection without an owner.
 
         Raises:
-            TooLarge: it has more than :data:`MAX_BYTES`.
+            TooLarge: they have more than :data:`MAX_BYTES`.
         """
-        data = text.encode("utf-8", "replace")
-        if len(data) > MAX_BYTES:
-            raise TooLarge(f"The text has {len(data)} bytes; the clipboard takes {MAX_BYTES}.")
-        display = self._display
-        with display.talking():
-            self._touch()
-            display.sync()
-            display.pump()  # brings the server's time, which the selection is owned from
-            self._text, self._since = data, self._time
-            display.core.SetSelectionOwner(self._window, display.atom("CLIPBOARD"), self._since)
-            display.sync()
+        if contents.size > MAX_BYTES:
+            raise TooLarge(f"That is {contents.size} bytes; the clipboard takes {MAX_BYTES}.")
+        with self._display.talking():
+            self._stamp()
+            atom = self._display.atom(_ATOMS[selection])
+            if not contents.parts:
+                self._offers.give_up(atom, self._time)
+                return Offer(contents, self._time)
+            return self._offers.offer(atom, contents, self._time)
 
-    def _touch(self) -> None:
-        """Append nothing to a property: its event tells the server's time (ICCCM, 2.1)."""
-        atom = self._display.atom("_CARREL_TIME")
-        string = self._display.atom("STRING")
+    def _stamp(self) -> None:
+        """Learn the server's time: appending nothing to a property tells it (ICCCM, 2.1)."""
+        atom, string = self._display.atom("_CARREL_TIME"), self._display.atom("STRING")
         self._display.core.ChangeProperty(
             xproto.PropMode.Append, self._window, atom, string, 8, 0, b""
         )
-
-    # Any, here and below: xcffib carries no types.
-    def _on_clear(self, event: Any) -> None:
-        if event.selection == self._display.atom("CLIPBOARD"):
-            self._text = None
-
-    def _on_request(self, event: Any) -> None:
-        # A requestor of the oldest kind names no property: the target stands for it.
-        name = event.property or event.target
-        answered = self._serve(event.requestor, name, event.target)
-        answer = struct.pack(
-            "=BxHIIIII8x",
-            31,  # SelectionNotify
-            0,
-            event.time,
-            event.requestor,
-            event.selection,
-            event.target,
-            name if answered else 0,
-        )
-        self._display.core.SendEvent(False, event.requestor, 0, answer)
-
-    def _serve(self, requestor: int, name: int, target: int) -> bool:
-        atom = self._display.atom
-        if self._text is None:
-            return False
-        if target == atom("TARGETS"):
-            targets = [atom(each) for each in ("TARGETS", "TIMESTAMP", *_TEXT_TARGETS)]
-            packed = struct.pack(f"={len(targets)}I", *targets)
-            self._write(requestor, name, atom("ATOM"), 32, packed)
-        elif target == atom("TIMESTAMP"):
-            self._write(requestor, name, atom("INTEGER"), 32, struct.pack("=I", self._since))
-        elif target in [atom(each) for each in _TEXT_TARGETS]:
-            kind = atom("UTF8_STRING") if target == atom("TEXT") else target
-            return self._send(requestor, name, kind, self._text)
-        else:
-            return False
-        return True
-
-    def _write(self, window: int, name: int, kind: int, bits: int, data: bytes) -> None:
-        # The view as single bytes is what xcffib packs without a list of numbers.
-        values = memoryview(data).cast("c") if data else b""
-        self._display.core.ChangeProperty(
-            xproto.PropMode.Replace, window, name, kind, bits, len(data) * 8 // bits, values
-        )
-
-    def _send(self, requestor: int, name: int, kind: int, text: bytes) -> bool:
-        if len(text) <= _PIECE:
-            self._write(requestor, name, kind, 8, text)
-            return True
-        if len(self._transfers) >= _MAX_TRANSFERS:
-            return False
-        # The requestor deletes the property whenever it has read it; that asks for more.
-        self._display.core.ChangeWindowAttributes(
-            requestor, xproto.CW.EventMask, [xproto.EventMask.PropertyChange]
-        )
-        self._keep(
-            requestor, name, _Transfer(memoryview(text), kind, self._expiry(requestor, name))
-        )
-        size = struct.pack("=I", len(text))
-        self._write(requestor, name, self._display.atom("INCR"), 32, size)
-        return True
-
-    def _keep(self, requestor: int, name: int, transfer: _Transfer) -> None:
-        before = self._transfers.get((requestor, name))
-        if before is not None:
-            before.timer.cancel()
-        self._transfers[requestor, name] = transfer
-
-    def _expiry(self, requestor: int, name: int) -> asyncio.TimerHandle:
-        return self._loop.call_later(TRANSFER_SECONDS, self._transfers.pop, (requestor, name), None)
-
-    def _continue(self, requestor: int, name: int, transfer: _Transfer) -> None:
-        piece, rest = transfer.data[:_PIECE], transfer.data[_PIECE:]
-        self._write(requestor, name, transfer.target, 8, bytes(piece))
-        if piece:
-            expiry = self._expiry(requestor, name)
-            self._keep(requestor, name, _Transfer(rest, transfer.target, expiry))
-        else:  # an empty piece is the end
-            transfer.timer.cancel()
-            del self._transfers[requestor, name]
+        self._display.sync()
+        self._display.pump()
 
     # Others' to us.
 
-    async def get(self, *, timeout: float = 5.0) -> str:
-        """The clipboard's text; empty if it holds none.
+    async def contents(
+        self,
+        selection: Selection = "clipboard",
+        *,
+        only: tuple[str, ...] = KEPT,
+        timeout: float = 5.0,
+    ) -> Contents:
+        """What a selection holds of the targets ``only``; nothing if it has no owner.
 
         Raises:
             TimedOut: the program that owns it did not answer.
             TooLarge: it has more than :data:`MAX_BYTES`.
         """
         with self._display.talking():
-            display, atom = self._display, self._display.atom
             async with self._reading:
-                display.pump()
-                if self._text is not None:
-                    return self._text.decode("utf-8")
-                deadline = self._loop.time() + timeout
-                for target in ("UTF8_STRING", "STRING"):
-                    owner = display.reply(display.core.GetSelectionOwner(atom("CLIPBOARD"))).owner
-                    if not owner:
-                        return ""
-                    data = await self._ask(target, deadline)
-                    if data is not None:
-                        return data.decode(
-                            "utf-8" if target == "UTF8_STRING" else "latin-1", "replace"
-                        )
-                return ""
+                atom = self._display.atom(_ATOMS[selection])
+                self._display.pump()
+                ours = self._offers.current(atom)
+                if ours is not None:
+                    parts = {t: data for t, data in ours.contents.parts.items() if t in only}
+                    return Contents(parts, ours.contents.targets)
+                return await self._read(atom, only, self._loop.time() + timeout)
 
-    async def _ask(self, target: str, deadline: float) -> bytes | None:
+    async def _read(self, selection: int, only: tuple[str, ...], deadline: float) -> Contents:
+        core = self._display.core
+        if not self._display.reply(core.GetSelectionOwner(selection)).owner:
+            return Contents()
+        told = await self._ask(selection, "TARGETS", deadline)
+        targets = self._named(as_numbers(told)[:_MAX_TARGETS])
+        parts: dict[str, bytes] = {}
+        # The simplest programs have text and do not say so.
+        for target in wanted(targets or (TEXT, LATIN_1), only):
+            if TEXT in parts and target == LATIN_1:
+                continue
+            found = await self._ask(selection, target, deadline)
+            if found is not None:
+                parts[target] = found[1]
+            if sum(map(len, parts.values())) > MAX_BYTES:
+                raise _too_large()
+        return Contents(parts, targets or tuple(parts))
+
+    def _named(self, atoms: list[int]) -> tuple[str, ...]:
+        """The names of atoms that another program told of, but for those that are none."""
+        if len(self._names) > _MAX_NAMES:
+            self._names.clear()
+        core = self._display.core
+        asked = {atom: core.GetAtomName(atom) for atom in atoms if atom not in self._names}
+        for atom, cookie in asked.items():
+            try:
+                self._names[atom] = self._display.reply(cookie).name.to_string()
+            except (xproto.AtomError, xproto.ValueError, UnicodeDecodeError):
+                continue
+        return tuple(self._names[atom] for atom in atoms if atom in self._names)
+
+    async def _ask(self, selection: int, target: str, deadline: float) -> tuple[int, bytes] | None:
+        """One target, as (the atom of its type, bytes); None if the owner does not give it."""
         display, atom = self._display, self._display.atom
+        self._property = next(self._properties)
         self._answer, self._pieces = None, 0
-        display.core.DeleteProperty(self._window, atom(_OURS))
-        self._touch()
-        display.sync()
-        display.pump()
-        selection = (self._window, atom("CLIPBOARD"), atom(target), atom(_OURS), self._time)
+        display.core.DeleteProperty(self._window, atom(self._property))
+        self._stamp()
         asked = self._time
-        display.core.ConvertSelection(*selection)
+        display.core.ConvertSelection(
+            self._window, selection, atom(target), atom(self._property), asked
+        )
         display.sync()
 
         def answer() -> Any | None:  # Any: xcffib carries no types
             # The answer to an earlier question that was given up may still come.
             found = self._answer
-            return found if found is not None and found.time == asked else None
+            is_it = found is not None and (found.time, found.target) == (asked, atom(target))
+            return found if is_it else None
 
         event = await self._wait(answer, deadline)
         if not event.property:
             return None
         self._pieces = 0
         found = self._take()
-        if found is None:
-            return None
-        if found[0] != atom("INCR"):
-            return found[1]
-        return await self._take_pieces(deadline)
+        if found is not None and found[0] == atom("INCR"):
+            return await self._take_pieces(deadline)
+        return found
 
-    async def _take_pieces(self, deadline: float) -> bytes:
-        data = bytearray()
+    async def _take_pieces(self, deadline: float) -> tuple[int, bytes]:
+        data, kind = bytearray(), 0
         while True:
             await self._wait(lambda: self._pieces or None, deadline)
             self._pieces = 0
             found = self._take()
             if found is None:
                 continue
-            if not found[1]:
-                return bytes(data)
-            data += found[1]
+            kind, piece = found
+            if not piece:
+                return kind, bytes(data)
+            data += piece
             if len(data) > MAX_BYTES:
                 raise _too_large()
 
     def _take(self) -> tuple[int, bytes] | None:
         """Read and delete our property, which asks for the next piece if there is one."""
-        found = self._display.property(self._window, _OURS, limit=MAX_BYTES + 4, delete=True)
+        limit = MAX_BYTES + 4
+        found = self._display.property(self._window, self._property, limit=limit, delete=True)
         if found is not None and len(found[1]) > MAX_BYTES:
             raise _too_large()
         return found
@@ -263,19 +212,15 @@ class Clipboard:
         left = max(0.0, deadline - self._loop.time())
         return await self._display.until(condition, left, "The clipboard's owner did not answer")
 
-    def _on_answer(self, event: Any) -> None:
+    def _on_answer(self, event: Any) -> None:  # Any, here and below: xcffib carries no types
         if event.requestor == self._window:
             self._answer = event
 
     def _on_property(self, event: Any) -> None:
-        new = event.state == xproto.Property.NewValue
         if event.window == self._window:
             self._time = event.time
-            self._pieces += new and event.atom == self._display.atom(_OURS)
-        elif not new:
-            transfer = self._transfers.get((event.window, event.atom))
-            if transfer is not None:
-                self._continue(event.window, event.atom, transfer)
+            new = event.state == xproto.Property.NewValue
+            self._pieces += new and event.atom == self._display.atom(self._property)
 
 
 def _too_large() -> TooLarge:

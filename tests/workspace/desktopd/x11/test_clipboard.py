@@ -8,10 +8,11 @@ from xcffib import xproto
 
 from tests.workspace.desktopd.x11.harness import Client, Server, painted
 from workspace.desktopd.screen import Screen
-from workspace.desktopd.x11 import clipboard
+from workspace.desktopd.x11 import clipboard, offers
+from workspace.desktopd.x11.contents import TEXT, Contents
 from workspace.errors import TimedOut, TooLarge
 
-TEXT = "Grüße, 世界 🚀\nline two"
+HARD = "Grüße, 世界 🚀\nline two"
 LONG = "0123456789é世🚀\n" * 70_000  # 1.5 MB in UTF-8
 
 
@@ -25,31 +26,33 @@ async def other(server: Server) -> AsyncIterator[Screen]:
         await other.aclose()
 
 
-@pytest.mark.parametrize("text", ["", TEXT, LONG], ids=["empty", "short", "long"])
+async def read(screen: Screen) -> str:
+    return (await screen.clipboard.contents(only=(TEXT,))).text
+
+
+@pytest.mark.parametrize("text", ["", HARD, LONG], ids=["empty", "short", "long"])
 async def test_both_ways(screen: Screen, other: Screen, text: str) -> None:
-    screen.clipboard.set(text)
-    assert await screen.clipboard.get() == text
-    assert await other.clipboard.get() == text
-    other.clipboard.set(text + "!")
-    assert await screen.clipboard.get() == text + "!"
-    assert screen.clipboard._text is None
+    screen.clipboard.offer(Contents.of(text=text))
+    assert await read(screen) == text
+    assert await read(other) == text
+    other.clipboard.offer(Contents.of(text=text + "!"))
+    assert await read(screen) == text + "!"
+    assert not screen.clipboard._offers._offers
 
 
 async def test_many_read_a_long_text_at_once(server: Server, screen: Screen, other: Screen) -> None:
-    screen.clipboard.set(LONG)
+    screen.clipboard.offer(Contents.of(text=LONG))
     third = await Screen.open(server.display)
     try:
-        got = await asyncio.gather(
-            *(each.clipboard.get() for each in (other, third, other, screen))
-        )
+        got = await asyncio.gather(*(read(each) for each in (other, third, other, screen)))
         assert all(text == LONG for text in got)
     finally:
         await third.aclose()
-    assert not screen.clipboard._transfers
+    assert not screen.clipboard._offers._transfers
 
 
 async def test_nobody_owns_it(screen: Screen) -> None:
-    assert await screen.clipboard.get() == ""
+    assert await read(screen) == ""
 
 
 async def test_owner_that_does_not_answer(server: Server, screen: Screen, other: Screen) -> None:
@@ -57,23 +60,23 @@ async def test_owner_that_does_not_answer(server: Server, screen: Screen, other:
         selection = silent.core.InternAtom(False, 9, "CLIPBOARD").reply().atom
         silent.core.SetSelectionOwner(silent.window, selection, 0, is_checked=True).check()
         with pytest.raises(TimedOut, match="owner did not answer"):
-            await screen.clipboard.get(timeout=0.2)
-        other.clipboard.set(TEXT)
-        assert await screen.clipboard.get() == TEXT
+            await screen.clipboard.contents(timeout=0.2)
+        other.clipboard.offer(Contents.of(text=HARD))
+        assert await read(screen) == HARD
 
 
 async def test_reader_that_goes_away(
     server: Server, screen: Screen, other: Screen, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(clipboard, "TRANSFER_SECONDS", 0.1)
-    screen.clipboard.set(LONG)
+    monkeypatch.setattr(offers, "TRANSFER_SECONDS", 0.1)
+    screen.clipboard.offer(Contents.of(text=LONG))
     with painted(server.display, (0, 0, 10, 10)) as reader:
         ask_for_text(reader)
         await answered(reader)
-        assert screen.clipboard._transfers
+        assert screen.clipboard._offers._transfers
     await asyncio.sleep(0.3)
-    assert not screen.clipboard._transfers
-    assert await other.clipboard.get() == LONG
+    assert not screen.clipboard._offers._transfers
+    assert await read(other) == LONG
 
 
 def ask_for_text(reader: Client) -> None:
@@ -94,11 +97,11 @@ async def answered(reader: Client) -> None:
 
 
 async def test_too_much(screen: Screen, other: Screen, monkeypatch: pytest.MonkeyPatch) -> None:
-    other.clipboard.set(LONG)
+    other.clipboard.offer(Contents.of(text=LONG))
     monkeypatch.setattr(clipboard, "MAX_BYTES", 1 << 20)
     with pytest.raises(TooLarge):
-        await screen.clipboard.get()
+        await read(screen)
     with pytest.raises(TooLarge):
-        screen.clipboard.set(LONG)
-    other.clipboard.set(TEXT)
-    assert await screen.clipboard.get() == TEXT
+        screen.clipboard.offer(Contents.of(text=LONG))
+    other.clipboard.offer(Contents.of(text=HARD))
+    assert await read(screen) == HARD

@@ -62,7 +62,7 @@ async def check_editor(screen: Screen) -> None:
         await screen.act([*clear, a.Type(text=text)])
         for _ in range(100):
             await screen.act([a.Key(chord="ctrl+a"), a.Key(chord="ctrl+c")])
-            copied = await screen.clipboard.get()
+            copied = (await screen.clipboard.contents()).text
             if copied == text:
                 break
             await screen.act([a.Wait(seconds=0.02)])

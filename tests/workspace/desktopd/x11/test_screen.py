@@ -46,7 +46,7 @@ async def test_server_that_dies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         await asyncio.wait_for(screen.closed.wait(), 5)
         with pytest.raises(DesktopLost):
             await playing
-        for call in (screen.act([a.Move(x=1, y=1)]), screen.clipboard.get()):
+        for call in (screen.act([a.Move(x=1, y=1)]), screen.clipboard.contents()):
             with pytest.raises(DesktopLost):
                 await call
         with pytest.raises(DesktopLost):
