@@ -35,6 +35,7 @@ from workspace.desktopd.queries import Picture
 from workspace.desktopd.requests import parse_query
 from workspace.errors import CarrelError, FileMissing, InvalidRequest, OffScreen, Unauthorized
 from workspace.models import Clipboard, FileInfo, Health, ProcessRequest, ProcessResult, Screen
+from workspace.protocols import HttpProtocol, WebSocketProtocol
 
 MAX_PLAYED = 1000
 START_SECONDS = 5.0
@@ -161,7 +162,7 @@ class FakeDesktop:
         return _json(Clipboard(text=self.clipboard))
 
     async def _put_clipboard(self, request: Request) -> Response:
-        self.clipboard = Clipboard.model_validate_json(await request.body()).text
+        self.clipboard = Clipboard.model_validate_json(await request.body()).text or ""
         return Response(status_code=204)
 
     async def _get_file(self, request: Request) -> Response:
@@ -215,7 +216,8 @@ async def serving(app: ASGIApp, listener: socket.socket) -> AsyncIterator[None]:
         log_config=None,
         access_log=False,
         lifespan="off",
-        ws="websockets-sansio",
+        http=HttpProtocol,
+        ws=WebSocketProtocol,
         ws_per_message_deflate=False,
         timeout_graceful_shutdown=1,
     )

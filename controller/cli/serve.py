@@ -24,6 +24,7 @@ import uvicorn
 from controller.cli import output, process
 from workspace import folders
 from workspace.errors import CarrelError, PortTaken, Unavailable
+from workspace.protocols import HttpProtocol, WebSocketProtocol
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -112,7 +113,8 @@ async def _run(settings: Settings, listener: socket.socket, claims: Sequence[str
         access_log=False,
         server_header=False,
         timeout_graceful_shutdown=CLOSE_SECONDS,
-        ws="websockets-sansio",
+        http=HttpProtocol,
+        ws=WebSocketProtocol,
         ws_max_size=16 << 20,
         ws_per_message_deflate=False,  # RFB and pictures do not shrink
     )

@@ -38,6 +38,9 @@ logger = logging.getLogger("desktopd")
 
 KEEP_ALIVE_SECONDS = 60
 MAX_MESSAGE_BYTES = 16 << 20
+# Folders may lie in each other as deep as a path is long, and the standard library walks them by
+# calls that lie in each other too.
+_MAX_RECURSION = 8000
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8  # malloc.h
 
 
@@ -55,6 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s", stream=sys.stderr)
     forbid_tracing()
     _return_memory()
+    sys.setrecursionlimit(_MAX_RECURSION)
     try:
         config = _read_config(arguments)
         listener = _listen(arguments)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from workspace.desktopd.desk import Desk
 from workspace.desktopd.requests import Authorized, on_error
@@ -29,5 +29,11 @@ def create_app(desk: Desk, *, token: str) -> ASGIApp:
             Exception: on_error,
         },
     )
+    app.router.default = _nowhere
     app.state.desk = desk
     return Authorized(app, token)
+
+
+async def _nowhere(scope: Scope, receive: Receive, send: Send) -> None:
+    """Where what no route knows goes; a WebSocket too, which would be refused without a word."""
+    raise HTTPException(404)

@@ -15,6 +15,7 @@ import os
 import secrets
 import shutil
 import stat
+import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -26,6 +27,7 @@ from workspace.errors import (
     DiskFull,
     FileExists,
     FileMissing,
+    Forbidden,
     InvalidRequest,
     IsADirectory,
     NoCapacity,
@@ -255,7 +257,9 @@ def _prepare(path: str, home: str) -> tuple[str, int, bool]:
         disk = os.statvfs(folder)
         root = os.path.realpath(home)
     is_in_home = os.path.commonpath([folder, root]) == root
-    return target, disk.f_bavail * disk.f_frsize, is_in_home
+    # A disk of no size (/proc) is none: what may be written there shows when it is tried.
+    free = disk.f_bavail * disk.f_frsize if disk.f_blocks else sys.maxsize
+    return target, free, is_in_home
 
 
 def _make_folders(folder: str) -> None:
@@ -272,6 +276,8 @@ def _move(old: str, new: str, overwrite: bool) -> FileInfo:
     with _told(new):
         if os.path.lexists(new) and not overwrite:
             raise FileExists(f"{new} exists.")
+        if os.path.commonpath([old, new]) == old != new:
+            raise InvalidRequest(f"{old} cannot be moved into itself.")
         _make_folders(os.path.dirname(new))
         try:
             os.replace(old, new)
@@ -280,8 +286,23 @@ def _move(old: str, new: str, overwrite: bool) -> FileInfo:
                 raise
             if os.path.isdir(new):
                 raise IsADirectory(f"{new} is a directory.") from None
-            shutil.move(old, new)
+            _move_across(old, new)
     return _describe(new)
+
+
+def _move_across(old: str, new: str) -> None:
+    """Copy to another disk, then remove; what cannot be removed is not copied either."""
+    if not os.access(os.path.dirname(old), os.W_OK):
+        raise Forbidden(f"{old} cannot be moved away: its folder is read-only.")
+    mode = os.lstat(old).st_mode
+    if not (stat.S_ISDIR(mode) or stat.S_ISLNK(mode)):
+        _check_regular(old, mode)
+    try:
+        shutil.move(old, new)
+    except shutil.Error as error:  # of a folder, whose copy is then in part
+        if os.path.isdir(new):
+            shutil.rmtree(new, ignore_errors=True)
+        raise Forbidden(f"Not all of {old} can be moved to another disk.") from error
 
 
 def _remove(target: str, recursive: bool) -> None:
