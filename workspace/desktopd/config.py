@@ -10,7 +10,15 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from workspace.models import Environment, Screen
+from workspace.models import (
+    Environment,
+    Keyboard,
+    Locale,
+    Screen,
+    SessionKind,
+    Theme,
+    TimeZone,
+)
 
 MAX_CONFIG_BYTES = 8 << 20
 
@@ -21,7 +29,12 @@ class Config(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     token: Annotated[str, Field(min_length=16, max_length=512, pattern=r"^[!-~]+$", repr=False)]
+    session: SessionKind = "xfce"
     screen: Screen = Screen()
+    theme: Theme = "light"
+    locale: Locale = "C.UTF-8"
+    timezone: TimeZone | None = None
+    keyboard: Keyboard = "us"
     environment: Environment = {}
     startup: Annotated[
         list[Annotated[str, Field(min_length=1, max_length=4096)]],

@@ -1,7 +1,10 @@
-"""How the desktop looks at its first start: XFCE's settings, as the files that it reads.
+"""How the desktop looks at its first start: the settings of its programs, as the files they read.
 
-A slim panel at the top, a calm backdrop without icons, one workspace, no first-start questions.
-Settings that a home folder already has are left as they are.
+XFCE: a slim panel at the top, a calm backdrop without icons, one workspace, no first-start
+questions. Openbox is told in :mod:`workspace.desktopd.openbox`. Every toolkit is told of the theme
+and of the dots per inch by a file too, though :func:`xsettings` win: programs that start before
+those are there need not draw themselves twice. Settings that a home folder already has are left as
+they are.
 
 The list of window-manager keys is short on purpose: xfwm4 grabs every key with every lock modifier
 in a round trip of its own, and its default list costs half a second of each start. It also takes
@@ -12,6 +15,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+
+from workspace.desktopd import openbox
+from workspace.models import SessionKind, Theme
+
+# What is behind the windows where no program draws it: RGB.
+BACKDROPS: Mapping[Theme, int] = {"light": 0x3D6478, "dark": 0x1B262E}
 
 _HEAD = '<?xml version="1.0" encoding="UTF-8"?>\n'
 
@@ -65,15 +74,11 @@ _BACKDROP = """\
           <property name="image-style" type="int" value="0"/>
           <property name="color-style" type="int" value="2"/>
           <property name="rgba1" type="array">
-            <value type="double" value="0.16"/>
-            <value type="double" value="0.28"/>
-            <value type="double" value="0.40"/>
+            {top}
             <value type="double" value="1"/>
           </property>
           <property name="rgba2" type="array">
-            <value type="double" value="0.27"/>
-            <value type="double" value="0.47"/>
-            <value type="double" value="0.53"/>
+            {bottom}
             <value type="double" value="1"/>
           </property>
         </property>
@@ -91,6 +96,7 @@ _WINDOW_MANAGER = """\
   <property name="general" type="empty">
     <property name="workspace_count" type="int" value="1"/>
     <property name="use_compositing" type="bool" value="false"/>
+    <property name="theme" type="string" value="{theme}"/>
   </property>
 </channel>
 """
@@ -130,21 +136,81 @@ _KEYS = """\
 </channel>
 """
 
-SETTINGS: Mapping[str, str] = {
-    "xfce4-panel.xml": _PANEL,
-    "xfce4-desktop.xml": _BACKDROP,
-    "xfwm4.xml": _WINDOW_MANAGER,
-    "xfce4-keyboard-shortcuts.xml": _KEYS,
+_GRADIENTS: Mapping[Theme, tuple[tuple[float, ...], tuple[float, ...]]] = {
+    "light": ((0.16, 0.28, 0.40), (0.27, 0.47, 0.53)),
+    "dark": ((0.07, 0.10, 0.14), (0.13, 0.19, 0.24)),
 }
+_XFCONF = ".config/xfce4/xfconf/xfce-perchannel-xml"
 
 
-def furnish(home: str) -> None:
+def files(session: SessionKind, theme: Theme, dpi: int) -> dict[str, str]:
+    """The settings' files by their paths in the home folder."""
+    gtk = _gtk(theme, dpi)
+    found = {".config/gtk-3.0/settings.ini": gtk, ".config/gtk-4.0/settings.ini": gtk}
+    if session == "openbox":
+        return found | openbox.files(theme)
+    return found | {
+        f"{_XFCONF}/xfce4-panel.xml": _HEAD + _PANEL,
+        f"{_XFCONF}/xfce4-desktop.xml": _HEAD + _backdrop(theme),
+        f"{_XFCONF}/xfwm4.xml": _HEAD + _WINDOW_MANAGER.format(theme=_frames(dpi)),
+        f"{_XFCONF}/xfce4-keyboard-shortcuts.xml": _HEAD + _KEYS,
+    }
+
+
+def furnish(home: str, session: SessionKind, theme: Theme, dpi: int) -> None:
     """Write the settings that ``home`` does not have yet."""
-    folder = os.path.join(home, ".config", "xfce4", "xfconf", "xfce-perchannel-xml")
-    os.makedirs(folder, mode=0o700, exist_ok=True)
-    for name, text in SETTINGS.items():
+    for name, text in files(session, theme, dpi).items():
+        path = os.path.join(home, name)
+        os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
         try:
-            with open(os.path.join(folder, name), "x", encoding="utf-8") as file:
-                file.write(_HEAD + text)
+            with open(path, "x", encoding="utf-8") as file:
+                file.write(text)
         except FileExistsError:
             continue
+
+
+def xsettings(dpi: int) -> dict[str, int | str]:
+    """What programs with a toolkit are told (the names are those of GTK's settings)."""
+    return {
+        "Net/ThemeName": "Adwaita",
+        "Net/IconThemeName": "Adwaita",
+        "Net/DoubleClickTime": 400,
+        "Gtk/CursorThemeName": "Adwaita",
+        "Gtk/FontName": "Sans 10",
+        "Xft/Antialias": 1,
+        "Xft/DPI": dpi * 1024,
+        "Xft/Hinting": 1,
+        "Xft/HintStyle": "hintslight",
+        "Xft/RGBA": "none",
+    }
+
+
+def resources(theme: Theme, dpi: int) -> dict[str, str]:
+    """What programs without one read (X resources)."""
+    dark = {"XTerm*background": "#1e2226", "XTerm*foreground": "#e4e7ea"}
+    return {"Xft.dpi": str(dpi)} | (dark if theme == "dark" else {})
+
+
+def _gtk(theme: Theme, dpi: int) -> str:
+    return (
+        "[Settings]\n"
+        "gtk-theme-name = Adwaita\n"
+        "gtk-icon-theme-name = Adwaita\n"
+        "gtk-font-name = Sans 10\n"
+        f"gtk-application-prefer-dark-theme = {int(theme == 'dark')}\n"
+        f"gtk-xft-dpi = {dpi * 1024}\n"
+    )
+
+
+def _backdrop(theme: Theme) -> str:
+    ends = ("\n            ".join(map(_double, colour)) for colour in _GRADIENTS[theme])
+    return _BACKDROP.format(**dict(zip(("top", "bottom"), ends, strict=True)))
+
+
+def _double(value: float) -> str:
+    return f'<value type="double" value="{value}"/>'
+
+
+def _frames(dpi: int) -> str:
+    """The theme of xfwm4 whose buttons fit the text."""
+    return "Default-xhdpi" if dpi >= 192 else "Default-hdpi" if dpi >= 144 else "Default"
