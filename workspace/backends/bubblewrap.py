@@ -28,6 +28,7 @@ from typing import Any
 
 from workspace.backends import cgroups, launch, remains, runtime, sandbox, supervisor
 from workspace.backends.base import Endpoint
+from workspace.desktopd import locality
 from workspace.desktopd.config import Config
 from workspace.errors import (
     BackendUnavailable,
@@ -200,9 +201,17 @@ class BubblewrapBackend:
         limits = cgroups.Limits(
             memory_mib=template.memory_mib, pids=template.pids, cpus=template.cpus
         )
+        locality.check(
+            locale=template.locale, timezone=template.timezone, keyboard=template.keyboard
+        )
         config = Config(
             token=token,
+            session=template.session,
             screen=template.screen,
+            theme=template.theme,
+            locale=template.locale,
+            timezone=template.timezone,
+            keyboard=template.keyboard,
             environment=template.environment,
             startup=template.startup,
             disk_mib=template.disk_mib,

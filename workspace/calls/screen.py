@@ -10,6 +10,7 @@ import httpx
 from workspace import actions as a
 from workspace import frames
 from workspace.calls.wire import Wire, parse
+from workspace.models import Screen, ScreenChange
 from workspace.transport import asked
 
 P = ParamSpec("P")
@@ -98,6 +99,14 @@ class ScreenCalls:
         if since is not None:
             params["since"] = since
         return await self._wire.answer("GET", "/screenshot", params=params)
+
+    async def set_screen(
+        self, width: int | None = None, height: int | None = None, *, dpi: int | None = None
+    ) -> Screen:
+        """Change the screen's size, or its dots per inch; it comes back as it then is."""
+        change = asked(ScreenChange, width=width, height=height, dpi=dpi)
+        body = await self._wire.call("POST", "/screen", json=change.model_dump())
+        return parse(Screen.model_validate_json, body)
 
     async def zoom(self, region: a.Region, *, width: int | None = None) -> a.Image:
         """A region at the screen's own resolution, as a picture to read."""

@@ -16,7 +16,9 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 from workspace import actions as a
+from workspace import models
 from workspace.desktopd.x11 import windows
+from workspace.desktopd.x11.appearance import Appearance
 from workspace.desktopd.x11.arranging import Windows
 from workspace.desktopd.x11.capture import Capture
 from workspace.desktopd.x11.clipboard import Clipboard
@@ -48,6 +50,7 @@ class Screen:
         self._damage = Damage(display)
         self.clipboard = Clipboard(display)
         self.windows = Windows(display)
+        self.appearance = Appearance(display)
         self._turn = asyncio.Lock()  # wakes its waiters in the order they came
         self._watchdog: asyncio.TimerHandle | None = None
 
@@ -89,6 +92,15 @@ class Screen:
         self._frames.close()
         self._capture.close()
         self._display.close()
+
+    async def change(self, change: models.ScreenChange) -> models.Screen:
+        """Have it another size; no batch is being played then. It comes back as it then is.
+
+        Raises:
+            Unsupported, InvalidRequest: the X server cannot, or refuses that size.
+        """
+        async with self._turn:
+            return await self.appearance.change(change)
 
     # Actions.
 

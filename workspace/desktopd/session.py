@@ -1,4 +1,4 @@
-"""The desktop's own programs: X server, session bus, window manager, panel, backdrop.
+"""The desktop's own programs: X server, session bus, window manager, XFCE's panel and backdrop.
 
 They are started side by side as far as one does not need the other, and waited for by what they
 do (a socket that answers, a selection owned, a window mapped), never by time. A program that dies
@@ -22,11 +22,13 @@ from collections.abc import Awaitable, Mapping, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
 from workspace.actions import Region, Screenshot
+from workspace.desktopd import locality
 from workspace.desktopd.children import Child, Children, drain
 from workspace.desktopd.config import Config
 from workspace.desktopd.look import furnish
 from workspace.desktopd.programs import Programs
 from workspace.errors import CarrelError, StartFailed, TimedOut
+from workspace.models import SessionKind
 
 if TYPE_CHECKING:
     from workspace.desktopd.screen import Screen
@@ -38,7 +40,10 @@ T = TypeVar("T")
 _TAIL_BYTES = 4096
 _POLL_SECONDS = 0.01
 _END_SECONDS = 1.0
-_WINDOW_MANAGER = "xfwm4"
+_WINDOW_MANAGERS: Mapping[SessionKind, Sequence[str]] = {
+    "xfce": ("xfwm4", "--compositor=off"),
+    "openbox": ("openbox", "--sm-disable"),
+}
 _MAX_WINDOW_MANAGERS = 10  # one that keeps dying is not started for ever
 _A11Y = "/usr/libexec/at-spi-bus-launcher"
 # What every program of the desktop is given; the configuration may say otherwise.
@@ -47,16 +52,20 @@ _DEFAULTS: Mapping[str, str] = {
     "USER": "user",
     "LOGNAME": "user",
     "SHELL": "/bin/bash",
-    "LANG": "C.UTF-8",
     "TMPDIR": "/tmp",
-    "XDG_CURRENT_DESKTOP": "XFCE",
     "XDG_SESSION_TYPE": "x11",
-    "XDG_MENU_PREFIX": "xfce-",
-    "DESKTOP_SESSION": "xfce",
     # Toolkits that ask for it before they describe their windows to assistive programs.
     "GNOME_ACCESSIBILITY": "1",
     "QT_ACCESSIBILITY": "1",
     "QT_LINUX_ACCESSIBILITY_ALWAYS_ON": "1",
+}
+_NAMES: Mapping[SessionKind, Mapping[str, str]] = {
+    "xfce": {
+        "XDG_CURRENT_DESKTOP": "XFCE",
+        "XDG_MENU_PREFIX": "xfce-",
+        "DESKTOP_SESSION": "xfce",
+    },
+    "openbox": {"XDG_CURRENT_DESKTOP": "openbox", "DESKTOP_SESSION": "openbox"},
 }
 
 
@@ -96,6 +105,8 @@ class Session:
         self.programs = Programs(
             children,
             dict(_DEFAULTS)
+            | dict(_NAMES[config.session])
+            | locality.environment(locale=config.locale, timezone=config.timezone)
             | config.environment
             | _places(home, runtime, os.path.join(self._folder, "xauthority")),
             oom_score_adj=config.oom_score_adj,
@@ -105,6 +116,7 @@ class Session:
         """Start everything; the desktop is ready to act when this returns.
 
         Raises:
+            InvalidRequest: there is no such locale, time zone or keyboard layout here.
             StartFailed: a program is missing or died, or the deadline passed.
         """
         try:
@@ -142,11 +154,14 @@ class Session:
             logger.info("The X server or the bus did not end when asked.")
 
     async def _start(self) -> Screen:
+        config = self._config
+        locality.check(locale=config.locale, timezone=config.timezone, keyboard=config.keyboard)
         os.makedirs(self._folder, mode=0o700, exist_ok=True)
         os.makedirs("/tmp/.X11-unix", mode=0o1777, exist_ok=True)
         self._write_cookie()
         starting_x, starting_bus = self._start_x(), self._start_bus()
-        furnish(self.programs.home)
+        making_locale = asyncio.ensure_future(self._make_locale())
+        furnish(self.programs.home, config.session, config.theme, config.screen.dpi)
         # What the screen needs takes a while to load: meanwhile the programs start.
         loading = asyncio.ensure_future(
             asyncio.to_thread(importlib.import_module, "workspace.desktopd.screen")
@@ -158,15 +173,48 @@ class Session:
         environment |= {"DISPLAY": display, "DBUS_SESSION_BUS_ADDRESS": address}
         os.environ["XAUTHORITY"] = environment["XAUTHORITY"]  # for this process's X connection
         self._mark("bus")
+        await self._set_keyboard()
+        await making_locale
         self._start_programs()
         await loading
         self._mark("imports")
         return await self._or_death(self._wait_for_desktop(display))
 
+    async def _make_locale(self) -> None:
+        """Make the locale that is asked for, if it is not installed."""
+        folder = os.path.join(self._folder, "locales")
+        making = locality.making(self._config.locale, folder)
+        if making is not None:
+            os.makedirs(folder, mode=0o755, exist_ok=True)
+            # It warns by its exit code of what is no obstacle: it is the locale that counts.
+            await self._run(making.command)
+            if not locality.is_made(self._config.locale, folder):
+                raise StartFailed(f"The locale {self._config.locale} could not be made.")
+            self.programs.environment |= making.environment
+            self._mark("locale")
+
+    async def _set_keyboard(self) -> None:
+        """Before any program reads the keyboard's map."""
+        command = locality.setting_keyboard(self._config.keyboard)
+        if command is not None:
+            exit_code = await self._run(command)
+            if exit_code != 0:
+                raise StartFailed(f"setxkbmap ended with {exit_code} for {self._config.keyboard}.")
+            self._mark("keyboard")
+
+    async def _run(self, command: Sequence[str]) -> int:
+        """Run a program to its end; its exit code."""
+        self._part(command[0], command, self.programs.environment, is_needed=False)
+        child = self._parts.pop().child
+        await child.exited.wait()
+        assert child.exit_code is not None, "it has ended"
+        return child.exit_code
+
     def _start_window_manager(self) -> None:
         # It has nothing to be read aloud, and starts sooner without.
         environment = self.programs.environment | {"NO_AT_BRIDGE": "1"}
-        self._part(_WINDOW_MANAGER, [_WINDOW_MANAGER, "--compositor=off"], environment)
+        command = _WINDOW_MANAGERS[self._config.session]
+        self._part(command[0], command, environment)
 
     def _start_programs(self) -> None:
         mine = self.programs.environment
@@ -174,6 +222,8 @@ class Session:
         if os.path.exists(_A11Y):
             launch = [_A11Y, "--launch-immediately", "--a11y=1"]
             self._part("at-spi", launch, mine, is_needed=False)
+        if self._config.session == "openbox":
+            return
         # What a person starts from these inherits their oom score: they are user programs.
         for name, option in (("xfce4-panel", "-d"), ("xfdesktop", "-D")):
             self._user_part(name, [name, option])
@@ -196,10 +246,15 @@ class Session:
 
         seconds = self._config.start_seconds
         screen = await Screen.open(display)
+        screen.appearance.dress(self._config.theme, self._config.screen.dpi)
         self._mark("screen")
         try:
             await screen.wait_for_window_manager(seconds)
             self._mark("window manager")
+            if self._config.session == "openbox":
+                screen.appearance.paint_root()
+                self._mark("backdrop")
+                return screen
             await screen.wait_for_panel(seconds)
             self._mark("panel")
             while not await _is_drawn(screen):  # noqa: ASYNC110  # drawing sends no event
@@ -216,7 +271,7 @@ class Session:
         ready, theirs = os.pipe()
         command = [
             "Xtigervnc", "-displayfd", str(theirs),
-            "-geometry", f"{size.width}x{size.height}", "-depth", "24",
+            "-geometry", f"{size.width}x{size.height}", "-depth", "24", "-dpi", str(size.dpi),
             "-auth", self.programs.environment["XAUTHORITY"],
             "-nolisten", "tcp", "-noreset", "-s", "0",
             "-rfbport", "-1", "-rfbunixpath", self.vnc_path, "-rfbunixmode", "0600",
@@ -304,7 +359,10 @@ class Session:
         logger.error("%s ended with %s: %s", part.name, part.child.exit_code, part.last_words())
         if part.name == "Xtigervnc":
             self.ended.set()
-        elif part.name == _WINDOW_MANAGER and self._window_managers < _MAX_WINDOW_MANAGERS:
+        elif (
+            part.name == _WINDOW_MANAGERS[self._config.session][0]
+            and self._window_managers < _MAX_WINDOW_MANAGERS
+        ):
             # Without one no window gets the keyboard.
             self._window_managers += 1
             try:

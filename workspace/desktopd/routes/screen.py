@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 
+from pydantic import TypeAdapter
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
@@ -21,8 +22,9 @@ from workspace.desktopd.requests import (
     unless_gone,
 )
 from workspace.errors import NotReady
-from workspace.models import Health
+from workspace.models import Health, ScreenChange
 
+_CHANGE = TypeAdapter(ScreenChange)
 _MEDIA_TYPES = {"jpeg": "image/jpeg", "png": "image/png", "webp": "image/webp"}
 
 
@@ -71,8 +73,14 @@ async def screenshot(request: Request) -> Response:
     )
 
 
+async def change(request: Request) -> Response:
+    wanted = parse_json(_CHANGE, await read_body(request))
+    return json_response(await unless_gone(request, desk_of(request).ready_screen().change(wanted)))
+
+
 ROUTES: list[BaseRoute] = [
     Route("/health", health),
+    Route("/screen", change, methods=["POST"]),
     Route("/actions", act, methods=["POST"]),
     Route("/screenshot", screenshot),
 ]
