@@ -34,7 +34,16 @@ FILTER = "seccomp.bpf"
 BUILD_HINT = "Run scripts/setup (or scripts/build-runtime) on the node."
 _KEPT = 3
 _PACKAGE = Path(__file__).resolve().parents[1]
-_MODULES = ("__init__.py", "actions.py", "errors.py", "frames.py", "models.py", "protocols.py")
+_MODULES = (
+    "__init__.py",
+    "actions.py",
+    "errors.py",
+    "frames.py",
+    "models.py",
+    "protocols.py",
+    "summary.py",
+    "waits.py",
+)
 _LAUNCHER = """\
 import sys
 

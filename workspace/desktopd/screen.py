@@ -14,10 +14,11 @@ import logging
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from typing import Protocol
 
 from workspace import actions as a
 from workspace import models
-from workspace.desktopd.x11 import windows
+from workspace.desktopd.x11 import focus, windows
 from workspace.desktopd.x11.appearance import Appearance
 from workspace.desktopd.x11.arranging import Windows
 from workspace.desktopd.x11.capture import Capture
@@ -28,13 +29,25 @@ from workspace.desktopd.x11.frames import Frames
 from workspace.desktopd.x11.input import Input
 from workspace.desktopd.x11.keymap import Keymap
 from workspace.desktopd.x11.keys import parse_chord, parse_chords
+from workspace.desktopd.x11.settling import Settling
 from workspace.desktopd.x11.typing import type_text
+from workspace.desktopd.x11.watching import Watching
 from workspace.errors import CarrelError, OffScreen
+from workspace.summary import summary_of
 
 logger = logging.getLogger(__name__)
 
 HELD_SECONDS = 60.0
+ELEMENT_SECONDS = 0.03  # what an observation waits for accessibility, while its frame is made
 _LOOKS = (a.Screenshot, a.Zoom, a.CursorPosition)
+
+
+class TellsFocus(Protocol):
+    """What tells which element has the keyboard."""
+
+    async def focused(self) -> a.FocusedElement | None:
+        """That element; None if there is none, or none that it knows."""
+        ...
 
 
 class Screen:
@@ -50,9 +63,12 @@ class Screen:
         self._damage = Damage(display)
         self.clipboard = Clipboard(display)
         self.windows = Windows(display)
+        self.watching = Watching(display, self._capture)
         self.appearance = Appearance(display)
         self._turn = asyncio.Lock()  # wakes its waiters in the order they came
         self._watchdog: asyncio.TimerHandle | None = None
+        self._heard_of = 0  # the window whose title's changes we hear of
+        self.accessibility: TellsFocus | None = None  # None until it is up
 
     @classmethod
     async def open(cls, display: str) -> Screen:
@@ -88,6 +104,7 @@ class Screen:
             except CarrelError:
                 logger.info("The X server went away before the screen was closed.")
         self._cancel_watchdog()
+        self._damage.close()
         self.clipboard.close()
         self._frames.close()
         self._capture.close()
@@ -114,8 +131,9 @@ class Screen:
         """Play the actions in order; batches of several callers come one after the other.
 
         Then wait until the screen has come to rest, ``settle_ms`` at most (not after actions
-        that only look). ``observe="frame"`` brings the frame after that and what changed; the
-        frame is as the last action asks for it, if that is a screenshot or a zoom.
+        that only look). ``observe="frame"`` brings the frame after that, what changed, what has
+        the keyboard and a summary; the frame is as the last action asks for it, if that is a
+        screenshot or a zoom.
 
         Raises:
             OffScreen, UnknownKey, UntypableText, InvalidRequest: nothing of that action was done.
@@ -134,10 +152,28 @@ class Screen:
     async def _act(
         self, actions: Sequence[a.Action], settle_ms: int, observe: a.Observe, started: float
     ) -> a.Observation:
-        watches = settle_ms > 0 or observe == "frame"
-        mark = self._damage.mark() if watches else None
+        if settle_ms == 0 and observe == "none":
+            picture = await self._play_all(actions, None)
+            self._damage.rouse(anew=True)
+            return self._observation(started, picture)
+        is_seen = observe == "frame"
+        before = self._focused() if is_seen else None
+        mark = self._damage.mark()
+        try:
+            picture = await self._play_all(actions, mark)
+            settled: bool | None = None
+            only_looks = all(isinstance(action, _LOOKS) for action in actions)
+            if settle_ms > 0 and not only_looks:
+                settled = await self._damage.settle(mark, settle_ms / 1000)
+            if not is_seen:
+                return self._observation(started, picture)
+            return await self._seen(actions, started, mark, settled, before, picture)
+        finally:
+            self._damage.end(mark)
+
+    async def _play_all(self, actions: Sequence[a.Action], mark: Settling | None) -> a.Image | None:
+        """Play them in order; the last picture that one of them asked for."""
         picture: a.Image | None = None
-        settled: bool | None = None
         async with self._releasing_on_failure():
             for number, action in enumerate(actions):
                 if mark is not None and number > 0 and not isinstance(action, _LOOKS):
@@ -146,38 +182,69 @@ class Screen:
                     picture = await self._play(action) or picture
                 except CarrelError as error:
                     raise _placed(error, number, actions) from error.__cause__
-        only_looks = all(isinstance(action, _LOOKS) for action in actions)
-        if mark is not None and settle_ms > 0 and not only_looks:
-            settled = await self._damage.settle(mark, settle_ms / 1000)
-        if mark is None or observe == "none":
-            return self._observation(started, picture)
+        return picture
+
+    async def _seen(
+        self,
+        actions: Sequence[a.Action],
+        started: float,
+        mark: Settling,
+        settled: bool | None,
+        before: a.FocusedWindow | None,
+        picture: a.Image | None,
+    ) -> a.Observation:
         self._display.sync()
         self._display.pump()  # brings the last changes
         last = actions[-1] if actions else None
         wanted = last if isinstance(last, a.Screenshot | a.Zoom) else a.Screenshot()
-        if picture is None or wanted is not last or not only_looks:
-            picture = await self._picture(wanted)
-        self._damage.end(mark)
-        effect: a.Effect = "changed" if mark.boxes else "no_visible_change"
-        return self._observation(started, picture, effect, settled, mark.regions())
+        only_looks = all(isinstance(action, _LOOKS) for action in actions)
+        now = asyncio.get_running_loop().time()
+        changed, still_changing = mark.changed(), mark.still_changing(now)
+        element = asyncio.ensure_future(self._element())
+        try:
+            if picture is None or wanted is not last or not only_looks:
+                picture = await self._picture(wanted)
+            focused_element = await element
+        finally:
+            element.cancel()
+        focused = self._focused()
+        seen = self._observation(started, picture).model_copy(
+            update={
+                "effect": "changed" if changed else "no_visible_change",
+                "settled": settled,
+                "changed": changed,
+                "still_changing": still_changing,
+                "focused": focused,
+                "focused_element": focused_element,
+                "focus_moved": (focused and focused.id) != (before and before.id),
+            }
+        )
+        return seen.model_copy(update={"summary": summary_of(seen)})
 
-    def _observation(
-        self,
-        started: float,
-        picture: a.Image | None,
-        effect: a.Effect = "not_observed",
-        settled: bool | None = None,
-        changed: Sequence[a.Region] = (),
-    ) -> a.Observation:
+    def _observation(self, started: float, picture: a.Image | None) -> a.Observation:
+        """What is known of actions that nobody watched."""
         return a.Observation(
             screenshot=picture,
             cursor=self._input.where(),
             screen=self.size,
-            effect=effect,
-            settled=settled,
-            changed=list(changed),
             elapsed_ms=round((time.monotonic() - started) * 1000, 2),
         )
+
+    def _focused(self) -> a.FocusedWindow | None:
+        focused = focus.focused(self._display)
+        if focused is not None and focused.id != self._heard_of:
+            self._heard_of = focused.id
+            focus.hear_of_titles(self._display, focused.id)
+        return focused
+
+    async def _element(self) -> a.FocusedElement | None:
+        """What has the keyboard, as far as accessibility tells of it in time."""
+        if self.accessibility is None:
+            return None
+        try:
+            return await asyncio.wait_for(self.accessibility.focused(), ELEMENT_SECONDS)
+        except (CarrelError, asyncio.TimeoutError):
+            return None
 
     async def _play(self, action: a.Action) -> a.Image | None:
         """Do one action; everything that can be wrong with it is checked before it begins."""
@@ -270,6 +337,7 @@ class Screen:
             OffScreen: the region is not on the screen. InvalidRequest: it would be too large.
         """
         with self._display.talking():
+            self._damage.rouse()
             return await self._picture(request)
 
     async def _picture(self, request: a.Screenshot | a.Zoom) -> a.Image:

@@ -1,98 +1,35 @@
 """Whether the screen changes, where, and when it has come to rest (XDamage on the root window).
 
 The server is asked for delta rectangles: what is damaged and has not been subtracted yet is not
-reported again. So it costs nothing while nobody watches, whatever a video does; and while someone
-waits, one subtraction per :data:`_TURN_SECONDS` bounds how many reports a busy screen makes.
+reported again. So a busy screen costs nothing while nobody watches; and while someone waits, one
+subtraction per :data:`_TURN_SECONDS` bounds how many reports it makes. What they mean is decided
+by :mod:`~workspace.desktopd.x11.settling`.
 
-On failure: a broken connection ends the wait with ``DesktopLost``.
+To know what moves by itself before the next action, the screen is looked at for a moment some
+times after each action or picture (:data:`_LOOKS_AFTER`), unless it stands still; then no more.
+
+On failure: a broken connection ends the wait with ``DesktopLost``, and the looks without a word.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
 from typing import Any
 
+import xcffib
 import xcffib.damage
 import xcffib.xproto
 
-from workspace.actions import Region
+from workspace.desktopd.x11.boxes import Box as Box
+from workspace.desktopd.x11.boxes import merge as merge
 from workspace.desktopd.x11.display import Display
+from workspace.desktopd.x11.settling import Background, Settling
 
-FIRST_CHANGE_SECONDS = 0.25
-QUIET_SECONDS = 0.08
-MAX_REGIONS = 10
-_TURN_SECONDS = 0.01
-_CARET = (10, 48)  # the largest a blinking text caret gets, in pixels
-_MAX_KEPT = 64
-
-Box = tuple[int, int, int, int]  # left, top, right, bottom
-
-
-def merge(boxes: Sequence[Box], limit: int = MAX_REGIONS) -> list[Box]:
-    """Cover the boxes by at most ``limit``: those that touch are joined, then the nearest."""
-    merged: list[Box] = []
-    for box in boxes:
-        _absorb(merged, box)
-    while len(merged) > limit:
-        pairs = ((a, b) for n, a in enumerate(merged) for b in merged[n + 1 :])
-        one, other = min(pairs, key=lambda pair: _waste(*pair))
-        merged.remove(one)
-        merged.remove(other)
-        _absorb(merged, _join(one, other))
-    return merged
-
-
-def _absorb(boxes: list[Box], box: Box) -> None:
-    while touching := [other for other in boxes if _touch(box, other)]:
-        for other in touching:
-            boxes.remove(other)
-            box = _join(box, other)
-    boxes.append(box)
-
-
-def _touch(a: Box, b: Box) -> bool:
-    return a[0] <= b[2] and b[0] <= a[2] and a[1] <= b[3] and b[1] <= a[3]
-
-
-def _join(a: Box, b: Box) -> Box:
-    return min(a[0], b[0]), min(a[1], b[1]), max(a[2], b[2]), max(a[3], b[3])
-
-
-def _area(box: Box) -> int:
-    return (box[2] - box[0]) * (box[3] - box[1])
-
-
-def _waste(a: Box, b: Box) -> int:
-    return _area(_join(a, b)) - _area(a) - _area(b)
-
-
-class Mark:
-    """What has changed since a moment; made by :meth:`Damage.mark`."""
-
-    def __init__(self, sequence: int) -> None:
-        self.sequence = sequence
-        self.boxes: list[Box] = []
-        self.last: float | None = None  # when it last changed, on the loop's clock
-        self._carets: set[Box] = set()
-
-    def add(self, box: Box, now: float) -> None:
-        """Note a change. A caret that blinks again where it did is no unrest."""
-        is_caret = box[2] - box[0] <= _CARET[0] and box[3] - box[1] <= _CARET[1]
-        if not is_caret or box not in self._carets:
-            self.last = now
-        if is_caret and len(self._carets) < _MAX_KEPT:
-            self._carets.add(box)
-        _absorb(self.boxes, box)
-        if len(self.boxes) > _MAX_KEPT:
-            self.boxes = merge(self.boxes)
-
-    def regions(self) -> list[Region]:
-        """What changed, as at most :data:`MAX_REGIONS` rectangles."""
-        return [
-            Region(x=left, y=top, width=right - left, height=bottom - top)
-            for left, top, right, bottom in merge(self.boxes)
-        ]
+_TURN_SECONDS = 0.008  # half of a browser's frame
+_LOOKS_AFTER = (0.2, 0.4, 0.8, 1.6, 3.2, 6.4)  # seconds from one look to the next
+_LOOK_SECONDS = 0.12
+# Programs that change these, of the root or of the active window, repaint in stages.
+_STAGES = ("_NET_ACTIVE_WINDOW", "_NET_CLIENT_LIST", "_NET_WM_NAME")
 
 
 class Paints:
@@ -130,77 +67,156 @@ class Paints:
 
 
 class Damage:
-    """The changes of one display's screen; one mark is live at a time."""
+    """The changes of one display's screen; one mark is live at a time. End it with ``close``."""
 
     def __init__(self, display: Display) -> None:
         self._display = display
         self._loop = asyncio.get_running_loop()
-        self._mark: Mark | None = None
+        self._background = Background()
+        self._mark: Settling | None = None
+        self._marked = 0  # the number of the request that began it
         self._news = asyncio.Event()
-        self.frames = 0  # reports seen: has anything changed since it was looked at last?
-        self.last: float | None = None  # when the last of them came, on the loop's clock
+        self.frames = 0  # reports seen
+        self._is_painted = False  # since every place was made to report again
+        self._looks = 0  # how many there were since it was roused
+        self._is_looking = False
+        self._next_look: asyncio.TimerHandle | None = None
+        self._next_turn: asyncio.TimerHandle | None = None
         self._damage: int = display.connection.generate_id()
         level = xcffib.damage.ReportLevel.DeltaRectangles
         display.damage.Create(self._damage, display.root, level, is_checked=True).check()
+        self._stages = {display.atom(name) for name in _STAGES}
         display.subscribe(xcffib.damage.NotifyEvent, self._on_damage)
+        display.subscribe(xcffib.xproto.PropertyNotifyEvent, self._on_property)
+        self.rouse()
 
-    def mark(self) -> Mark:
+    def close(self) -> None:
+        """Look no more."""
+        for timer in (self._next_look, self._next_turn):
+            if timer is not None:
+                timer.cancel()
+        self._next_look = self._next_turn = None
+        self._is_looking = False
+
+    # While someone acts.
+
+    def mark(self) -> Settling:
         """Collect changes from now on; the mark before ends."""
-        cookie = self._display.damage.Subtract(self._damage, 0, 0)
-        self._mark = Mark(cookie.sequence & 0xFFFF)
+        self.close()
+        self._display.sync()
+        self._display.pump()  # brings what was repainted until now
+        now = self._loop.time()
+        self._mark = Settling(self._background, now)
+        self._marked = self._arm(now)
         self._news.clear()
         return self._mark
 
-    def expect(self, mark: Mark) -> None:
+    def expect(self, mark: Settling) -> None:
         """Wait for a change anew: what came before this moment is no answer to the next action."""
         self._display.sync()
         self._display.pump()
-        self._display.damage.Subtract(self._damage, 0, 0)  # so that the same place reports again
-        mark.last = None
+        now = self._loop.time()
+        self._arm(now)  # so that the same place reports again
+        mark.expect(now)
 
-    def _on_damage(self, event: Any) -> None:  # Any: xcffib carries no types
-        if event.damage != self._damage:
-            return
-        self.frames += 1
-        self.last = self._loop.time()
-        mark = self._mark
-        # Reports from before the mark are older than its request (16 bits that wrap around).
-        if mark is None or (event.sequence - mark.sequence) & 0xFFFF >= 0x8000:
-            return
-        area = event.area
-        box = (area.x, area.y, area.x + area.width, area.y + area.height)
-        mark.add(box, self.last)
-        self._news.set()
-
-    def end(self, mark: Mark) -> None:
+    def end(self, mark: Settling) -> None:
         """Stop collecting for ``mark``."""
         if self._mark is mark:
+            mark.end()
             self._mark = None
+            self._arm(self._loop.time())
+            self.rouse(anew=True)
 
-    async def settle(self, mark: Mark, cap: float) -> bool:
+    async def settle(self, mark: Settling, cap: float) -> bool:
         """Wait until the screen has changed since ``mark`` and is quiet again.
 
-        It has settled (True) after :data:`QUIET_SECONDS` without a change, or when nothing has
-        changed :data:`FIRST_CHANGE_SECONDS` from now; False if ``cap`` seconds pass first.
+        True as soon as it has settled (also by not changing for a while); False if ``cap``
+        seconds pass first.
         """
         started = self._loop.time()
-        if mark.last is not None:
-            mark.last = started  # what was damaged already may have changed again, unreported
+        mark.wait(started)
         while True:
             self._news.clear()
             with self._display.talking():
-                self._display.damage.Subtract(self._damage, 0, 0)
+                self._arm(self._loop.time())
                 self._display.sync()
                 self._display.pump()
-            now = self._loop.time()
-            first = started + FIRST_CHANGE_SECONDS
-            due = first if mark.last is None else mark.last + QUIET_SECONDS
+            now, due = self._loop.time(), mark.due()
             if now >= due:
                 return True
             if now >= started + cap:
-                return mark.last is None
+                return not mark.is_restless
             try:
                 await asyncio.wait_for(self._news.wait(), min(due, started + cap) - now)
             except asyncio.TimeoutError:
                 continue
             await asyncio.sleep(_TURN_SECONDS)
+
+    def _arm(self, now: float) -> int:
+        """Let every place report again; the number of that request."""
+        cookie = self._display.damage.Subtract(self._damage, 0, 0)
+        self._is_painted = False
+        self._background.arm(now)
+        return int(cookie.sequence) & 0xFFFF
+
+    def _on_damage(self, event: Any) -> None:  # Any: xcffib carries no types
+        if event.damage != self._damage:
+            return
+        self.frames += 1
+        self._is_painted = True
+        now, area = self._loop.time(), event.area
+        box = (area.x, area.y, area.x + area.width, area.y + area.height)
+        # Reports from before the mark are older than its request (16 bits that wrap around).
+        if self._mark is not None and (event.sequence - self._marked) & 0xFFFF < 0x8000:
+            self._mark.paint(box, now)
+            self._news.set()
+            return
+        self._background.see(box, now, is_late=self._looks == 0)
+        if self._is_looking and self._next_turn is None:
+            self._next_turn = self._loop.call_later(_TURN_SECONDS, self._turn)
+
+    def _on_property(self, event: Any) -> None:  # Any: as above
+        if self._mark is not None and event.atom in self._stages:
+            self._mark.stage()
+
+    # While nobody does.
+
+    def rouse(self, *, anew: bool = False) -> None:
+        """Someone looks or acts: take some looks from now on.
+
+        ``anew`` begins with the first again: a late answer to an action is none of what moves by
+        itself.
+        """
+        if self._mark is None and (anew or self._next_look is None):
+            self.close()
+            self._looks = 0
+            self._look_later()
+
+    def _look_later(self) -> None:
+        if self._looks < len(_LOOKS_AFTER):
+            seconds = _LOOKS_AFTER[self._looks]
+            self._next_look = self._loop.call_later(seconds, self._look)
+
+    def _look(self) -> None:
+        self._looks += 1
+        if self._is_painted:
+            self._is_looking = True
+            self._next_look = self._loop.call_later(_LOOK_SECONDS, self._look_away)
+            self._turn()
+        else:
+            self._look_away()
+
+    def _look_away(self) -> None:
+        self.close()
+        self._look_later()
+
+    def _turn(self) -> None:
+        self._next_turn = None
+        if self._display.closed.is_set():
+            self.close()
+            return
+        try:
+            self._arm(self._loop.time())
+            self._display.connection.flush()
+        except xcffib.ConnectionException:
+            self.close()  # whoever uses the display next is told

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from workspace.desktopd.x11.damage import Box, Mark, merge
+from workspace.desktopd.x11.boxes import Box, merge
 from workspace.desktopd.x11.input import interpolate
 from workspace.desktopd.x11.keymap import Stroke, index, runs
 from workspace.desktopd.x11.typing import keysyms_of, parts
@@ -98,26 +98,3 @@ def test_interpolate() -> None:
 )
 def test_merge(boxes: list[Box], limit: int, merged: set[Box]) -> None:
     assert set(merge(boxes, limit)) == merged
-
-
-def test_mark_is_bounded_and_covers_everything() -> None:
-    mark = Mark(0)
-    for n in range(2000):
-        x, y = n * 37 % 1200, n * 91 % 760
-        mark.add((x, y, x + 3, y + 3), float(n))
-        assert len(mark.boxes) <= 64
-    regions = mark.regions()
-    assert 1 <= len(regions) <= 10
-    assert any(r.x <= 5 * 37 < r.x + r.width for r in regions)
-
-
-def test_blinking_caret_is_no_unrest() -> None:
-    mark = Mark(0)
-    mark.add((10, 10, 12, 30), 1.0)
-    mark.add((10, 10, 12, 30), 2.0)
-    assert mark.last == 1.0
-    mark.add((20, 10, 22, 30), 3.0)
-    assert mark.last == 3.0
-    mark.add((0, 0, 100, 100), 4.0)
-    mark.add((0, 0, 100, 100), 5.0)
-    assert mark.last == 5.0

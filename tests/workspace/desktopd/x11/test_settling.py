@@ -1,0 +1,207 @@
+"""When the screen is at rest, as a table: repaints at their times in, what is decided out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+
+from workspace.desktopd.x11.boxes import Box
+from workspace.desktopd.x11.settling import Background, Settling
+
+Paint = tuple[float, Box]
+
+LETTER = (100, 100, 112, 120)
+BUTTON = (300, 300, 420, 340)
+PAGE = (0, 80, 1200, 700)
+CARET = (50, 50, 52, 70)
+CLOCK = (1000, 10, 1060, 30)
+ICON = (600, 10, 632, 42)
+VIDEO = (600, 300, 920, 480)
+NOTHING = 0.25
+QUIET = 0.045
+
+
+def every(seconds: float, box: Box, *, since: float = 0.0, until: float = 5.0) -> list[Paint]:
+    count = int((until - since) / seconds)
+    return [(round(since + n * seconds, 4), box) for n in range(count + 1)]
+
+
+def spinner(*, since: float = 0.0, until: float = 5.0) -> list[Paint]:
+    """A square that turns, as Chromium repaints it: its box breathes."""
+    turning = []
+    for n, (at, _) in enumerate(every(1 / 60, ICON, since=since, until=until)):
+        out = (0, 4, 8, 12, 12, 8, 4)[n % 7]
+        turning.append((at, (40 - out, 40 - out, 124 + out, 124 + out)))
+    return turning
+
+
+def settle(
+    paints: Sequence[Paint], *, background: Background | None = None, cap: float = 3.0
+) -> tuple[float, bool, list[Box], list[Box]]:
+    """Play the paints; when it ended, whether settled, what changed, what was still changing."""
+    watch = Settling(background or Background(), 0.0)
+    watch.wait(0.0)
+    for at, box in sorted(paints):
+        if at >= min(watch.due(), cap):
+            break
+        watch.paint(box, at)
+    end = min(watch.due(), cap)
+    settled = watch.due() <= cap
+    told = [
+        [(each.x, each.y, each.x + each.width, each.y + each.height) for each in regions]
+        for regions in (watch.changed(), watch.still_changing(end + 1e-6))
+    ]
+    return end, settled, sorted(told[0]), sorted(told[1])
+
+
+@pytest.mark.parametrize(
+    ("paints", "end", "changed", "still"),
+    [
+        pytest.param([], NOTHING, [], [], id="nothing"),
+        pytest.param([(0.01, BUTTON)], 0.01 + QUIET, [BUTTON], [], id="at once"),
+        pytest.param([(0.2, PAGE)], 0.2 + QUIET, [PAGE], [], id="after 200 ms"),
+        pytest.param([(0.26, PAGE)], NOTHING, [], [], id="too late"),
+        pytest.param(
+            [(0.01, BUTTON), (0.02, BUTTON)], 0.02 + QUIET + 0.0025, [BUTTON], [], id="pressed"
+        ),
+        pytest.param(
+            [(0.01, LETTER), *every(0.03, CARET, since=0.02)],
+            0.02 + QUIET + 0.0025,
+            sorted([LETTER, CARET]),
+            [CARET],
+            id="a caret that blinks fast",
+        ),
+        pytest.param(
+            every(1 / 60, BUTTON, since=0.01, until=0.31), 0.41, [BUTTON], [], id="transition"
+        ),
+        pytest.param(
+            every(1 / 60, ICON, since=0.01), 0.445, [ICON], [ICON], id="small and never ends"
+        ),
+        pytest.param(every(1 / 30, VIDEO, since=0.01), 0.68, [VIDEO], [VIDEO], id="starts a video"),
+        pytest.param(
+            [(at, (n * 37, 0, n * 37 + 30, 30)) for n, (at, _) in enumerate(every(0.04, ICON))],
+            3.0,
+            [],
+            [],
+            id="moves about",
+        ),
+    ],
+)
+def test_settles(paints: Sequence[Paint], end: float, changed: list[Box], still: list[Box]) -> None:
+    ended, settled, *told = settle(paints)
+    assert ended == pytest.approx(end, abs=0.02)
+    assert settled is (end < 3.0)
+    if settled:
+        assert told == [changed, still]
+
+
+def test_says_where_it_was_changing_at_the_cap() -> None:
+    growing = [(n * 0.03, (0, 0, 300, 20 + n * 20)) for n in range(30)]
+    end, settled, changed, still = settle([(0.0, LETTER), *growing], cap=0.4)
+    assert (end, settled) == (0.4, False)
+    assert still == [(0, 0, 300, 20 + 13 * 20)]
+    assert changed == [(0, 0, 300, 20 + 13 * 20)]
+
+
+def test_a_larger_effect_waits_longer() -> None:
+    opening = [(0.03 * n, (0, 0, 900, 20 + n * 60)) for n in range(6)]
+    assert settle(opening)[0] == pytest.approx(0.15 + QUIET + 0.15 / 4, abs=1e-3)
+    watch = Settling(Background(), 0.0)
+    watch.wait(0.0)
+    watch.paint(PAGE, 0.01)
+    assert watch.due() == pytest.approx(0.01 + QUIET)
+    watch.stage()
+    assert watch.due() == pytest.approx(0.01 + 0.12)
+
+
+def known(*movements: list[Paint]) -> Background:
+    """What is seen of movements before 0: a moment every half of a second."""
+    background = Background()
+    due = {-5.0 + 0.5 * n + 0.01 * turn for n in range(10) for turn in range(12)}
+    paints = sorted((at, box) for movement in movements for at, box in movement if at < 0)
+    armed: list[Box] = []  # places that have reported
+    for at, box in sorted([*paints, *((at, None) for at in due)], key=lambda each: each[0]):
+        if box is None:
+            background.arm(at)
+            armed.clear()
+        elif box not in armed:
+            background.see(box, at)
+            armed.append(box)
+    return background
+
+
+@pytest.mark.parametrize(
+    ("movement", "still"),
+    [
+        pytest.param(every(0.6, CARET, since=-5), CARET, id="caret"),
+        pytest.param(every(1.0, CLOCK, since=-4.99), CLOCK, id="clock"),
+        pytest.param(every(1 / 30, VIDEO, since=-5), VIDEO, id="video"),
+        pytest.param(spinner(since=-5), (28, 28, 136, 136), id="spinner"),
+    ],
+)
+def test_what_moved_before_is_no_effect(movement: list[Paint], still: Box) -> None:
+    after = [each for each in movement if each[0] >= 0] or [(0.1, movement[0][1])]
+    end, settled, changed, told = settle(
+        [(0.1, movement[-1][1]), *after], background=known(movement)
+    )
+    assert (end, settled, changed) == (NOTHING, True, [])
+    assert told == [still]
+    end, settled, changed, told = settle([(0.02, BUTTON), *after], background=known(movement))
+    assert (end, settled, changed) == (pytest.approx(0.065), True, [BUTTON])
+
+
+def test_frame_around_an_effect_and_a_spinner_is_an_effect() -> None:
+    """A browser paints one box around all that its frame changed."""
+    before, after = spinner(since=-5, until=0), spinner(since=0.004)
+    both = (28, 28, 420, 340)
+    end, settled, changed, _ = settle([(0.03, both), *after], background=known(before))
+    assert (end, settled, changed) == (pytest.approx(0.075), True, [both])
+
+
+def test_what_has_stopped_is_an_effect_again() -> None:
+    stopped = [each for each in every(1 / 30, VIDEO, since=-5) if each[0] < -2]
+    _, _, changed, still = settle([(0.01, VIDEO)], background=known(stopped))
+    assert (changed, still) == ([VIDEO], [])
+
+
+def test_late_answers_are_not_taken_for_movement() -> None:
+    background = Background()
+    for n in range(6):
+        background.see(BUTTON, n * 0.03, is_late=True)
+    assert background.moving(0.2) == []
+
+
+def test_what_an_action_started_is_known_to_the_next() -> None:
+    background = Background()
+    watch = Settling(background, 0.0)
+    watch.wait(0.0)
+    for at, box in every(1 / 30, VIDEO, until=0.8):
+        watch.paint(box, at)
+    watch.end()
+    background.arm(0.81)
+    end, _, changed, _ = settle(every(1 / 30, VIDEO), background=background)
+    assert (end, changed) == (NOTHING, [])
+
+
+def test_a_new_action_is_waited_for_anew() -> None:
+    watch = Settling(Background(), 0.0)
+    watch.paint(BUTTON, 0.01)
+    watch.expect(0.1)
+    watch.wait(0.11)
+    assert watch.due() == pytest.approx(0.11 + NOTHING)
+    assert not watch.is_restless
+    assert watch.has_changed
+
+
+def test_is_bounded_and_covers_everything() -> None:
+    background = Background()
+    watch = Settling(background, 0.0)
+    for n in range(2000):
+        x, y = n * 37 % 1200, n * 91 % 760
+        watch.paint((x, y, x + 3, y + 3), float(n))
+        background.see((x, y, x + 3, y + 3), float(n))
+        assert max(map(len, (watch._changed, watch._tracks, background._tracks))) <= 65
+    regions = watch.changed()
+    assert 1 <= len(regions) <= 10
+    assert any(r.x <= 5 * 37 < r.x + r.width for r in regions)

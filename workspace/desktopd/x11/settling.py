@@ -1,0 +1,235 @@
+"""When the screen has come to rest: decided from the times and boxes of its repaints alone.
+
+What moves by itself is no unrest. That is, in the order in which it is known:
+
+- what moved already while nobody acted (:class:`Background`): spinners, videos, clocks, carets;
+- a caret that blinks where it appeared;
+- what repaints much the same box at a steady pace, and has done so for :data:`LOOP_SECONDS`: until
+  then it may be a transition that the action started, or say that a page is loading.
+
+All else is the action's effect. It is over after a pause of :data:`QUIET_SECONDS`: some frames of
+a browser (60 in a second). One that went on for longer is given longer pauses, and so is one that
+opened a window or changed its title, since programs fill a window in stages.
+
+A repaint that takes in more than what moves (a browser paints one box around all of a frame's
+changes) is unrest once. Whatever lies wholly within a box that moves by itself cannot be told
+from it. Pure: no clock and no X; ``now`` is in seconds of any one clock.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections import deque
+from collections.abc import Iterable
+from itertools import pairwise
+
+from workspace.actions import Region
+from workspace.desktopd.x11.boxes import Box, absorb, are_alike, join, merge, regions
+
+FIRST_CHANGE_SECONDS = 0.25
+QUIET_SECONDS = 0.045
+LONGEST_QUIET_SECONDS = 0.1
+STAGED_QUIET_SECONDS = 0.12
+LOOP_SECONDS = 0.6
+SMALL_LOOP_SECONDS = 0.35
+_GROWTH = 0.25  # of the time that the effect went on, added to its pause
+_SMALL = (64, 64)
+_CARET = (10, 48)  # the largest a blinking text caret gets, in pixels
+_MAX_TRACKS = 64
+_MIN_GAP = 0.004  # reports closer than that are of one repaint
+_LATE_FACTOR, _LATE_SECONDS = 2.5, 0.01  # how late a repaint may be and still be in step
+_MAX_PAUSE = 1.5  # seconds that a place seen once is remembered: clocks tick once in one
+_SIGHTINGS, _CARET_SIGHTINGS, _SIGHTED_SECONDS = 3, 2, 0.09
+
+
+def is_caret(box: Box) -> bool:
+    """Whether it has the shape of a text caret."""
+    return _fits(box, _CARET)
+
+
+def _fits(box: Box, size: tuple[int, int]) -> bool:
+    return box[2] - box[0] <= size[0] and box[3] - box[1] <= size[1]
+
+
+class Track:
+    """Repaints of much the same box."""
+
+    def __init__(self, box: Box, now: float) -> None:
+        self.box = box  # the first: what later ones are compared with, so that it cannot creep
+        self.cover = box
+        self.first = self.last = now
+        self.count = 1
+        self.gap: float | None = None  # the shortest that was seen
+        self._run: deque[float] = deque([now], maxlen=9)  # repaints in step with each other
+        self._run_began = now
+
+    def add(self, box: Box, now: float) -> None:
+        """Note a repaint."""
+        self.cover = join(self.cover, box)
+        gap = now - self.last
+        if gap < _MIN_GAP:
+            return
+        if len(self._run) > 1 and gap > _LATE_FACTOR * self._pace() + _LATE_SECONDS:
+            self._run.clear()
+            self._run_began = now
+        self.last = now
+        self.count += 1
+        self.gap = gap if self.gap is None else min(self.gap, gap)
+        self._run.append(now)
+
+    def _pace(self) -> float:
+        run = list(self._run)
+        return statistics.median(b - a for a, b in pairwise(run))
+
+    def is_looping(self) -> bool:
+        """Whether it has been repainted steadily for so long that it will hardly end."""
+        seconds = SMALL_LOOP_SECONDS if _fits(self.box, _SMALL) else LOOP_SECONDS
+        return len(self._run) >= 3 and self.last - self._run_began >= seconds
+
+
+def _find(tracks: Iterable[Track], box: Box) -> Track | None:
+    return next((track for track in tracks if are_alike(track.box, box)), None)
+
+
+class Background:
+    """What moves while nobody acts, from what is seen of it now and then.
+
+    A place that was repainted is reported once, until :meth:`arm` makes it report again.
+    """
+
+    def __init__(self) -> None:
+        self._tracks: list[Track] = []
+        self._armed = 0.0
+
+    def arm(self, now: float) -> None:
+        """Every place reports its next repaint, from now on."""
+        self._forget(now)
+        self._armed = now
+
+    def see(self, box: Box, now: float, *, is_late: bool = False) -> None:
+        """Note a repaint outside of any action; ``is_late`` if it may be the answer to one."""
+        track = _find(self._tracks, box)
+        if track is not None:
+            track.add(box, now)
+        elif len(self._tracks) < _MAX_TRACKS and not is_late:
+            self._tracks.append(Track(box, now))
+
+    def adopt(self, track: Track) -> None:
+        """Take over what an action started and what moves by itself now."""
+        known = _find(self._tracks, track.box)
+        if known is not None:
+            self._tracks.remove(known)
+        if len(self._tracks) < _MAX_TRACKS:
+            self._tracks.append(track)
+
+    def moving(self, now: float) -> list[Track]:
+        """What moves by itself now."""
+        self._forget(now)
+        return [track for track in self._tracks if self._is_known(track)]
+
+    def _is_known(self, track: Track) -> bool:
+        needed = _CARET_SIGHTINGS if is_caret(track.box) else _SIGHTINGS
+        return track.count >= needed and track.last - track.first >= _SIGHTED_SECONDS
+
+    def _forget(self, now: float) -> None:
+        """Drop what has had the time to move again and did not."""
+        watched = now - self._armed
+        self._tracks = [
+            track
+            for track in self._tracks
+            if track.last >= self._armed
+            or watched <= (_MAX_PAUSE if track.gap is None else 1.5 * track.gap + 0.05)
+        ]
+
+
+class Settling:
+    """One watch over the screen, from before the first action to the picture after the last."""
+
+    def __init__(self, background: Background, now: float) -> None:
+        self._background = background
+        self._moving = background.moving(now)
+        self._moved: list[Track] = []  # those of them that were seen since
+        self._tracks: list[Track] = []  # all else, since the last action began
+        self._changed: list[Box] = []
+        self._is_staged = False
+        self._since = now  # when the wait for a first change began
+        self._first: float | None = None  # of the unrest since the last action began
+        self._last: float | None = None
+
+    def paint(self, box: Box, now: float) -> None:
+        """A box was repainted."""
+        known = _find(self._moving, box)
+        if known is not None:
+            known.add(box, now)
+            if known not in self._moved:
+                self._moved.append(known)
+            return
+        absorb(self._changed, box)
+        if len(self._changed) > _MAX_TRACKS:
+            self._changed = merge(self._changed)
+        track = _find(self._tracks, box)
+        if track is None:
+            if len(self._tracks) < _MAX_TRACKS:
+                self._tracks.append(Track(box, now))
+        else:
+            track.add(box, now)
+            if is_caret(box) or track.is_looping():
+                return
+        self._first = now if self._first is None else self._first
+        self._last = now
+
+    def stage(self) -> None:
+        """A window opened, closed, or took the focus or another title."""
+        self._is_staged = True
+
+    def expect(self, now: float) -> None:
+        """The next action begins: what came before is no answer to it."""
+        self._tracks.clear()
+        self._first = self._last = None
+        self._since = now
+
+    def wait(self, now: float) -> None:
+        """The last action is done: wait from now on."""
+        self._since = now
+        if self._last is not None:
+            self._last = now  # what has changed already may have changed again, unreported
+
+    def due(self) -> float:
+        """When the screen will have come to rest, if nothing is repainted until then."""
+        if self._last is None:
+            return self._since + FIRST_CHANGE_SECONDS
+        return self._last + self._quiet()
+
+    def _quiet(self) -> float:
+        if self._first is None or self._last is None:
+            return QUIET_SECONDS
+        grown = QUIET_SECONDS + _GROWTH * (self._last - self._first)
+        return max(
+            min(grown, LONGEST_QUIET_SECONDS), STAGED_QUIET_SECONDS if self._is_staged else 0.0
+        )
+
+    @property
+    def is_restless(self) -> bool:
+        """Whether there was unrest since the last action began."""
+        return self._last is not None
+
+    @property
+    def has_changed(self) -> bool:
+        """Whether anything was repainted but what moves by itself."""
+        return bool(self._changed)
+
+    def changed(self) -> list[Region]:
+        """Where."""
+        return regions(self._changed)
+
+    def still_changing(self, now: float) -> list[Region]:
+        """What moves by itself, and what has not been quiet for long enough."""
+        pause = self._quiet()
+        moving = [track for track in self._tracks if track.is_looping() or now - track.last < pause]
+        return regions(track.cover for track in [*self._moved, *moving])
+
+    def end(self) -> None:
+        """Nobody waits any longer: leave behind what is known to move by itself now."""
+        for track in self._tracks:
+            if track.is_looping():
+                self._background.adopt(track)
