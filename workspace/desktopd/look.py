@@ -188,7 +188,9 @@ def xsettings(dpi: int) -> dict[str, int | str]:
 def resources(theme: Theme, dpi: int) -> dict[str, str]:
     """What programs without one read (X resources)."""
     dark = {"XTerm*background": "#1e2226", "XTerm*foreground": "#e4e7ea"}
-    return {"Xft.dpi": str(dpi)} | (dark if theme == "dark" else {})
+    # A window with a border of its own is nowhere exactly: managers count it in, and draw none.
+    plain = {"Xft.dpi": str(dpi), "XTerm.borderWidth": "0"}
+    return plain | (dark if theme == "dark" else {})
 
 
 def _gtk(theme: Theme, dpi: int) -> str:

@@ -131,6 +131,21 @@ osd.hilight.bg.color: {chosen}
 osd.unhilight.bg: flat solid
 osd.unhilight.bg.color: {press}
 """
+# The title bar's buttons; openbox's own are six pixels wide.
+_BUTTONS: Mapping[str, Sequence[str]] = {
+    "close": (
+        "##......##", "###....###", ".###..###.", "..######..", "...####...",
+        "...####...", "..######..", ".###..###.", "###....###", "##......##",
+    ),
+    "max": (
+        "##########", "##########", *("#........#",) * 7, "##########",
+    ),
+    "max_toggled": (
+        "..########", "..########", "..#......#", "########.#", "########.#",
+        "#......#.#", "#......#.#", "#......###", "#......#..", "########..",
+    ),
+    "iconify": (*("..........",) * 8, "##########", "##########"),
+}  # fmt: skip
 _FONTS: Mapping[str, tuple[int, str]] = {
     "ActiveWindow": (10, "Bold"),
     "InactiveWindow": (10, "Bold"),
@@ -143,11 +158,24 @@ _FONTS: Mapping[str, tuple[int, str]] = {
 
 def files(theme: Theme) -> dict[str, str]:
     """The settings' files by their paths in the home folder."""
+    folder = f".local/share/themes/{_NAME}/openbox-3"
     return {
         ".config/openbox/rc.xml": _settings(),
         ".config/openbox/menu.xml": menu(lambda name: shutil.which(name) is not None),
-        f".local/share/themes/{_NAME}/openbox-3/themerc": _THEME.format(**_COLOURS[theme]),
+        f"{folder}/themerc": _THEME.format(**_COLOURS[theme]),
+        **{f"{folder}/{name}.xbm": _bitmap(name, rows) for name, rows in _BUTTONS.items()},
     }
+
+
+def _bitmap(name: str, rows: Sequence[str]) -> str:
+    """An X bitmap: each row in whole bytes, its first pixel the lowest bit."""
+    width = len(rows[0])
+    numbers = [int(row[::-1].replace("#", "1").replace(".", "0"), 2) for row in rows]
+    data = b"".join(number.to_bytes((width + 7) // 8, "little") for number in numbers)
+    return (
+        f"#define {name}_width {width}\n#define {name}_height {len(rows)}\n"
+        f"static unsigned char {name}_bits[] = {{\n{', '.join(map(hex, data))}\n}};\n"
+    )
 
 
 def _settings() -> str:
