@@ -40,6 +40,7 @@ from controller.routes import (
     service,
     session,
     sockets,
+    waiting,
     windows,
     workspaces,
 )
@@ -54,7 +55,17 @@ from workspace.errors import NotFound, TooLarge
 from workspace.folders import only_one, private_folder
 from workspace.transport import MAX_JSON_BYTES
 
-_ROUTERS = (workspaces, screen, windows, processes, files, session, cluster_routes, service)
+_ROUTERS = (
+    workspaces,
+    screen,
+    windows,
+    waiting,
+    processes,
+    files,
+    session,
+    cluster_routes,
+    service,
+)
 _DESCRIPTION = """Sandboxed Linux desktops for agents.
 
 Send `Authorization: Bearer <key>`. Every error is `{"code", "message", "hint"}`; codes are stable.

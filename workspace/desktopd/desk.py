@@ -13,6 +13,7 @@ from starlette.websockets import WebSocket
 from workspace.desktopd.files import Files
 from workspace.desktopd.programs import Programs
 from workspace.desktopd.shell import Shell
+from workspace.desktopd.waiting import Waiting
 from workspace.errors import NotReady
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ class Desk:
     files: Files
     vnc_path: str
     screen: Screen | None = None
+    waiting: Waiting = field(default_factory=Waiting)
     started_at: float = field(default_factory=time.monotonic)
 
     def ready_screen(self) -> Screen:

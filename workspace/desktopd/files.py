@@ -45,7 +45,7 @@ _MAX_PSEUDO_BYTES = 4 << 20
 T = TypeVar("T")
 
 
-async def _in_thread(function: Callable[[], T]) -> T:
+async def in_thread(function: Callable[[], T]) -> T:
     """Call ``function`` in a thread; cancelled or not, it is over when this returns."""
     try:
         work = asyncio.ensure_future(asyncio.to_thread(function))
@@ -104,7 +104,7 @@ class OpenFile:
         left = self.size
         while left > 0:
             count = min(left, CHUNK_BYTES)
-            data = await _in_thread(lambda count=count: self._read(count))  # type: ignore[misc]  # mypy: a lambda's default
+            data = await in_thread(lambda count=count: self._read(count))  # type: ignore[misc]  # mypy: a lambda's default
             if not data:
                 return
             left -= len(data)
@@ -135,16 +135,16 @@ class Files:
     async def open(self, path: str) -> OpenFile:
         """Raises FileMissing, IsADirectory, Forbidden, InvalidRequest (not a regular file)."""
         target = self.resolve(path)
-        return await _in_thread(lambda: OpenFile(target))
+        return await in_thread(lambda: OpenFile(target))
 
     async def stat(self, path: str) -> FileInfo:
         target = self.resolve(path)
-        return await _in_thread(lambda: _describe(target))
+        return await in_thread(lambda: describe(target))
 
     async def list(self, path: str, *, limit: int, after: str | None) -> FileList:
         """One page of a directory, by name."""
         target = self.resolve(path)
-        return await _in_thread(lambda: _page(target, min(limit, MAX_PAGE), after))
+        return await in_thread(lambda: _page(target, min(limit, MAX_PAGE), after))
 
     async def make_directory(self, path: str) -> FileInfo:
         """Make a directory and its parents; one that is there already is fine."""
@@ -153,9 +153,9 @@ class Files:
         def make() -> FileInfo:
             with _told(target):
                 os.makedirs(target, exist_ok=True)
-            return _describe(target)
+            return describe(target)
 
-        return await _in_thread(make)
+        return await in_thread(make)
 
     async def move(self, source: str, destination: str, *, overwrite: bool) -> FileInfo:
         """Rename or move a file or directory, creating the destination's parents.
@@ -164,12 +164,12 @@ class Files:
             FileExists: something is there and ``overwrite`` is false.
         """
         old, new = self.resolve(source), self.resolve(destination)
-        return await _in_thread(lambda: _move(old, new, overwrite))
+        return await in_thread(lambda: _move(old, new, overwrite))
 
     async def remove(self, path: str, *, recursive: bool) -> None:
         """Remove a file, a link or a directory; one that is not empty only if ``recursive``."""
         target = self.resolve(path)
-        await _in_thread(lambda: _remove(target, recursive))
+        await in_thread(lambda: _remove(target, recursive))
 
     async def write(
         self, path: str, chunks: AsyncIterator[bytes], *, mode: int, length: int | None
@@ -180,7 +180,7 @@ class Files:
             TooLarge: it is larger than the home folder may ever be. DiskFull: no room now.
         """
         name = self.resolve(path)
-        target, free, is_in_home = await _in_thread(lambda: _prepare(name, self.home))
+        target, free, is_in_home = await in_thread(lambda: _prepare(name, self.home))
         room = await self._left(free, length) if is_in_home else free
         if length is not None and length > room:
             raise DiskFull(f"{length} bytes do not fit: {max(room, 0)} are free.")
@@ -199,7 +199,7 @@ class Files:
             with suppress(FileNotFoundError):
                 os.unlink(temporary)
             raise
-        return _describe(target)
+        return describe(target)
 
     async def _left(self, free: int, length: int | None) -> int:
         """How much of ``free`` the home folder's limit leaves."""
@@ -217,7 +217,7 @@ class Files:
     async def _usage(self) -> int:
         counted_at, usage = self._counted
         if time.monotonic() - counted_at > _COUNT_SECONDS:
-            usage = await _in_thread(lambda: _disk_usage(self.home))
+            usage = await in_thread(lambda: _disk_usage(self.home))
             self._counted = (time.monotonic(), usage)
         return usage
 
@@ -237,9 +237,9 @@ async def _copy(chunks: AsyncIterator[bytes], fd: int, path: str, room: int) -> 
             raise DiskFull(f"{path} does not fit on the disk.")
         pending += chunk
         if len(pending) >= CHUNK_BYTES:
-            await _in_thread(flush)
+            await in_thread(flush)
             pending = bytearray()
-    await _in_thread(flush)
+    await in_thread(flush)
 
 
 def _prepare(path: str, home: str) -> tuple[str, int, bool]:
@@ -287,7 +287,7 @@ def _move(old: str, new: str, overwrite: bool) -> FileInfo:
             if os.path.isdir(new):
                 raise IsADirectory(f"{new} is a directory.") from None
             _move_across(old, new)
-    return _describe(new)
+    return describe(new)
 
 
 def _move_across(old: str, new: str) -> None:
@@ -317,23 +317,24 @@ def _remove(target: str, recursive: bool) -> None:
 
 def _page(target: str, limit: int, after: str | None) -> FileList:
     with _told(target), os.scandir(target) as entries:
-        names = ((_shown(entry.name), entry.path) for entry in entries)
+        names = ((shown(entry.name), entry.path) for entry in entries)
         page = heapq.nsmallest(limit + 1, (n for n in names if after is None or n[0] > after))
     found = []
     for _, path in page[:limit]:
         try:
-            found.append(_describe(path))
+            found.append(describe(path))
         except FileMissing:
             continue  # it was removed meanwhile
     return FileList(entries=found, after=page[limit - 1][0] if len(page) > limit else None)
 
 
-def _describe(path: str) -> FileInfo:
+def describe(path: str) -> FileInfo:
+    """A file as it lies there; FileMissing if none does."""
     with _told(path):
         found = os.lstat(path)
     return FileInfo(
-        path=_shown(path),
-        name=_shown(os.path.basename(path)) or "/",
+        path=shown(path),
+        name=shown(os.path.basename(path)) or "/",
         kind=_kind(found.st_mode),
         size=found.st_size,
         mode=f"{stat.S_IMODE(found.st_mode):03o}",
@@ -349,7 +350,7 @@ def _kind(mode: int) -> Literal["file", "directory", "link", "other"]:
     return "link" if stat.S_ISLNK(mode) else "other"
 
 
-def _shown(name: str) -> str:
+def shown(name: str) -> str:
     """A name as text: bytes that are not UTF-8 become replacement characters."""
     return os.fsencode(name).decode("utf-8", "replace")
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from starlette.routing import BaseRoute
 
-from workspace.desktopd.routes import files, processes, screen, sockets, windows
+from workspace.desktopd.routes import files, processes, screen, sockets, waiting, windows
 
 ROUTES: list[BaseRoute] = [
     *screen.ROUTES,
     *windows.ROUTES,
+    *waiting.ROUTES,
     *processes.ROUTES,
     *files.ROUTES,
     *sockets.ROUTES,

@@ -163,15 +163,35 @@ class Windows:
             found = await self.choose(lambda there: _matching(there, title, window_class), seconds)
             if found is not None:
                 return found
-            asked = [("title", title), ("class", window_class)]
-            wanted = " and ".join(
-                f"{text!r} in its {part}" for part, text in asked if text is not None
-            )
-            there = [repr(each.title[:100]) for each in windows.listed(self._display)]
+            wanted = _told(title, window_class)
             raise TimedOut(
                 f"No window with {wanted} was on the screen within {seconds:g} s.",
-                hint=f"The windows there are: {', '.join(there[-_TOLD_TITLES:]) or 'none'}.",
+                hint=self._titles(),
             )
+
+    async def wait_until_gone(
+        self, title: str | None, window_class: str | None, seconds: float
+    ) -> None:
+        """Return once no window, shown or minimised, has those texts in its title and class.
+
+        Raises:
+            TimedOut: one stayed; the hint has the titles that there are.
+        """
+
+        def are_gone(_: list[Window]) -> bool | None:
+            there = windows.listed(self._display)
+            return True if _matching(there, title, window_class) is None else None
+
+        if not await self.choose(are_gone, seconds):
+            raise TimedOut(
+                f"A window with {_told(title, window_class)} was still there after {seconds:g} s.",
+                hint=f"{self._titles()} A dialog may ask whether to save.",
+            )
+
+    def _titles(self) -> str:
+        with self._display.talking():
+            there = [repr(each.title[:100]) for each in windows.listed(self._display)]
+        return f"The windows there are: {', '.join(there[-_TOLD_TITLES:]) or 'none'}."
 
     async def choose(self, choice: Callable[[list[Window]], T | None], seconds: float) -> T | None:
         """What ``choice`` makes of the windows on the screen, once it is something.
@@ -204,6 +224,11 @@ def _size(window: Window) -> tuple[int, int]:
 
 def _shape(window: Window) -> tuple[object, ...]:
     return window.x, window.y, _size(window), window.state
+
+
+def _told(title: str | None, window_class: str | None) -> str:
+    asked = [("title", title), ("class", window_class)]
+    return " and ".join(f"{text!r} in its {part}" for part, text in asked if text is not None)
 
 
 def _matching(there: list[Window], title: str | None, window_class: str | None) -> Window | None:
