@@ -24,7 +24,7 @@ import anyio
 from anyio.abc import TaskGroup
 
 from controller.events import Events
-from controller.live import SYSTEM, Cluster, Live, begin, info, why_ended, why_lost
+from controller.live import SYSTEM, Cluster, Live, begin, info, recipe, why_ended, why_lost
 from controller.metrics import Metrics
 from controller.store import Store
 from controller.templates import Templates
@@ -44,6 +44,7 @@ from workspace.models import (
     LIVE_STATES,
     ErrorInfo,
     ProcessResult,
+    Screen,
     State,
     Stats,
     Template,
@@ -95,8 +96,10 @@ class Lifecycle:
 
         Raises:
             TemplateNotFound, NoCapacity, BackendUnavailable, StartFailed, SetupFailed.
+            InvalidRequest: its node has no such locale, time zone or keyboard layout.
         """
-        template = await anyio.to_thread.run_sync(self.templates.get, request.template)
+        named = await anyio.to_thread.run_sync(self.templates.get, request.template)
+        template = recipe(named, request)
         live = begin(request, template)
         self.metrics.claims += 1
         self._own(live, partial(self._start, live, request, template, actor))
@@ -137,6 +140,12 @@ class Lifecycle:
             "extend", actor=actor, workspace_id=workspace_id, ttl_seconds=ttl_seconds
         )
         return live.workspace
+
+    async def note_screen(self, workspace_id: str, screen: Screen) -> None:
+        """Have it told with the screen that it now has."""
+        live = await self._get_live(workspace_id)
+        live.change(screen=screen)
+        await self._save(live)
 
     async def get(self, workspace_id: str) -> Workspace:
         """

@@ -91,6 +91,16 @@ class Live:
         self.workspace = self.workspace.model_copy(update=changes)
 
 
+def recipe(template: Template, request: WorkspaceRequest) -> Template:
+    """The template with what the request wants otherwise."""
+    wanted = ("theme", "locale", "timezone", "keyboard")
+    changes = {name: value for name in wanted if (value := getattr(request, name)) is not None}
+    if request.screen is not None:
+        screen = request.screen.model_dump(exclude_none=True)
+        changes["screen"] = template.screen.model_copy(update=screen)
+    return template.model_copy(update=changes)
+
+
 def begin(request: WorkspaceRequest, template: Template) -> Live:
     """A workspace that is about to start, with an id that cannot be guessed."""
     now = datetime.now(timezone.utc)

@@ -27,7 +27,9 @@ from workspace.models import (
     Extend,
     Identity,
     Node,
+    ScreenChange,
     Template,
+    Theme,
     Workspace,
     WorkspaceList,
     WorkspaceRequest,
@@ -108,6 +110,11 @@ class Carrel:
         metadata: Mapping[str, str] | None = None,
         environment: Mapping[str, str] | None = None,
         setup: Sequence[str] = (),
+        screen: Mapping[str, int] | None = None,
+        theme: Theme | None = None,
+        locale: str | None = None,
+        timezone: str | None = None,
+        keyboard: str | None = None,
         timeout_seconds: float = READY_SECONDS,
     ) -> ClaimedDesktop:
         """A desktop that is ready to act; as a context manager it is released at the end.
@@ -121,6 +128,11 @@ class Carrel:
             metadata=metadata,
             environment=environment,
             setup=setup,
+            screen=screen,
+            theme=theme,
+            locale=locale,
+            timezone=timezone,
+            keyboard=keyboard,
             timeout_seconds=timeout_seconds,
         )
         return ClaimedDesktop(self, self._http, workspace)
@@ -134,15 +146,23 @@ class Carrel:
         metadata: Mapping[str, str] | None = None,
         environment: Mapping[str, str] | None = None,
         setup: Sequence[str] = (),
+        screen: Mapping[str, int] | None = None,
+        theme: Theme | None = None,
+        locale: str | None = None,
+        timezone: str | None = None,
+        keyboard: str | None = None,
         wait: bool = True,
         timeout_seconds: float = READY_SECONDS,
     ) -> Workspace:
         """A workspace that lives until it is released or its time runs out.
 
-        With ``wait`` it is ready to act; without, it may still be starting.
+        With ``wait`` it is ready to act; without, it may still be starting. ``screen`` (width,
+        height, dpi: any of them), ``theme``, ``locale`` ("de_DE.UTF-8"), ``timezone``
+        ("Europe/Berlin") and ``keyboard`` ("de", "us(intl)") stand in place of the template's.
 
         Raises:
             TemplateNotFound: there is no such template.
+            InvalidRequest: there is no such locale, time zone or keyboard layout.
             NoCapacity: no node has room.
             StartFailed: it did not come up.
             TimedOut: it was not ready in time, and was released.
@@ -155,6 +175,11 @@ class Carrel:
             metadata=dict(metadata or {}),
             environment=dict(environment or {}),
             setup=list(setup),
+            screen=None if screen is None else asked(ScreenChange, **screen),
+            theme=theme,
+            locale=locale,
+            timezone=timezone,
+            keyboard=keyboard,
             wait=False,
         )
         # Shielded, and bounded by the request's own timeout: a caller that goes away now would

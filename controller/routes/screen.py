@@ -11,12 +11,12 @@ from fastapi import APIRouter, Body, Query, Request
 from fastapi.responses import Response
 from pydantic import BeforeValidator
 
-from controller.routes import Id, desktop, dumped, recorded
+from controller.routes import Id, desktop, dumped, parts, recorded
 from controller.streams import until_gone
 from workspace import actions as a
 from workspace import frames
 from workspace.errors import InvalidRequest
-from workspace.models import Health
+from workspace.models import Health, Screen, ScreenChange
 
 router = APIRouter(prefix="/v1/workspaces/{workspace_id}", tags=["screen"])
 _EXAMPLES = {
@@ -117,6 +117,16 @@ async def screenshot(
         media_type=f"image/{format}",
         headers=headers | frames.headers(picture),
     )
+
+
+@router.post("/screen")
+async def change(request: Request, workspace_id: Id, body: ScreenChange) -> Screen:
+    """Change the screen's size, or its dots per inch; it is answered as it then is."""
+    target = await desktop(request, workspace_id)
+    async with recorded(request, workspace_id, "screen", **body.model_dump(exclude_none=True)):
+        screen = await target.set_screen(body.width, body.height, dpi=body.dpi)
+        await parts(request).lifecycle.note_screen(workspace_id, screen)
+        return screen
 
 
 @router.get("/health")
