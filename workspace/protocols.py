@@ -18,6 +18,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from uvicorn.server import ServerState
 from websockets.datastructures import Headers
+from websockets.frames import CloseCode
 from websockets.http11 import Response
 from websockets.server import ServerProtocol
 
@@ -28,6 +29,14 @@ MAX_HEAD_BYTES = 64 << 10  # of a request: its line and all of its headers
 
 class _HeadTooLong(Exception):
     """The request's line and headers are longer than :data:`MAX_HEAD_BYTES`."""
+
+
+def _is_utf8(data: bytes) -> bool:
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _body(message: str) -> bytes:
@@ -124,3 +133,12 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
         self.conn = _Handshake(extensions=[], max_size=config.ws_max_size, logger=self.conn.logger)
+
+    def send_receive_event_to_app(self) -> None:
+        if self.curr_msg_data_type == "text" and not _is_utf8(b"".join(self.frames)):
+            # Told to who sent it, and to no log: uvicorn's has a trace for each.
+            self.frames = []
+            self.conn.fail(CloseCode.INVALID_DATA, "the text is not UTF-8")
+            self.handle_parser_exception()
+            return
+        super().send_receive_event_to_app()

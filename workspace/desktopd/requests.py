@@ -17,6 +17,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, HTTPConnection, Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.websockets import WebSocketDisconnect
 
 from workspace.errors import (
     CarrelError,
@@ -147,4 +148,7 @@ class Authorized:
                 error = Unauthorized("The token is missing or wrong.")
                 await on_error(HTTPConnection(scope), error)(scope, receive, send)
                 return
-        await self._app(scope, receive, send)
+        try:
+            await self._app(scope, receive, send)
+        except WebSocketDisconnect:
+            pass  # it went away while it was being answered

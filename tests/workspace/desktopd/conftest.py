@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 import os
 import select
-import shutil
 import signal
 import socket
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any
@@ -27,7 +26,7 @@ from workspace.desktop import Desktop, connect
 
 ROOT = Path(__file__).resolve().parents[3]
 TOKEN = "a-token-that-only-the-tests-know"
-_LAUNCHER = (
+LAUNCHER = (
     "import sys; sys.path.insert(0, sys.argv.pop(1)); "
     "from workspace.desktopd.__main__ import main; sys.exit(main())"
 )
@@ -46,7 +45,15 @@ async def until_closed(socket: ClientConnection) -> int | None:
 class Daemon:
     """A started desktopd; ``said`` is what it wrote on its ready pipe."""
 
-    def __init__(self, folder: Path, config: dict[str, Any], path: str | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        config: dict[str, Any],
+        path: str | None = None,
+        *,
+        launcher: str = LAUNCHER,
+        inside: Callable[[Path], Sequence[str]] = lambda folder: (),
+    ) -> None:
         self.folder = folder
         self.home, self.runtime = folder / "home", folder / "run"
         self.home.mkdir()
@@ -61,7 +68,7 @@ class Daemon:
         os.close(config_write)
         passed = [config_read, listener.fileno(), ready_write]
         self.log = folder / "log"
-        command = [sys.executable, "-I", "-c", _LAUNCHER, str(ROOT)]
+        command = [*inside(folder), sys.executable, "-I", "-c", launcher, str(ROOT)]
         command += ["--config-fd", str(passed[0]), "--listen-fd", str(passed[1])]
         command += ["--ready-fd", str(passed[2])]
         with self.log.open("wb") as log:
@@ -138,7 +145,8 @@ class Daemon:
         if self.process.poll() is None:
             self.process.kill()
             self.process.wait()
-        shutil.rmtree(self.folder)
+        # Not shutil's: folders may lie in each other deeper than its calls can.
+        subprocess.run(["rm", "-rf", "--", self.folder], check=True)
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,227 @@
+"""Ten thousand requests that mean no good: all answered in form, and the desktop none the worse.
+
+The requests are made from the application's own routes and models, so a new route is fuzzed from
+its first day; one whose body cannot be found that way fails the test until it is named here. The
+desktop is sealed off by bubblewrap, for its commands and files are fuzzed too.
+
+``FUZZ_SEED`` and ``FUZZ_REQUESTS`` repeat or lengthen a run.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import signal
+import tempfile
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import psutil
+import pytest
+from starlette.routing import Route, WebSocketRoute
+
+from tests.fuzz.fuzzer import Fuzzer, Surface, surface
+from tests.waiting import eventually, until
+from tests.workspace.desktopd.conftest import TOKEN, Daemon
+from workspace import actions as a
+from workspace.desktop import Desktop
+from workspace.desktopd import queries, terminal
+from workspace.desktopd.routes import ROUTES
+
+REQUESTS = int(os.environ.get("FUZZ_REQUESTS", "10000"))
+WARM_UP = min(1500, REQUESTS // 4)
+WORKERS = 6
+# What takes no body, or bytes of any kind.
+BODILESS = {
+    *("POST /windows/{window:int}/focus", "POST /windows/{window:int}/close"),
+    *("POST /processes/{job}/stdin", "PUT /files", "PUT /files/directory"),
+}
+MOST_GROWTH_MIB = 24.0
+PATHS = (
+    *(
+        "fuzz",
+        "fuzz/a",
+        "fuzz/b/c",
+        "fuzz/ü世",
+        "fuzz/a",
+        "fuzz/a/b",
+        ".",
+        "/",
+        "~",
+        "~/fuzz/a",
+        "no",
+    ),
+    *("../../../../etc/passwd", "/etc/shadow", "/proc/self/environ", "/proc/self/mem", "/dev/zero"),
+    *("/dev/stdin", "/proc/1/fd/0", "/sys/kernel", "/proc/self/fd", "fuzz/" + "x" * 300),
+    *("fuzz/..", "fuzz/\n", "\u202e", "fuzz/a\udcff", "~root", "/proc/self/root/etc/hostname"),
+    *("a/" * 2000, "fuzz/" + "b/" * 700),
+)
+
+_LAUNCHER = (
+    "import asyncio, os, signal, sys; sys.path.insert(0, sys.argv.pop(1)); "
+    "signal.signal(signal.SIGUSR1, lambda *_: open(os.environ['HOME'] + '/../tasks', 'w')"
+    ".write(str(len(asyncio.all_tasks())) + '.')); "
+    "from workspace.desktopd.__main__ import main; sys.exit(main())"
+)
+
+
+def _sealed(folder: Path) -> list[str]:
+    return [
+        *("bwrap", "--unshare-all", "--uid", "1000", "--gid", "1000", "--as-pid-1"),
+        *("--die-with-parent", "--new-session", "--ro-bind", "/", "/", "--tmpfs", "/tmp"),
+        *("--tmpfs", "/run", "--tmpfs", "/var/tmp", "--bind", str(folder), str(folder)),
+        *("--proc", "/proc", "--dev", "/dev", "--ro-bind", "/dev/null", "/usr/bin/chromium", "--"),
+    ]
+
+
+class Sealed(Daemon):
+    """A daemon in a sandbox, and what it holds on to."""
+
+    @property
+    def inner(self) -> psutil.Process:
+        return psutil.Process(self.process.pid).children()[0]
+
+    def tasks(self) -> int:
+        told = self.folder / "tasks"
+        told.unlink(missing_ok=True)
+        self.inner.send_signal(signal.SIGUSR1)
+        until(lambda: told.exists() and told.read_text().endswith("."))
+        return int(told.read_text()[:-1])
+
+    def commands(self) -> list[str]:
+        """The command lines below the daemon, "zombie" for one that nobody reaps."""
+        found = []
+        for process in self.inner.children(recursive=True):
+            with suppress(psutil.NoSuchProcess):
+                is_zombie = process.status() == psutil.STATUS_ZOMBIE
+                found.append("zombie" if is_zombie else " ".join(process.cmdline()))
+        return found
+
+    def stop(self, number: int = signal.SIGTERM) -> int:
+        self.inner.send_signal(number)  # the sandbox ends with what is in it
+        return self.process.wait(15)
+
+
+@pytest.fixture(scope="module")
+def sealed() -> Iterator[Sealed]:
+    folder = Path(tempfile.mkdtemp(prefix="dd-"))
+    daemon = Sealed(folder, {"disk_mib": 16}, launcher=_LAUNCHER, inside=_sealed)
+    try:
+        assert daemon.wait_until_ready() == {"ready": True}
+        yield daemon
+        assert daemon.stop() == 0
+    finally:
+        daemon.close()
+
+
+@pytest.fixture
+def seed() -> int:
+    return int(os.environ.get("FUZZ_SEED") or random.randrange(2**32))
+
+
+def surfaces() -> list[Surface]:
+    found = []
+    for route in ROUTES:
+        assert isinstance(route, Route | WebSocketRoute)
+        methods = (
+            sorted((route.methods or set()) - {"HEAD"}) if isinstance(route, Route) else ["WS"]
+        )
+        found += [surface(m, route.path, route.endpoint, queries, terminal) for m in methods]
+    return found
+
+
+def test_every_route_is_fuzzed() -> None:
+    """Their bodies and queries are found, or are known to have none."""
+    for each in surfaces():
+        needs_body = each.method not in ("GET", "DELETE", "WS")
+        assert not needs_body or each.bodies or each.name in BODILESS, each.name
+    assert {each.name for each in surfaces()} >= BODILESS
+
+
+def _fuzzer(sealed: Sealed, seed: int, window: int) -> Fuzzer:
+    def path() -> str:
+        return fuzzer.chance.choice(PATHS)
+
+    own = dict.fromkeys(("path", "source", "destination", "cwd"), path)
+    fuzzer = Fuzzer(
+        lambda: asyncio.open_unix_connection(str(sealed.socket)),
+        surfaces(),
+        seed,
+        token=TOKEN,
+        own={**own, "window": lambda: window},
+    )
+    return fuzzer
+
+
+async def _works(desktop: Desktop) -> None:
+    """Everything that a desktop is for, once."""
+    await desktop.write_file("after", b"bytes")
+    assert await desktop.read_file("after") == b"bytes"
+    assert (await desktop.run("echo $((6 * 7))")).stdout == "42\n"
+    await desktop.set_clipboard("übrig")
+    assert await desktop.clipboard() == "übrig"
+    seen = await desktop.act(a.Move(x=5, y=7), a.Screenshot(), settle_ms=500)
+    assert seen.cursor == (5, 7)
+    assert seen.screenshot is not None
+    assert await desktop.screenshot(format="png")
+    assert any(window.window_class == "Xfdesktop" for window in await desktop.windows())
+
+
+@pytest.mark.timeout(300)
+async def test_ten_thousand_requests(sealed: Sealed, seed: int) -> None:
+    print(f"FUZZ_SEED={seed}")
+    desktop = sealed.connect()
+    await desktop.start("exec xterm -fullscreen -e cat")
+    window = await desktop.wait_for_window(window_class="xterm", seconds=20)
+    fuzzers = [_fuzzer(sealed, seed + number, window.id) for number in range(WORKERS)]
+
+    async def fuzz(requests: int) -> None:
+        await asyncio.gather(*(fuzzer.run(requests // WORKERS) for fuzzer in fuzzers))
+        for job in await desktop.jobs():
+            await desktop.forget(job.id)
+
+    try:
+        await fuzz(WARM_UP)
+        before = await _held(sealed, desktop)
+        await fuzz(REQUESTS - WARM_UP)
+        await _works(desktop)
+        await _no_more_than(before, sealed, desktop)
+    finally:
+        await desktop.aclose()
+    log = sealed.log.read_text(errors="replace")
+    assert "Traceback" not in log, log[-8000:]
+    reached = set[str]().union(*(fuzzer.reached for fuzzer in fuzzers))
+    assert reached == {each.name for each in surfaces()}
+    statuses = sum((fuzzer.answers for fuzzer in fuzzers), Counter[int]())
+    print(statuses)
+    assert statuses[200] > REQUESTS / 10  # many were valid
+
+
+async def _held(sealed: Sealed, desktop: Desktop) -> dict[str, float]:
+    pss = (await desktop.health()).pss_mib
+    assert pss is not None
+    return {
+        "fds": sealed.inner.num_fds(),
+        "threads": sealed.inner.num_threads(),
+        "tasks": sealed.tasks(),
+        "MiB": pss,
+    }
+
+
+async def _no_more_than(before: dict[str, float], sealed: Sealed, desktop: Desktop) -> None:
+    """What was opened is closed, what was started has ended, and memory is what it was, about."""
+
+    async def is_over() -> bool:
+        now = await _held(sealed, desktop)
+        return (
+            now["fds"] <= before["fds"] + 4
+            and now["tasks"] <= before["tasks"] + 2
+            and now["threads"] <= before["threads"] + 16  # the pool's
+            and not any(c == "zombie" or "fuzzed" in c for c in sealed.commands())
+        )
+
+    await eventually(is_over, 20)
+    assert (await _held(sealed, desktop))["MiB"] < before["MiB"] + MOST_GROWTH_MIB
