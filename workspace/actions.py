@@ -41,6 +41,10 @@ Point = tuple[Whole, Whole]
 Chord = Annotated[
     str, Field(min_length=1, max_length=200, description="keys joined by '+': ctrl+shift+t")
 ]
+ElementId = Annotated[
+    str,
+    Field(pattern=r"^e[1-9][0-9]{0,9}$", description="an element's id in the accessibility tree"),
+]
 Modifiers = Annotated[
     list[Annotated[str, Field(min_length=1, max_length=40)]],
     Field(max_length=5, description="keys held during the action: ctrl, shift, alt, super"),
@@ -94,27 +98,34 @@ class CursorPosition(_Model):
     type: Literal["cursor_position"] = "cursor_position"
 
 
-class Move(_Model):
-    """Move the pointer."""
-
-    type: Literal["move"] = "move"
-    x: Whole
-    y: Whole
-
-
 class _AtPoint(_Model):
     x: Whole | None = None
     y: Whole | None = None
+    element: ElementId | None = None  # its centre, in place of x and y
 
     @model_validator(mode="after")
     def _both_or_neither(self) -> _AtPoint:
         if (self.x is None) != (self.y is None):
             raise ValueError("give both x and y, or neither for where the pointer is")
+        if self.x is not None and self.element is not None:
+            raise ValueError("give x and y, or an element, not both")
+        return self
+
+
+class Move(_AtPoint):
+    """Move the pointer to a point, or to an element's centre."""
+
+    type: Literal["move"] = "move"
+
+    @model_validator(mode="after")
+    def _somewhere(self) -> Move:
+        if self.x is None and self.element is None:
+            raise ValueError("give x and y, or an element")
         return self
 
 
 class Click(_AtPoint):
-    """Click at a point, or where the pointer is. ``count`` 2 is a double click."""
+    """Click at a point, on an element, or where the pointer is; ``count`` 2 is a double click."""
 
     type: Literal["click"] = "click"
     button: Button = "left"
@@ -191,6 +202,36 @@ class HoldKey(_Model):
     seconds: Annotated[float, Field(gt=0, le=30), Number]
 
 
+class FocusElement(_Model):
+    """Give an element the keyboard; its program is asked, and if it refuses, it is clicked."""
+
+    type: Literal["focus_element"] = "focus_element"
+    element: ElementId
+
+
+class SetValue(_Model):
+    """Set what an element holds: the text of an entry, or the number of a slider.
+
+    What it then holds is read back: if that is something else, the action fails and says what.
+    """
+
+    type: Literal["set_value"] = "set_value"
+    element: ElementId
+    value: Annotated[str, Field(max_length=100_000)] | Annotated[float, Number]
+
+
+class Invoke(_Model):
+    """Do what an element is for, by its program: press, open, toggle.
+
+    ``action`` is the name of one of its actions, else its first. If its program refuses, and no
+    action was named, it is clicked.
+    """
+
+    type: Literal["invoke"] = "invoke"
+    element: ElementId
+    action: Annotated[str, Field(min_length=1, max_length=100)] | None = None
+
+
 class Wait(_Model):
     """Do nothing for some seconds."""
 
@@ -213,6 +254,9 @@ Action = Annotated[
     | KeyDown
     | KeyUp
     | HoldKey
+    | FocusElement
+    | SetValue
+    | Invoke
     | Wait,
     Field(discriminator="type"),
 ]
@@ -262,6 +306,22 @@ class FocusedElement(BaseModel):
     text: str | None = None
 
 
+class Typed(BaseModel):
+    """How many characters went which way: on a key, on a spare key given them, or pasted."""
+
+    model_config = ConfigDict(frozen=True)
+    keys: int = 0
+    remapped: int = 0
+    pasted: int = 0
+
+    def __add__(self, other: Typed) -> Typed:
+        return Typed(
+            keys=self.keys + other.keys,
+            remapped=self.remapped + other.remapped,
+            pasted=self.pasted + other.pasted,
+        )
+
+
 class Observation(BaseModel):
     """What could be seen of an action.
 
@@ -271,7 +331,8 @@ class Observation(BaseModel):
     caret, a clock, a video); ``still_changing`` is where that is, and where a screen that has not
     settled was changing last. ``focused`` is the window with the keyboard, ``focus_moved`` whether
     another had it before; ``focused_element`` is None where accessibility tells of none in time.
-    ``summary`` says all of it in a sentence or two. ``unchanged``: there is no screenshot because
+    ``summary`` says all of it in a sentence or two. ``typed`` tells how text was typed, of all
+    ``type`` actions together; None if there was none. ``unchanged``: there is no screenshot because
     it would be the frame that was asked ``since``.
     """
 
@@ -288,6 +349,7 @@ class Observation(BaseModel):
     focused_element: FocusedElement | None = None
     focus_moved: bool = False
     summary: str | None = None
+    typed: Typed | None = None
     elapsed_ms: float = 0.0
 
 

@@ -8,7 +8,8 @@
     │   └── UntypableText         a control character that no keyboard types
     ├── Unauthorized 401, Forbidden 403
     ├── NotFound 404              WorkspaceNotFound, TemplateNotFound, FileMissing,
-    │                             ProcessNotFound, WindowNotFound, ApplicationNotFound
+    │                             ProcessNotFound, WindowNotFound, ElementNotFound,
+    │                             ApplicationNotFound
     ├── Conflict 409              NotReady, TemplateExists, IsADirectory, NotADirectory, FileExists,
     │                             PortTaken
     ├── WorkspaceEnded 410        it was released, ran out or failed; the message says which
@@ -119,6 +120,11 @@ class ProcessNotFound(NotFound):
 class WindowNotFound(NotFound):
     code = "window_not_found"
     default_hint = "List the windows again: it may have closed."
+
+
+class ElementNotFound(NotFound):
+    code = "element_not_found"
+    default_hint = "Ask for the elements again (GET /ui or ui_tree): what is on the screen changed."
 
 
 class ApplicationNotFound(NotFound):

@@ -14,10 +14,11 @@ import logging
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from typing import Protocol
 
 from workspace import actions as a
 from workspace import models
+from workspace.desktopd.accessibility.playing import play
+from workspace.desktopd.accessibility.tree import Accessibility
 from workspace.desktopd.x11 import focus, windows
 from workspace.desktopd.x11.appearance import Appearance
 from workspace.desktopd.x11.arranging import Windows
@@ -42,18 +43,10 @@ ELEMENT_SECONDS = 0.03  # what an observation waits for accessibility, while its
 _LOOKS = (a.Screenshot, a.Zoom, a.CursorPosition)
 
 
-class TellsFocus(Protocol):
-    """What tells which element has the keyboard."""
-
-    async def focused(self) -> a.FocusedElement | None:
-        """That element; None if there is none, or none that it knows."""
-        ...
-
-
 class Screen:
     """One display's screen, keyboard, mouse, windows and clipboard; end it with ``aclose``."""
 
-    def __init__(self, display: Display) -> None:
+    def __init__(self, display: Display, bus: str | None = None) -> None:
         self._display = display
         keymap = Keymap(display)
         self._keymap = keymap
@@ -68,18 +61,18 @@ class Screen:
         self._turn = asyncio.Lock()  # wakes its waiters in the order they came
         self._watchdog: asyncio.TimerHandle | None = None
         self._heard_of = 0  # the window whose title's changes we hear of
-        self.accessibility: TellsFocus | None = None  # None until it is up
+        self.accessibility = Accessibility(bus, lambda: self.size, self.windows)
 
     @classmethod
-    async def open(cls, display: str) -> Screen:
-        """Connect to the X display ``display`` (":1").
+    async def open(cls, display: str, bus: str | None = None) -> Screen:
+        """Connect to the X display ``display`` (":1"); ``bus`` is its session's, for accessibility.
 
         Raises:
             StartFailed: it cannot be reached, or lacks what Carrel needs.
         """
         connection = await Display.open(display)
         try:
-            return cls(connection)
+            return cls(connection, bus)
         except BaseException:
             connection.close()
             raise
@@ -104,6 +97,7 @@ class Screen:
             except CarrelError:
                 logger.info("The X server went away before the screen was closed.")
         self._cancel_watchdog()
+        self.accessibility.close()
         self._damage.close()
         self.clipboard.close()
         self._frames.close()
@@ -136,7 +130,8 @@ class Screen:
         screenshot or a zoom.
 
         Raises:
-            OffScreen, UnknownKey, UntypableText, InvalidRequest: nothing of that action was done.
+            OffScreen, UnknownKey, UntypableText, InvalidRequest, ElementNotFound: nothing of that
+                action was done.
             DesktopLost: the X server went away.
         """
         async with self._turn:
@@ -239,8 +234,6 @@ class Screen:
 
     async def _element(self) -> a.FocusedElement | None:
         """What has the keyboard, as far as accessibility tells of it in time."""
-        if self.accessibility is None:
-            return None
         try:
             return await asyncio.wait_for(self.accessibility.focused(), ELEMENT_SECONDS)
         except (CarrelError, asyncio.TimeoutError):
@@ -251,21 +244,22 @@ class Screen:
         match action:
             case a.Screenshot() | a.Zoom():
                 return await self._picture(action)
-            case a.Move(x=x, y=y):
-                self._input.move(*self._on_screen(x, y))
+            case a.Move():
+                if (point := await self._point(action)) is not None:
+                    self._input.move(*point)
             case a.Click(button=button, count=count, modifiers=modifiers):
                 held = parse_chords(modifiers)
-                await self._input.click(self._point(action), button, count, held)
+                await self._input.click(await self._point(action), button, count, held)
             case a.MouseDown(button=button) | a.MouseUp(button=button):
                 is_down = isinstance(action, a.MouseDown)
-                self._input.set_button(self._point(action), button, down=is_down)
+                self._input.set_button(await self._point(action), button, down=is_down)
             case a.Drag(path=path, button=button, modifiers=modifiers):
                 held = parse_chords(modifiers)
                 points = [self._on_screen(*point) for point in path]
                 await self._input.drag(points, button, held)
             case a.Scroll(dx=dx, dy=dy, modifiers=modifiers):
                 held = parse_chords(modifiers)
-                await self._input.scroll(self._point(action), dx, dy, held)
+                await self._input.scroll(await self._point(action), dx, dy, held)
             case a.Type(text=text):
                 await type_text(self._keymap, self._input, text)
             case a.Key(chord=chord, repeat=repeat):
@@ -279,11 +273,17 @@ class Screen:
                     await asyncio.sleep(seconds)
             case a.Wait(seconds=seconds):
                 await asyncio.sleep(seconds)
+            case a.FocusElement() | a.SetValue() | a.Invoke():
+                await play(self.accessibility, action, self._play)
             case a.CursorPosition():
                 pass  # every observation has it
         return None
 
-    def _point(self, action: a.Click | a.MouseDown | a.MouseUp | a.Scroll) -> a.Point | None:
+    async def _point(
+        self, action: a.Move | a.Click | a.MouseDown | a.MouseUp | a.Scroll
+    ) -> a.Point | None:
+        if action.element is not None:
+            return await self.accessibility.point(action.element)
         if action.x is None or action.y is None:
             return None
         return self._on_screen(action.x, action.y)

@@ -245,7 +245,8 @@ class Session:
         from workspace.desktopd.screen import Screen
 
         seconds = self._config.start_seconds
-        screen = await Screen.open(display)
+        bus = self.programs.environment["DBUS_SESSION_BUS_ADDRESS"]
+        screen = await Screen.open(display, bus)
         screen.appearance.dress(self._config.theme, self._config.screen.dpi)
         self._mark("screen")
         try:

@@ -1,0 +1,219 @@
+"""Acting on an element through its program: setting what it holds, giving it the keyboard,
+invoking what it does.
+
+On failure: an element that is not there any more, or not on the screen, is ``ElementNotFound``;
+what its program will not do is :class:`WillNot`, and whoever asked may click instead.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+from workspace.desktopd.accessibility import placing, words
+from workspace.desktopd.accessibility.bus import Gone, Refused, answers
+from workspace.desktopd.accessibility.placing import Box
+from workspace.desktopd.accessibility.programs import Method, Program, accessible, get, of, put
+from workspace.desktopd.accessibility.reading import MAX_NAME, MAX_TEXT
+from workspace.desktopd.accessibility.wire import Value
+from workspace.errors import ElementNotFound, InvalidRequest, TimedOut
+
+_SECONDS = 2.0
+_FOCUS_SECONDS = 0.4
+_POLL_SECONDS = 0.02
+_MAX_READ = 100_001
+_MAX_ACTIONS = 20
+
+
+class WillNot(Exception):
+    """Its program does not do that for this element."""
+
+
+class Handle:
+    """One element, as it is now."""
+
+    def __init__(self, element: str, program: Program, path: str, shift: tuple[int, int]) -> None:
+        self.id = element
+        self.program = program
+        self._path = path
+        self._shift = shift
+
+    async def _ask(self, *methods: Method) -> list[Value]:
+        replies = [self.program.ask(self._path, method) for method in methods]
+        told = await answers(replies, _SECONDS)
+        return [None if each is None or len(each) != 1 else each[0] for each in told]
+
+    def gone(self) -> ElementNotFound:
+        return ElementNotFound(f"The element {self.id} is not there any more.")
+
+    async def look(self) -> tuple[str, int, Box | None]:
+        """Its role, states and box.
+
+        Raises:
+            ElementNotFound: it is gone.
+        """
+        role, states, box = await self._ask(
+            accessible("GetRole"), accessible("GetState"), of("Component", "GetExtents", "u", 0)
+        )
+        bits = words.state_bits(states)
+        if role is None or states is None or not role or bits & words.DEFUNCT:
+            raise self.gone()
+        told = placing.as_box(box)
+        return words.role_name(role), bits, None if told is None else told.moved(self._shift)
+
+    async def said(self) -> tuple[str, str | None]:
+        """Its name, and its text if it is one to type into, but not a password's."""
+        role, states, _ = await self.look()
+        asked = [get("Accessible", "Name")]
+        if _is_typed(role, states) and role != "password text":
+            asked.append(of("Text", "GetText", "ii", 0, MAX_TEXT))
+        name, text = (*await self._ask(*asked), None)[:2]
+        return (
+            name[:MAX_NAME] if isinstance(name, str) else "",
+            text[:MAX_TEXT] if isinstance(text, str) else None,
+        )
+
+    async def scroll_into_view(self) -> None:
+        """Ask for it to be shown, where its program can."""
+        await self._ask(of("Component", "ScrollTo", "u", 6))  # ANYWHERE
+
+    async def focus(self) -> None:
+        """Give it the keyboard.
+
+        Raises:
+            WillNot: its program does not, or it does not take it.
+        """
+        await self._ask(of("Component", "GrabFocus"))
+        deadline = time.monotonic() + _FOCUS_SECONDS
+        while True:  # whether it was granted is not told rightly by all
+            _, states, _ = await self.look()
+            if states & words.FOCUSED:
+                return
+            if time.monotonic() > deadline:
+                raise WillNot("it does not take the keyboard")
+            await asyncio.sleep(_POLL_SECONDS)
+
+    async def invoke(self, name: str | None) -> None:
+        """Do its action of that name, or its first.
+
+        Raises:
+            WillNot: it has none, or does not do it. InvalidRequest: it has none of that name.
+        """
+        names = await self._actions()
+        number = 0
+        if name is not None:
+            fitting = [index for index, each in enumerate(names) if each == name.casefold()]
+            if not fitting:
+                there = ", ".join(each for each in names if each) or "none"
+                raise InvalidRequest(
+                    f"The element {self.id} has no action {name[:60]!r}.",
+                    hint=f"Its actions are: {there}. Or click it.",
+                )
+            number = fitting[0]
+        if not names:
+            raise WillNot("it has no actions")
+        (done,) = await self._ask(of("Action", "DoAction", "i", number))
+        if not done:
+            raise WillNot("its program does not do it")
+
+    async def _actions(self) -> list[str]:
+        (count,) = await self._ask(get("Action", "NActions"))
+        if not isinstance(count, int):
+            return []
+        asked = [of("Action", "GetName", "i", number) for number in range(min(count, _MAX_ACTIONS))]
+        told = await self._ask(*asked)
+        return [each.casefold() if isinstance(each, str) else "" for each in told]
+
+    async def set_value(self, value: str | float) -> None:
+        """Set its text or number, and see that it took it.
+
+        Raises:
+            InvalidRequest: it holds neither, or only numbers. TimedOut: it did not take it.
+        """
+        role, states, _ = await self.look()
+        number, characters = await self._ask(
+            get("Value", "CurrentValue"), get("Text", "CharacterCount")
+        )
+        has_text = isinstance(characters, int) and _is_typed(role, states)
+        if isinstance(number, float) and (not has_text or not isinstance(value, str)):
+            await self._set_number(value)
+        elif has_text:
+            await self._set_text(value if isinstance(value, str) else f"{value:g}")
+        else:
+            raise InvalidRequest(
+                f"The element {self.id} ({role}) holds nothing that can be set.",
+                hint="Click it, or set the entry, slider or check box beside it.",
+            )
+
+    async def _set_number(self, value: str | float) -> None:
+        try:
+            wanted = float(value)
+        except ValueError:
+            raise InvalidRequest(
+                f"The element {self.id} holds a number.", hint="Give a number."
+            ) from None
+        lowest, highest = await self._ask(
+            get("Value", "MinimumValue"), get("Value", "MaximumValue")
+        )
+        if isinstance(lowest, float) and isinstance(highest, float) and lowest < highest:
+            if not lowest <= wanted <= highest:
+                raise InvalidRequest(
+                    f"The element {self.id} takes {lowest:g} to {highest:g}, not {wanted:g}."
+                )
+        await self._done(put("Value", "CurrentValue", "d", wanted))
+        await self._until_it_holds(get("Value", "CurrentValue"), wanted)
+
+    async def _set_text(self, text: str) -> None:
+        await self._done(of("EditableText", "SetTextContents", "s", text))
+        await self.has_text(text)
+
+    async def takes_typing(self) -> tuple[str, bool]:
+        """Its role, and whether one types into it."""
+        role, states, _ = await self.look()
+        return role, _is_typed(role, states)
+
+    async def has_text(self, text: str) -> None:
+        """Return once it holds that text; TimedOut if it does not. A password's is not read."""
+        role, _, _ = await self.look()
+        if role != "password text":
+            await self._until_it_holds(of("Text", "GetText", "ii", 0, _MAX_READ), text)
+
+    async def _done(self, method: Method) -> None:
+        try:
+            answer = await self.program.answer(self._path, method, _SECONDS)
+        except Gone as error:
+            raise self.gone() from error
+        except Refused as error:
+            raise WillNot(str(error)) from error
+        if answer and answer[0] in (False, 0):
+            raise WillNot("its program does not set it")
+
+    async def _until_it_holds(self, reading: Method, wanted: Value) -> None:
+        deadline = time.monotonic() + _SECONDS
+        while True:
+            (held,) = await self._ask(reading)
+            if _is_same(held, wanted):
+                return
+            if time.monotonic() > deadline:
+                raise TimedOut(
+                    f"The element {self.id} was set, but holds {_shown(held)}.",
+                    hint="Its program changed what it was given, or is busy: look at it again.",
+                )
+            await asyncio.sleep(_POLL_SECONDS)
+
+
+def _is_same(held: Value, wanted: Value) -> bool:
+    if isinstance(wanted, float):
+        return isinstance(held, float) and abs(held - wanted) <= 1e-6 * max(1.0, abs(wanted))
+    # Some texts end with a line's end of their own.
+    return isinstance(held, str) and held.rstrip("\n") == str(wanted).rstrip("\n")
+
+
+def _shown(held: Value) -> str:
+    if isinstance(held, str):
+        return f"{len(held)} other characters"
+    return f"{held:g}" if isinstance(held, float) else "nothing that can be read"
+
+
+def _is_typed(role: str, states: int) -> bool:
+    return bool(states & words.EDITABLE) and role not in words.TABLES | words.WINDOWS
