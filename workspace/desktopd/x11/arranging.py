@@ -38,7 +38,6 @@ class Windows:
     def __init__(self, display: Display) -> None:
         self._display = display
         self._changes = 0  # how many events told of a window
-        self._selected: set[int] = set()
         for event in (
             xproto.PropertyNotifyEvent,
             xproto.ConfigureNotifyEvent,
@@ -201,21 +200,16 @@ class Windows:
         with self._display.talking():
             clock = asyncio.get_running_loop().time
             deadline = clock() + seconds
-            self._selected.clear()  # others may have selected other events since
             while True:
                 seen = self._changes
-                self._select_new()
+                # All of them anew: a window may have the id of one that was there before.
+                for window in windows.ids(self._display):
+                    windows.select(self._display, window)
                 there = windows.listed(self._display)
                 found = choice([each for each in there if windows.is_shown(self._display, each.id)])
                 if found is not None or clock() >= deadline:
                     return found
                 await self._next_change(seen, deadline - clock())
-
-    def _select_new(self) -> None:
-        known = set(windows.ids(self._display))
-        for window in known - self._selected:
-            windows.select(self._display, window)
-        self._selected = known
 
 
 def _size(window: Window) -> tuple[int, int]:
