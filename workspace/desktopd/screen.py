@@ -60,6 +60,7 @@ class Screen:
         self.appearance = Appearance(display)
         self._turn = asyncio.Lock()  # wakes its waiters in the order they came
         self._watchdog: asyncio.TimerHandle | None = None
+        self._typed: a.Typed | None = None  # in the batch that is being played
         self._heard_of = 0  # the window whose title's changes we hear of
         self.accessibility = Accessibility(bus, lambda: self.size, self.windows)
 
@@ -137,6 +138,7 @@ class Screen:
         async with self._turn:
             started = time.monotonic()
             self._cancel_watchdog()
+            self._typed = None
             try:
                 with self._display.talking():
                     seen = await self._act(actions, settle_ms, observe, started)
@@ -222,6 +224,7 @@ class Screen:
             screenshot=picture,
             cursor=self._input.where(),
             screen=self.size,
+            typed=self._typed,
             elapsed_ms=round((time.monotonic() - started) * 1000, 2),
         )
 
@@ -261,7 +264,8 @@ class Screen:
                 held = parse_chords(modifiers)
                 await self._input.scroll(await self._point(action), dx, dy, held)
             case a.Type(text=text):
-                await type_text(self._keymap, self._input, text)
+                typed = await type_text(self._keymap, self._input, text)
+                self._typed = typed if self._typed is None else self._typed + typed
             case a.Key(chord=chord, repeat=repeat):
                 await self._input.key(parse_chord(chord), repeat)
             case a.KeyDown(chord=chord):

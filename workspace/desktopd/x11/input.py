@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from itertools import pairwise
 from typing import Literal
 
@@ -171,6 +171,23 @@ class Input:
             for keycode in reversed(keycodes):
                 self._put("key", keycode, down=False)
             if keycodes:
+                self._display.sync()
+
+    @contextmanager
+    def lifted(self, keycodes: Iterable[int]) -> Iterator[None]:
+        """Let keys go that are pressed; those that we held are pressed again afterwards.
+
+        What a person holds is not: they may have let it go meanwhile, and it would stay down.
+        """
+        lifted = list(keycodes)
+        ours = [code for kind, code in self._held if kind == "key" and code in lifted]
+        for keycode in reversed(lifted):
+            self._put("key", keycode, down=False)
+        try:
+            yield
+        finally:
+            self._press(ours)
+            if ours:
                 self._display.sync()
 
     def strike(self, strokes: Iterable[Stroke], shift: int) -> None:

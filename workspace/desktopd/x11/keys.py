@@ -155,6 +155,20 @@ _KEYPAD: Mapping[str, str] = {
     "equal": "Equal",
     "comma": "Separator",
 }
+# Keysyms of before Unicode: what their high byte says of the low one (X Window System Protocol,
+# appendix A), and where that is not so.
+_OLD_CODES = {
+    0x01: "iso8859-2",
+    0x02: "iso8859-3",
+    0x03: "iso8859-4",
+    0x05: "iso8859-6",
+    0x06: "koi8-u",
+    0x07: "iso8859-7",
+    0x0C: "iso8859-8",
+    0x0D: "tis-620",
+}
+_OLD_OTHERS = {0x07F2: "\u03c3", 0x07F3: "\u03c2", 0x20AC: "€"}  # both sigmas
+_OLD_UNLIKE = range(0x07A1, 0x07C0)  # Greek's accented letters have an order of their own
 
 
 def _plain(name: str) -> str:
@@ -206,6 +220,18 @@ def keysym_of(character: str) -> int:
     return code if code <= 0xFF else 0x01000000 | code
 
 
+def canonical(keysym: int) -> int:
+    """The keysym of the same character as :func:`keysym_of` gives it.
+
+    Layouts have keysyms of before Unicode: the low byte is a character of an older code.
+    """
+    code = _OLD_CODES.get(keysym >> 8)
+    character = _OLD_OTHERS.get(keysym, "")
+    if code is not None and not character and keysym not in _OLD_UNLIKE:
+        character = bytes([keysym & 0xFF]).decode(code, "replace")
+    return keysym_of(character) if character.isalpha() or character == "€" else keysym
+
+
 def parse_key(name: str) -> int:
     """The keysym of one key's name or of one character.
 
@@ -220,9 +246,9 @@ def parse_key(name: str) -> int:
     if plain in _ALIASES:  # before X11's own: "Super" and "Meta" mean the same key to an agent
         return _LOOSE[plain]
     if name in _EXACT:
-        return _EXACT[name]
+        return canonical(_EXACT[name])
     if plain in _LOOSE:
-        return _LOOSE[plain]
+        return canonical(_LOOSE[plain])
     raise UnknownKey(f"There is no key named {name!r}.", hint=_nearest(plain))
 
 

@@ -1,8 +1,8 @@
 """Typing text, any Unicode, as keys.
 
 The text is split so that each part needs no more spare keycodes than there are (see ``keymap``);
-a part's characters are put on keys in one go and then struck in bursts. Caps Lock is switched off
-for the duration, since it would turn letters into capitals.
+a part's characters are put on keys in one go and then struck in bursts. Whatever would turn them
+into others, Caps Lock and modifiers that are held, is off for the duration.
 
 On failure: a character that no keyboard types refuses the whole text before anything of it is
 typed (:class:`~workspace.errors.UntypableText`). A text that is cut short stays as far as it went.
@@ -17,6 +17,7 @@ from contextlib import asynccontextmanager
 
 from xcffib import xproto
 
+from workspace.actions import Typed
 from workspace.desktopd.x11 import keys
 from workspace.desktopd.x11.input import Input
 from workspace.desktopd.x11.keymap import Keymap
@@ -57,35 +58,39 @@ def parts(keysyms: Sequence[int], mapped: Collection[int], capacity: int) -> Ite
         yield part
 
 
-async def type_text(keymap: Keymap, user_input: Input, text: str) -> None:
-    """Type ``text`` into whatever has the focus.
+async def type_text(keymap: Keymap, user_input: Input, text: str) -> Typed:
+    """Type ``text`` into whatever has the focus; by which way each of its characters went.
 
     Raises:
         UntypableText: nothing was typed.
+        TimedOut: the program does not read what is typed; it has got the beginning.
     """
     keysyms = keysyms_of(text)
     state = keymap.refresh()
     # Spare keycodes come and go with the map: only what real keys give counts as mapped.
     mapped = {keysym for keysym in set(keysyms) if keymap.is_fixed(keysym)}
-    async with _without_caps_lock(keymap, user_input, bool(state & xproto.ModMask.Lock)):
+    async with _undisturbed(keymap, user_input, bool(state & xproto.ModMask.Lock)):
         for part in parts(keysyms, mapped, keymap.capacity()):
             strokes = await keymap.provide([*part, keys.SHIFT])
             shift = strokes[keys.SHIFT].keycode
             for start in range(0, len(part), _BURST):
+                if start:
+                    await asyncio.sleep(_PAUSE_SECONDS)
                 burst = part[start : start + _BURST]
                 user_input.strike((strokes[keysym] for keysym in burst), shift)
-                await asyncio.sleep(_PAUSE_SECONDS)
+    on_keys = sum(keysym in mapped for keysym in keysyms)
+    return Typed(keys=on_keys, remapped=len(keysyms) - on_keys)
 
 
 @asynccontextmanager
-async def _without_caps_lock(
-    keymap: Keymap, user_input: Input, is_locked: bool
-) -> AsyncIterator[None]:
+async def _undisturbed(keymap: Keymap, user_input: Input, is_locked: bool) -> AsyncIterator[None]:
+    """Without Caps Lock and without modifiers that are held, which come back afterwards."""
     caps_lock = keymap.find(keys.CAPS_LOCK) if is_locked else None
-    if caps_lock is not None:
-        user_input.strike([caps_lock], 0)
-    try:
-        yield
-    finally:
+    with user_input.lifted(keymap.modifiers_down()):
         if caps_lock is not None:
             user_input.strike([caps_lock], 0)
+        try:
+            yield
+        finally:
+            if caps_lock is not None:
+                user_input.strike([caps_lock], 0)
