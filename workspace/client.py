@@ -21,6 +21,7 @@ from pydantic import TypeAdapter
 
 from workspace import errors, settings, transport
 from workspace.desktop import Desktop
+from workspace.http1 import client_transport
 from workspace.models import (
     WORKSPACE_ID,
     EventList,
@@ -79,9 +80,8 @@ class Carrel:
             self._http = httpx.AsyncClient(
                 base_url=base,
                 headers={"Authorization": f"Bearer {key}"},
-                transport=transport,
+                transport=transport or client_transport(self.url),
                 trust_env=False,  # no proxy stands between a client and its loopback
-                limits=httpx.Limits(max_connections=200, max_keepalive_connections=20),
             )
         except (httpx.InvalidURL, ValueError) as error:
             raise errors.InvalidRequest(f"{self.url!r} is not a usable URL: {error}") from error

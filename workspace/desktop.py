@@ -17,6 +17,7 @@ from workspace.calls.shell import ShellCalls
 from workspace.calls.waiting import WaitCalls
 from workspace.calls.windows import WindowCalls
 from workspace.calls.wire import Wire, parse
+from workspace.http1 import Transport, client_transport
 from workspace.models import Health
 
 if TYPE_CHECKING:
@@ -25,15 +26,13 @@ if TYPE_CHECKING:
 
 def connect(endpoint: Endpoint) -> Desktop:
     """A client straight to the daemon at ``endpoint``; close it with ``aclose``."""
-    headers = {"Authorization": f"Bearer {endpoint.token}"}
     if endpoint.url.startswith("unix://"):
-        wire = httpx.AsyncHTTPTransport(
-            uds=endpoint.url.removeprefix("unix://"),
-            limits=httpx.Limits(max_connections=200, max_keepalive_connections=20),
-        )
-        http = httpx.AsyncClient(transport=wire, base_url="http://desktop", headers=headers)
+        base = "http://desktop"
+        wire: httpx.AsyncBaseTransport = Transport(unix_socket=endpoint.url.removeprefix("unix://"))
     else:
-        http = httpx.AsyncClient(base_url=endpoint.url, headers=headers, trust_env=False)
+        base, wire = endpoint.url, client_transport(endpoint.url)
+    headers = {"Authorization": f"Bearer {endpoint.token}"}
+    http = httpx.AsyncClient(transport=wire, base_url=base, headers=headers, trust_env=False)
     return Desktop(http)
 
 
