@@ -17,12 +17,13 @@ from contextlib import asynccontextmanager
 
 from workspace import actions as a
 from workspace import models
+from workspace.desktopd.accessibility.placing import Box
 from workspace.desktopd.accessibility.playing import play
 from workspace.desktopd.accessibility.tree import Accessibility
 from workspace.desktopd.x11 import focus, windows
 from workspace.desktopd.x11.appearance import Appearance
 from workspace.desktopd.x11.arranging import Windows
-from workspace.desktopd.x11.capture import Capture
+from workspace.desktopd.x11.capture import Capture, encode
 from workspace.desktopd.x11.clipboard import Clipboard
 from workspace.desktopd.x11.damage import Damage
 from workspace.desktopd.x11.display import Display
@@ -33,6 +34,7 @@ from workspace.desktopd.x11.keys import parse_chord, parse_chords
 from workspace.desktopd.x11.settling import Settling
 from workspace.desktopd.x11.typing import type_text
 from workspace.desktopd.x11.watching import Watching
+from workspace.elements import Marks
 from workspace.errors import CarrelError, OffScreen
 from workspace.summary import summary_of
 
@@ -343,6 +345,33 @@ class Screen:
         with self._display.talking():
             self._damage.rouse()
             return await self._picture(request)
+
+    async def marks(
+        self, *, format: a.ImageFormat, quality: int, scale: float, window: int | None, limit: int
+    ) -> Marks:
+        """A picture with a numbered box over what can be acted on; the number is the element's.
+
+        Raises:
+            WindowNotFound: there is no such window. Unavailable: there is no accessibility.
+        """
+        from workspace.desktopd.accessibility import marks  # loads fonts: not before it is needed
+
+        elements = await self.accessibility.actionable(window, limit)
+        with self._display.talking():
+            picture = self._capture.grab(self._capture.check(None), None)
+        boxes = [
+            (element.id[1:], Box(*element.box.model_dump().values()))
+            for element in elements
+            if element.box is not None
+        ]
+
+        def drawn() -> a.Image:
+            marked = marks.draw(picture, boxes, scale)
+            data = encode(marked, marked.size, format, quality)
+            width, height = marked.size
+            return a.Image.model_construct(format=format, width=width, height=height, data=data)
+
+        return Marks.model_construct(screenshot=await asyncio.to_thread(drawn), elements=elements)
 
     async def _picture(self, request: a.Screenshot | a.Zoom) -> a.Image:
         return await self._frames.take(request)

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from workspace.actions import Region
 from workspace.desktopd.accessibility import words
+from workspace.desktopd.accessibility.placing import Box, is_covered
 from workspace.desktopd.accessibility.programs import Ref
 from workspace.desktopd.accessibility.reading import Node
 from workspace.elements import Element
@@ -82,9 +83,13 @@ def _is_editable(node: Node) -> bool:
     return bool(node.states & words.EDITABLE and node.states & words.FOCUSABLE)
 
 
-def is_actionable(element: Element) -> bool:
-    """Whether a mark is of use on it."""
-    return element.role in words.ACTIONABLE and "disabled" not in element.states
+def is_in_reach(node: Node) -> bool:
+    """Whether one can click it: it does something, and its middle is not behind a window."""
+    if node.box is None or node.role not in words.ACTIONABLE:
+        return False
+    middle = Box(*node.box.centre, 1, 1)
+    is_usable = node.states & (words.SENSITIVE | words.ENABLED) and node.states & words.SHOWING
+    return bool(is_usable) and middle.is_in(node.clip) and not is_covered(middle, node.covers)
 
 
 def outlined(

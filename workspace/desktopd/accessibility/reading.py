@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from workspace.desktopd.accessibility import placing, words
-from workspace.desktopd.accessibility.bus import Refused, answers
+from workspace.desktopd.accessibility.bus import answers
 from workspace.desktopd.accessibility.placing import Box
 from workspace.desktopd.accessibility.programs import (
     Method,
@@ -36,6 +36,7 @@ MAX_NAME = 500
 _MANY = 3000  # children that are asked for at once
 _MANY_CELLS = 200  # of a table: a program makes an object for each that is asked for
 _SOME = 500  # of how many that are too many, where it is not known which are in view
+_MAX_COLUMNS, _MAX_CELLS = 200, 2000
 _CLIPPING = {"scroll pane", "viewport", "document web", "internal frame", "document spreadsheet"}
 
 _ROLE, _STATE = accessible("GetRole"), accessible("GetState")
@@ -282,14 +283,11 @@ class _Reader:
     # Containers of very many.
 
     async def _some_children(self, node: Node) -> list[Node]:
+        if node.role in words.TABLES:
+            refs = await self._cells_in_view(node)
+            if refs:
+                return self._made(node, refs, are_cells=True)
         self._budget.cut.add("large")
-        try:
-            if node.role in words.TABLES:
-                refs = await self._cells_in_view(node)
-                if refs:
-                    return self._made(node, refs, are_cells=True)
-        except Refused:
-            pass
         at = [of("Accessible", "GetChildAtIndex", "i", index) for index in range(_SOME)]
         return self._made(node, await self._ask([(node.ref.path, method) for method in at]))
 
@@ -309,8 +307,8 @@ class _Reader:
             last = rows - 1, columns - 1
         if last is None:
             return []
-        wide = min(last[1] - first[1] + 1, 200)
-        high = min(last[0] - first[0] + 1, max(1, 2000 // max(1, wide)))
+        wide = max(1, min(last[1] - first[1] + 1, _MAX_COLUMNS))
+        high = max(1, min(last[0] - first[0] + 1, _MAX_CELLS // wide))
         at = [
             of("Table", "GetAccessibleAt", "ii", row, column)
             for row in range(first[0], first[0] + high)
@@ -359,7 +357,7 @@ def _details(node: Node) -> Iterator[Method]:
 
 def _keep(node: Node, method: Method, told: Value) -> None:
     if method is _NAME and isinstance(told, str):
-        node.name = told[:MAX_NAME]
+        node.name = told[:MAX_NAME].strip()
     elif method is _TEXT and isinstance(told, str):
         node.text = told[:MAX_TEXT]
     elif method is _VALUE and isinstance(told, float):

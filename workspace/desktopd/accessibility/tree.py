@@ -9,6 +9,7 @@ left out (:mod:`reading`).
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -169,6 +170,12 @@ class Accessibility:
         wanted = Wanted(role, name, text)
         found = list(outline.matching(await self._read(budget, window), wanted, limit))
         return _tree([outline.element(node, self._ids) for node in found], budget)
+
+    async def actionable(self, window: int | None, limit: int) -> list[Element]:
+        """What can be seen and acted on, at most ``limit``; all of it has a box."""
+        roots = await self._read(Budget(), window)
+        seen = (node for root in roots for node in root.all() if outline.is_in_reach(node))
+        return [outline.element(node, self._ids) for node in itertools.islice(seen, limit)]
 
     async def texts(self, *, seconds: float = 1.0) -> list[str]:
         """All names and texts that can be seen, in order, each once."""
