@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, model_validator
 
-from workspace.actions import Region
+from workspace.actions import ElementId, Region
 from workspace.models import FileInfo, WaitSeconds, Window
 
 _Text = Annotated[str, Field(min_length=1, max_length=1000)]
@@ -130,12 +130,14 @@ WAIT: TypeAdapter[Wait] = TypeAdapter(Wait)
 class Waited(BaseModel):
     """What was waited for, come true after ``elapsed_ms``.
 
-    ``region`` is where the text is, or what of the screen changed; ``exit_code`` a job's.
+    ``element`` shows the text, in the box ``region``; ``region`` is also where the screen
+    changed. ``address`` is that which is listened on, ``exit_code`` the job's.
     """
 
     model_config = ConfigDict(extra="ignore", frozen=True)
     elapsed_ms: float = 0.0
     text: str | None = None
+    element: ElementId | None = None
     region: Region | None = None
     window: Window | None = None
     file: FileInfo | None = None

@@ -31,7 +31,7 @@ class WaitCalls:
         return parse(w.Waited.model_validate_json, body)
 
     async def wait_for_text(self, text: str, *, seconds: float = 15) -> w.Waited:
-        """Until some program shows a text; ``region`` is where."""
+        """Until some program shows a text; ``element`` and ``region`` say where."""
         return await self.wait_for(asked(w.TextAppears, text=text, seconds=seconds))
 
     async def wait_for_text_gone(self, text: str, *, seconds: float = 15) -> None:

@@ -50,8 +50,10 @@ class Waiting:
 
 async def _wait(desk: Desk, wanted: w.Wait) -> w.Waited:
     match wanted:
-        case w.TextAppears() | w.TextGone():
-            return await texts.wait(desk.ready_screen(), wanted)
+        case w.TextAppears():
+            return await texts.appears(desk.ready_screen().accessibility, wanted)
+        case w.TextGone():
+            return await texts.is_gone(desk.ready_screen().accessibility, wanted)
         case w.RegionChanges():
             return await regions.changes(desk.ready_screen().watching, wanted)
         case w.RegionStable():
