@@ -20,7 +20,8 @@ from workspace import models
 from workspace.desktopd.accessibility.placing import Box
 from workspace.desktopd.accessibility.playing import play
 from workspace.desktopd.accessibility.tree import Accessibility
-from workspace.desktopd.x11 import focus, windows
+from workspace.desktopd.keyboard import Holder, Keyboard
+from workspace.desktopd.x11 import windows
 from workspace.desktopd.x11.appearance import Appearance
 from workspace.desktopd.x11.arranging import Windows
 from workspace.desktopd.x11.capture import Capture, encode
@@ -41,7 +42,6 @@ from workspace.summary import summary_of
 logger = logging.getLogger(__name__)
 
 HELD_SECONDS = 60.0
-ELEMENT_SECONDS = 0.03  # what an observation waits for accessibility, while its frame is made
 _LOOKS = (a.Screenshot, a.Zoom, a.CursorPosition)
 
 
@@ -63,8 +63,8 @@ class Screen:
         self._turn = asyncio.Lock()  # wakes its waiters in the order they came
         self._watchdog: asyncio.TimerHandle | None = None
         self._typed: a.Typed | None = None  # in the batch that is being played
-        self._heard_of = 0  # the window whose title's changes we hear of
         self.accessibility = Accessibility(bus, lambda: self.size, self.windows)
+        self._keyboard = Keyboard(display, self.accessibility)
 
     @classmethod
     async def open(cls, display: str, bus: str | None = None) -> Screen:
@@ -155,8 +155,18 @@ class Screen:
             picture = await self._play_all(actions, None)
             self._damage.rouse(anew=True)
             return self._observation(started, picture)
-        is_seen = observe == "frame"
-        before = self._focused() if is_seen else None
+        if observe == "frame":
+            async with self._keyboard.asking() as before:
+                return await self._watched(actions, settle_ms, started, before)
+        return await self._watched(actions, settle_ms, started, None)
+
+    async def _watched(
+        self,
+        actions: Sequence[a.Action],
+        settle_ms: int,
+        started: float,
+        before: asyncio.Task[Holder] | None,
+    ) -> a.Observation:
         mark = self._damage.mark()
         try:
             picture = await self._play_all(actions, mark)
@@ -164,9 +174,30 @@ class Screen:
             only_looks = all(isinstance(action, _LOOKS) for action in actions)
             if settle_ms > 0 and not only_looks:
                 settled = await self._damage.settle(mark, settle_ms / 1000)
-            if not is_seen:
+            if before is None:
                 return self._observation(started, picture)
-            return await self._seen(actions, started, mark, settled, before, picture)
+            self._display.sync()
+            self._display.pump()  # brings the last changes
+            now = asyncio.get_running_loop().time()
+            changed, still_changing = mark.changed(), mark.still_changing(now)
+            last = actions[-1] if actions else None
+            wanted = last if isinstance(last, a.Screenshot | a.Zoom) else a.Screenshot()
+            async with self._keyboard.asking() as after:
+                if picture is None or wanted is not last or not only_looks:
+                    picture = await self._picture(wanted)
+                holder = await after
+            seen = self._observation(started, picture).model_copy(
+                update={
+                    "effect": "changed" if changed else "no_visible_change",
+                    "settled": settled,
+                    "changed": changed,
+                    "still_changing": still_changing,
+                    "focused": holder.window,
+                    "focused_element": holder.element,
+                    "focus_moved": holder.has_moved_from(await before),
+                }
+            )
+            return seen.model_copy(update={"summary": summary_of(seen)})
         finally:
             self._damage.end(mark)
 
@@ -183,43 +214,6 @@ class Screen:
                     raise _placed(error, number, actions) from error.__cause__
         return picture
 
-    async def _seen(
-        self,
-        actions: Sequence[a.Action],
-        started: float,
-        mark: Settling,
-        settled: bool | None,
-        before: a.FocusedWindow | None,
-        picture: a.Image | None,
-    ) -> a.Observation:
-        self._display.sync()
-        self._display.pump()  # brings the last changes
-        last = actions[-1] if actions else None
-        wanted = last if isinstance(last, a.Screenshot | a.Zoom) else a.Screenshot()
-        only_looks = all(isinstance(action, _LOOKS) for action in actions)
-        now = asyncio.get_running_loop().time()
-        changed, still_changing = mark.changed(), mark.still_changing(now)
-        element = asyncio.ensure_future(self._element())
-        try:
-            if picture is None or wanted is not last or not only_looks:
-                picture = await self._picture(wanted)
-            focused_element = await element
-        finally:
-            element.cancel()
-        focused = self._focused()
-        seen = self._observation(started, picture).model_copy(
-            update={
-                "effect": "changed" if changed else "no_visible_change",
-                "settled": settled,
-                "changed": changed,
-                "still_changing": still_changing,
-                "focused": focused,
-                "focused_element": focused_element,
-                "focus_moved": (focused and focused.id) != (before and before.id),
-            }
-        )
-        return seen.model_copy(update={"summary": summary_of(seen)})
-
     def _observation(self, started: float, picture: a.Image | None) -> a.Observation:
         """What is known of actions that nobody watched."""
         return a.Observation(
@@ -229,20 +223,6 @@ class Screen:
             typed=self._typed,
             elapsed_ms=round((time.monotonic() - started) * 1000, 2),
         )
-
-    def _focused(self) -> a.FocusedWindow | None:
-        focused = focus.focused(self._display)
-        if focused is not None and focused.id != self._heard_of:
-            self._heard_of = focused.id
-            focus.hear_of_titles(self._display, focused.id)
-        return focused
-
-    async def _element(self) -> a.FocusedElement | None:
-        """What has the keyboard, as far as accessibility tells of it in time."""
-        try:
-            return await asyncio.wait_for(self.accessibility.focused(), ELEMENT_SECONDS)
-        except (CarrelError, asyncio.TimeoutError):
-            return None
 
     async def _play(self, action: a.Action) -> a.Image | None:
         """Do one action; everything that can be wrong with it is checked before it begins."""

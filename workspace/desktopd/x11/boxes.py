@@ -28,11 +28,16 @@ def merge(boxes: Sequence[Box], limit: int = MAX_REGIONS) -> list[Box]:
 
 def absorb(boxes: list[Box], box: Box) -> None:
     """Add ``box`` to the boxes, joined with those that it touches."""
-    while touching := [other for other in boxes if _touch(box, other)]:
+    while touching := [other for other in boxes if do_touch(box, other)]:
         for other in touching:
             boxes.remove(other)
             box = join(box, other)
     boxes.append(box)
+
+
+def do_touch(a: Box, b: Box) -> bool:
+    """Whether they overlap or lie side by side."""
+    return a[0] <= b[2] and b[0] <= a[2] and a[1] <= b[3] and b[1] <= a[3]
 
 
 def join(a: Box, b: Box) -> Box:
@@ -64,10 +69,6 @@ def regions(boxes: Iterable[Box]) -> list[Region]:
         Region(x=left, y=top, width=right - left, height=bottom - top)
         for left, top, right, bottom in merge(list(boxes))
     ]
-
-
-def _touch(a: Box, b: Box) -> bool:
-    return a[0] <= b[2] and b[0] <= a[2] and a[1] <= b[3] and b[1] <= a[3]
 
 
 def _waste(a: Box, b: Box) -> int:

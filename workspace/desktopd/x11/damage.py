@@ -207,6 +207,9 @@ class Damage:
             self._look_away()
 
     def _look_away(self) -> None:
+        if self._is_looking:
+            now = self._loop.time()
+            self._background.look_away(now - _LOOK_SECONDS, now)
         self.close()
         self._look_later()
 

@@ -20,22 +20,23 @@ from __future__ import annotations
 
 import statistics
 from collections import deque
-from collections.abc import Iterable
-from itertools import pairwise
+from collections.abc import Iterable, Iterator
+from itertools import combinations, pairwise
 
 from workspace.actions import Region
-from workspace.desktopd.x11.boxes import Box, absorb, are_alike, join, merge, regions
+from workspace.desktopd.x11.boxes import Box, absorb, are_alike, do_touch, join, merge, regions
 
 FIRST_CHANGE_SECONDS = 0.25
-QUIET_SECONDS = 0.045
+QUIET_SECONDS = 0.05
 LONGEST_QUIET_SECONDS = 0.1
 STAGED_QUIET_SECONDS = 0.12
 LOOP_SECONDS = 0.6
 SMALL_LOOP_SECONDS = 0.35
 _GROWTH = 0.25  # of the time that the effect went on, added to its pause
-_SMALL = (64, 64)
+_SMALL = (128, 128)
 _CARET = (10, 48)  # the largest a blinking text caret gets, in pixels
 _MAX_TRACKS = 64
+_MAX_PAIRED = 8
 _MIN_GAP = 0.004  # reports closer than that are of one repaint
 _LATE_FACTOR, _LATE_SECONDS = 2.5, 0.01  # how late a repaint may be and still be in step
 _MAX_PAUSE = 1.5  # seconds that a place seen once is remembered: clocks tick once in one
@@ -58,6 +59,8 @@ class Track:
         self.box = box  # the first: what later ones are compared with, so that it cannot creep
         self.cover = box
         self.first = self.last = now
+        self.armed: float | None = None  # since when a repaint there would have been reported
+        self.missed = 0  # looks, one after the other, that did not see it
         self.count = 1
         self.gap: float | None = None  # the shortest that was seen
         self._run: deque[float] = deque([now], maxlen=9)  # repaints in step with each other
@@ -66,6 +69,7 @@ class Track:
     def add(self, box: Box, now: float) -> None:
         """Note a repaint."""
         self.cover = join(self.cover, box)
+        self.armed, self.missed = None, 0
         gap = now - self.last
         if gap < _MIN_GAP:
             return
@@ -92,27 +96,40 @@ def _find(tracks: Iterable[Track], box: Box) -> Track | None:
 
 
 class Background:
-    """What moves while nobody acts, from what is seen of it now and then.
+    """What moves while nobody acts, from what is seen of it in some short looks.
 
-    A place that was repainted is reported once, until :meth:`arm` makes it report again.
+    A place that was repainted is reported once, until :meth:`arm` makes it report again. So a look
+    arms many times and sees each repaint whole; between looks comes one report of each place, in
+    pieces where repaints overlap.
     """
 
     def __init__(self) -> None:
         self._tracks: list[Track] = []
-        self._armed = 0.0
 
     def arm(self, now: float) -> None:
         """Every place reports its next repaint, from now on."""
         self._forget(now)
-        self._armed = now
+        for track in self._tracks:
+            if track.armed is None:
+                track.armed = now
 
     def see(self, box: Box, now: float, *, is_late: bool = False) -> None:
         """Note a repaint outside of any action; ``is_late`` if it may be the answer to one."""
-        track = _find(self._tracks, box)
-        if track is not None:
-            track.add(box, now)
+        for track in self._tracks:
+            if do_touch(track.cover, box):
+                track.armed = None
+        known = _find(self._tracks, box)
+        if known is not None:
+            known.add(box, now)
         elif len(self._tracks) < _MAX_TRACKS and not is_late:
             self._tracks.append(Track(box, now))
+
+    def look_away(self, began: float, now: float) -> None:
+        """A look ends: what is so fast that it had to be seen, and was not again, has stopped."""
+        for track in self._tracks:
+            if track.gap is not None and _LATE_FACTOR * track.gap < now - began < now - track.last:
+                track.missed += 1
+        self._tracks = [track for track in self._tracks if track.missed < 2]
 
     def adopt(self, track: Track) -> None:
         """Take over what an action started and what moves by itself now."""
@@ -132,13 +149,12 @@ class Background:
         return track.count >= needed and track.last - track.first >= _SIGHTED_SECONDS
 
     def _forget(self, now: float) -> None:
-        """Drop what has had the time to move again and did not."""
-        watched = now - self._armed
+        """Drop what has had the time to move again, and its place was not repainted at all."""
         self._tracks = [
             track
             for track in self._tracks
-            if track.last >= self._armed
-            or watched <= (_MAX_PAUSE if track.gap is None else 1.5 * track.gap + 0.05)
+            if track.armed is None
+            or now - track.armed <= (_MAX_PAUSE if track.gap is None else 1.5 * track.gap + 0.25)
         ]
 
 
@@ -158,11 +174,7 @@ class Settling:
 
     def paint(self, box: Box, now: float) -> None:
         """A box was repainted."""
-        known = _find(self._moving, box)
-        if known is not None:
-            known.add(box, now)
-            if known not in self._moved:
-                self._moved.append(known)
+        if self._moves_by_itself(box, now):
             return
         absorb(self._changed, box)
         if len(self._changed) > _MAX_TRACKS:
@@ -177,6 +189,24 @@ class Settling:
                 return
         self._first = now if self._first is None else self._first
         self._last = now
+
+    def _moves_by_itself(self, box: Box, now: float) -> bool:
+        """Whether it is a repaint of what moves by itself: of one, or of two around both."""
+        one = _find(self._moving, box)
+        if one is not None:
+            one.add(box, now)
+            found: tuple[Track, ...] = (one,)
+        else:
+            found = next(self._pairs(box), ())
+        self._moved += [track for track in found if track not in self._moved]
+        return bool(found)
+
+    def _pairs(self, box: Box) -> Iterator[tuple[Track, Track]]:
+        return (
+            pair
+            for pair in combinations(self._moving[:_MAX_PAIRED], 2)
+            if are_alike(join(pair[0].box, pair[1].box), box)
+        )
 
     def stage(self) -> None:
         """A window opened, closed, or took the focus or another title."""
