@@ -15,11 +15,11 @@ from workspace.models import Screen, Template
 
 def test_built_in_and_added_ones(tmp_path: Path) -> None:
     templates = Templates(tmp_path / "templates")
-    assert [each.name for each in templates.all()] == ["desktop"]
+    assert [each.name for each in templates.all()] == ["desktop", "light"]
     small = Template(name="small", screen=Screen(width=640, height=480))
     templates.add(small)
     assert Templates(tmp_path / "templates").get("small") == small
-    assert [each.name for each in templates.all()] == ["desktop", "small"]
+    assert [each.name for each in templates.all()] == ["desktop", "light", "small"]
     path = tmp_path / "templates" / "small.json"
     assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
     assert [each.name for each in path.parent.iterdir()] == ["small.json"]
@@ -54,7 +54,7 @@ def test_a_wrong_file_is_named_and_hides_no_other(
     with pytest.raises(InvalidRequest, match=says):
         templates.get("bad")
     with caplog.at_level(logging.WARNING):
-        assert [each.name for each in templates.all()] == ["desktop", "good"]
+        assert [each.name for each in templates.all()] == ["desktop", "light", "good"]
     assert says in caplog.text
 
 

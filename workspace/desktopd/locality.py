@@ -22,6 +22,7 @@ from workspace.errors import InvalidRequest
 ZONES = Path("/usr/share/zoneinfo")
 SOURCES = Path("/usr/share/i18n")
 LAYOUTS = Path("/usr/share/X11/xkb/rules/base.lst")
+PLAIN_LOCALE = "C.UTF-8"  # every C library has it
 DEFAULT_KEYBOARD = "us"
 _LC_ALL_MASK = 0x1FBF  # locale.h: every category
 _SHOWN = 40
@@ -57,6 +58,8 @@ def environment(*, locale: str, timezone: str | None) -> dict[str, str]:
 
 def is_installed(locale: str) -> bool:
     """Whether the C library has it."""
+    if locale == PLAIN_LOCALE:
+        return True
     libc = ctypes.CDLL(None)
     libc.newlocale.restype = ctypes.c_void_p
     libc.newlocale.argtypes = (ctypes.c_int, ctypes.c_char_p, ctypes.c_void_p)

@@ -196,7 +196,8 @@ def _settings() -> str:
         f"<animateIconify>no</animateIconify>{fonts}</theme>\n"
         "<desktops><number>1</number><popupTime>0</popupTime></desktops>\n"
         "<resize><drawContents>yes</drawContents><popupShow>Never</popupShow></resize>\n"
-        f"<keyboard>{keys}</keyboard>\n"
+        # Typing puts characters on spare keys for a moment: none of these is one of them.
+        f"<keyboard><rebindOnMappingNotify>no</rebindOnMappingNotify>{keys}</keyboard>\n"
         "<mouse><dragThreshold>4</dragThreshold><doubleClickTime>400</doubleClickTime>"
         "<screenEdgeWarpTime>0</screenEdgeWarpTime>\n"
         f"{_mouse()}</mouse>\n"
