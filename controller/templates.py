@@ -36,7 +36,7 @@ class Templates:
             template.name: template
             for template in (
                 Template.model_validate_json(file.read_bytes())
-                for file in built_in.iterdir()
+                for file in sorted(built_in.iterdir(), key=lambda file: file.name)
                 if file.name.endswith(".json")
             )
         }
