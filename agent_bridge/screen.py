@@ -39,6 +39,11 @@ class FlatAction(Input):
     action: Annotated[str, Field(json_schema_extra={"enum": list(_MODELS)})]
     x: Annotated[int | None, NotBool] = None
     y: Annotated[int | None, NotBool] = None
+    element: Annotated[
+        str | None, Field(description="e12 of ui_tree: act on it in place of x and y")
+    ] = None
+    value: Annotated[str | None, Field(description="set_value")] = None
+    name: Annotated[str | None, Field(description="invoke: which of its actions")] = None
     button: Annotated[a.Button | None, Field(description="default left")] = None
     count: Annotated[int | None, Field(description="click: 2 is a double click")] = None
     modifiers: Annotated[
@@ -211,6 +216,8 @@ def _said(asked: FlatAction) -> str:
         words.append(f"x{asked.count}")
     if asked.x is not None:
         words.append(f"({asked.x}, {asked.y})")
+    if asked.element is not None:
+        words.append(asked.element)
     if asked.path:
         words.append(f"({asked.path[0][0]}, {asked.path[0][1]}) to ({asked.path[-1][0]}, ")
         words[-1] += f"{asked.path[-1][1]})"

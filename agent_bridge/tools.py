@@ -1,4 +1,4 @@
-"""The twelve tools: their names, what a model is told of each, and how a call is answered.
+"""The tools: their names, what a model is told of each, and how a call is answered.
 
 A call always answers within ``CALL_SECONDS``, with a result that the model can act on: an error is
 its stable code, what failed and what to do next. What was not foreseen is logged here and told
@@ -15,7 +15,7 @@ from typing import Any, Generic
 import anyio
 from mcp.types import CallToolResult, ContentBlock, TextContent, Tool, ToolAnnotations
 
-from agent_bridge import desktops, files, inputs, screen, shell
+from agent_bridge import clipboard, desktops, files, inputs, screen, shell, ui, waiting, windows
 from agent_bridge.caller import Caller
 from agent_bridge.inputs import M
 from workspace.errors import CarrelError, Internal, InvalidRequest, TimedOut
@@ -118,6 +118,50 @@ _SPECS: tuple[Spec[Any], ...] = (  # Any: each spec has its own model
         screen.Screenshot,
         screen.screenshot,
         "A picture of the screen now, or of a region enlarged for reading.",
+        is_read_only=True,
+    ),
+    Spec(
+        "ui_tree",
+        ui.UiTree,
+        ui.ui_tree,
+        "What is on the screen as text: windows, buttons, entries, links with their ids (e12), "
+        "names, contents and places. Use an id as element in computer: click, focus_element, "
+        "set_value, invoke. Cheaper and more exact than a picture where programs describe "
+        "themselves; some do not.",
+        is_read_only=True,
+    ),
+    Spec(
+        "windows",
+        windows.Windows,
+        windows.windows,
+        "List the windows (id, title, place, state), or focus, move, resize, minimise, maximise, "
+        "restore or close one. Answers with the window as it then is.",
+        is_destructive=True,
+    ),
+    Spec(
+        "launch",
+        windows.Launch,
+        windows.launch,
+        "Start an installed application by name and wait for its window; without a name, list "
+        "those there are.",
+        is_destructive=True,
+    ),
+    Spec(
+        "clipboard",
+        clipboard.Clipboard,
+        clipboard.clipboard,
+        "What was copied in the desktop: text, HTML or a picture. With text or html, set it for "
+        "pasting. Nothing loses the focus.",
+        is_destructive=True,
+    ),
+    Spec(
+        "wait_for",
+        waiting.WaitFor,
+        waiting.wait_for,
+        "Wait until something is so, answering at once when it is: a text is shown or gone, a "
+        "part of the screen changes or is still, a window opens or closes, a file is there and "
+        "complete, a port listens, a process ends. After seconds it fails and says what there "
+        "was instead.",
         is_read_only=True,
     ),
     Spec(

@@ -223,13 +223,13 @@ class SetValue(_Model):
 class Invoke(_Model):
     """Do what an element is for, by its program: press, open, toggle.
 
-    ``action`` is the name of one of its actions, else its first. If its program refuses, and no
-    action was named, it is clicked.
+    ``name`` is that of one of its actions, else its first is done. If its program refuses, and
+    none was named, it is clicked.
     """
 
     type: Literal["invoke"] = "invoke"
     element: ElementId
-    action: Annotated[str, Field(min_length=1, max_length=100)] | None = None
+    name: Annotated[str, Field(min_length=1, max_length=100)] | None = None
 
 
 class Wait(_Model):

@@ -14,6 +14,7 @@ import httpx
 from workspace.calls.files import FileCalls
 from workspace.calls.screen import ScreenCalls
 from workspace.calls.shell import ShellCalls
+from workspace.calls.ui import UiCalls
 from workspace.calls.waiting import WaitCalls
 from workspace.calls.windows import WindowCalls
 from workspace.calls.wire import Wire, parse
@@ -36,7 +37,7 @@ def connect(endpoint: Endpoint) -> Desktop:
     return Desktop(http)
 
 
-class Desktop(ScreenCalls, ShellCalls, FileCalls, WindowCalls, WaitCalls):
+class Desktop(ScreenCalls, UiCalls, ShellCalls, FileCalls, WindowCalls, WaitCalls):
     """One desktop: screen, keyboard, mouse, shell, files, clipboard, windows.
 
     Every method may raise :class:`~workspace.errors.DesktopLost` (the connection broke; nothing is

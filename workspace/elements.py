@@ -12,6 +12,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from workspace.actions import ElementId, Image, Region
 
+MaxElements = Annotated[int, Field(ge=1, le=500, description="elements that are told, at most")]
+WindowId = Annotated[int, Field(ge=0, lt=1 << 32, description="of a window, as in GET /windows")]
+Words = Annotated[str, Field(min_length=1, max_length=1000)]
 TreeFormat = Literal["text", "json"]
 MaxNodes = Annotated[int, Field(ge=1, le=20_000, description="elements that are read, at most")]
 MaxDepth = Annotated[int, Field(ge=1, le=100, description="levels below a window")]
@@ -63,20 +66,19 @@ class ElementTree(_Output):
     nodes: int = 0
     elapsed_ms: float = 0.0
 
+    def as_text(self) -> str:
+        """The tree for a model to read: a line for each element, a level for each indent."""
+        lines = [_line(element) for element in self.elements]
+        if self.truncated:
+            lines.append(f"(not all of it: {', '.join(self.truncated)})")
+        return "\n".join(lines) or "(no program says what is on the screen)"
+
 
 class Marks(_Output):
     """A picture with a numbered box around each element: number 12 is the element e12."""
 
     screenshot: Image
     elements: list[Element]
-
-
-def as_text(tree: ElementTree) -> str:
-    """The tree for a model to read: a line for each element, a level for each indent."""
-    lines = [_line(element) for element in tree.elements]
-    if tree.truncated:
-        lines.append(f"(not all of it: {', '.join(tree.truncated)})")
-    return "\n".join(lines) or "(no program says what is on the screen)"
 
 
 def _line(element: Element) -> str:

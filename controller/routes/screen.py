@@ -74,6 +74,12 @@ def _told(action: a.Action) -> dict[str, Any]:  # Any: JSON values
     """An action as the log tells of it: what was typed is nobody's business, its length may be."""
     if isinstance(action, a.Type):
         return {"type": "type", "length": len(action.text)}
+    if isinstance(action, a.SetValue):
+        value = str(action.value)
+        return {"type": "set_value", "element": action.element, "length": len(value)}
+    element = getattr(action, "element", None)
+    if element is not None:
+        return {"type": action.type, "element": element}
     if isinstance(action, a.Click | a.Move):
         return {"type": action.type, "x": action.x, "y": action.y}
     return {"type": action.type}

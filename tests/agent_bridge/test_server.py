@@ -36,7 +36,7 @@ INITIALIZE = {
 @ERAS
 async def test_the_main_job_in_every_era(controller: FakeController, mode: str) -> None:
     async with serving(controller) as port, connected(port, mode=mode) as client:
-        assert len((await client.list_tools()).tools) == 12
+        assert len((await client.list_tools()).tools) == len(tools.TOOLS)
         created = await client.call_tool("desktop_create", {})
         id_ = json.loads(text_of(created))["desktop_id"]
         click = {"desktop_id": id_, "action": "click", "x": 10, "y": 20}

@@ -11,6 +11,7 @@ import pytest
 from mcp import Client
 from mcp.client.stdio import StdioServerParameters, stdio_client
 
+from agent_bridge import tools
 from tests.e2e import conftest
 from tests.e2e.conftest import Service
 from tests.leaks import Leftovers
@@ -23,7 +24,7 @@ async def test_an_agent_works_over_stdio(service: Service) -> None:
         command=conftest.carrel(), args=["mcp"], env=service.environment
     )
     async with Client(stdio_client(program)) as client:
-        assert len((await client.list_tools()).tools) == 12
+        assert len((await client.list_tools()).tools) == len(tools.TOOLS)
         created = await client.call_tool("desktop_create", {})
         desktop = json.loads(created.content[0].model_dump()["text"])["desktop_id"]
         try:

@@ -34,7 +34,9 @@ class ScreenCalls:
         seen.
         """
         work = sum(getattr(action, "seconds", 0.0) for action in actions)
-        work += sum(len(action.text) * 0.05 for action in actions if isinstance(action, a.Type))
+        typed = [action.text for action in actions if isinstance(action, a.Type)]
+        typed += [str(action.value) for action in actions if isinstance(action, a.SetValue)]
+        work += sum(len(text) * 0.05 for text in typed)
         body = await self._wire.call(
             "POST",
             "/actions",
@@ -117,20 +119,29 @@ class ScreenCalls:
     async def cursor_position(self) -> tuple[int, int]:
         return (await self._just(a.CursorPosition)).cursor
 
-    async def move(self, x: int, y: int) -> a.Observation:
-        return await self._just(a.Move, x=x, y=y)
+    async def move(
+        self, x: int | None = None, y: int | None = None, *, element: str | None = None
+    ) -> a.Observation:
+        return await self._just(a.Move, x=x, y=y, element=element)
 
     async def click(
         self,
         x: int | None = None,
         y: int | None = None,
         *,
+        element: str | None = None,
         button: a.Button = "left",
         count: int = 1,
         modifiers: Sequence[str] = (),
     ) -> a.Observation:
         return await self._just(
-            a.Click, x=x, y=y, button=button, count=count, modifiers=list(modifiers)
+            a.Click,
+            x=x,
+            y=y,
+            element=element,
+            button=button,
+            count=count,
+            modifiers=list(modifiers),
         )
 
     async def double_click(self, x: int | None = None, y: int | None = None) -> a.Observation:
@@ -140,14 +151,24 @@ class ScreenCalls:
         return await self.click(x, y, button="right")
 
     async def mouse_down(
-        self, x: int | None = None, y: int | None = None, *, button: a.Button = "left"
+        self,
+        x: int | None = None,
+        y: int | None = None,
+        *,
+        element: str | None = None,
+        button: a.Button = "left",
     ) -> a.Observation:
-        return await self._just(a.MouseDown, x=x, y=y, button=button)
+        return await self._just(a.MouseDown, x=x, y=y, element=element, button=button)
 
     async def mouse_up(
-        self, x: int | None = None, y: int | None = None, *, button: a.Button = "left"
+        self,
+        x: int | None = None,
+        y: int | None = None,
+        *,
+        element: str | None = None,
+        button: a.Button = "left",
     ) -> a.Observation:
-        return await self._just(a.MouseUp, x=x, y=y, button=button)
+        return await self._just(a.MouseUp, x=x, y=y, element=element, button=button)
 
     async def drag(
         self,
@@ -162,11 +183,26 @@ class ScreenCalls:
         x: int | None = None,
         y: int | None = None,
         *,
+        element: str | None = None,
         dx: int = 0,
         dy: int = 0,
         modifiers: Sequence[str] = (),
     ) -> a.Observation:
-        return await self._just(a.Scroll, x=x, y=y, dx=dx, dy=dy, modifiers=list(modifiers))
+        return await self._just(
+            a.Scroll, x=x, y=y, element=element, dx=dx, dy=dy, modifiers=list(modifiers)
+        )
+
+    async def focus_element(self, element: str) -> a.Observation:
+        """Give an element ("e12", of :meth:`elements`) the keyboard."""
+        return await self._just(a.FocusElement, element=element)
+
+    async def set_value(self, element: str, value: str | float) -> a.Observation:
+        """Set the text of an entry or the number of a slider, and see that it took it."""
+        return await self._just(a.SetValue, element=element, value=value)
+
+    async def invoke(self, element: str, name: str | None = None) -> a.Observation:
+        """Have an element do what it is for, or its action of that name."""
+        return await self._just(a.Invoke, element=element, name=name)
 
     async def type(self, text: str) -> a.Observation:
         return await self._just(a.Type, text=text)

@@ -7,6 +7,7 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from workspace import actions as a
+from workspace import elements
 from workspace.desktopd.rfb import Role
 from workspace.desktopd.shell import MAX_WAIT_SECONDS
 from workspace.models import ClipboardPart, Selection, WaitSeconds
@@ -139,6 +140,44 @@ class ClipboardRead(ClipboardWrite):
     """``GET /clipboard``; ``only`` asks the program that owns it for no other form."""
 
     only: ClipboardPart | None = None
+
+
+class Ui(Query):
+    """``GET /ui``; ``all`` brings also what is there for layout only."""
+
+    format: elements.TreeFormat = "json"
+    window: elements.WindowId | None = None
+    max_nodes: elements.MaxNodes = 3000
+    max_depth: elements.MaxDepth = 60
+    seconds: elements.TreeSeconds = 1.0
+    all: bool = False
+
+
+class UiFind(Query):
+    """``GET /ui/find``: what all must hold of an element, in whatever case."""
+
+    role: elements.Words | None = None
+    name: elements.Words | None = None
+    text: elements.Words | None = None
+    window: elements.WindowId | None = None
+    limit: elements.MaxElements = 20
+    seconds: elements.TreeSeconds = 1.0
+
+    @model_validator(mode="after")
+    def _any(self) -> UiFind:
+        if self.role is None and self.name is None and self.text is None:
+            raise ValueError("give a role, a name, a text, or several of them")
+        return self
+
+
+class UiMarks(Query):
+    """``GET /ui/marks``."""
+
+    format: a.ImageFormat = "jpeg"
+    quality: Annotated[int, Field(ge=1, le=100)] = 80
+    scale: Annotated[float, Field(gt=0, le=1)] = 1.0
+    window: elements.WindowId | None = None
+    limit: elements.MaxElements = 200
 
 
 class Watch(Query):

@@ -30,7 +30,7 @@ async def play(accessibility: Accessibility, action: ElementAction, act: Play) -
             await _focus(accessibility, element, act)
         case a.SetValue(element=element, value=value):
             await _set_value(accessibility, element, value, act)
-        case a.Invoke(element=element, action=name):
+        case a.Invoke(element=element, name=name):
             await _invoke(accessibility, element, name, act)
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from starlette.routing import BaseRoute
 
-from workspace.desktopd.routes import files, processes, screen, sockets, waiting, windows
+from workspace.desktopd.routes import files, processes, screen, sockets, ui, waiting, windows
 
 ROUTES: list[BaseRoute] = [
     *screen.ROUTES,
     *windows.ROUTES,
+    *ui.ROUTES,
     *waiting.ROUTES,
     *processes.ROUTES,
     *files.ROUTES,
