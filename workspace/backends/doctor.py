@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from workspace.backends import cgroups, runtime, sandbox, uids
+from workspace.desktopd import locality
 from workspace.errors import BackendUnavailable
 
 MIN_BWRAP = (0, 5)
@@ -171,6 +172,24 @@ def _program(name: str, programs: tuple[str, ...], packages: str) -> Check:
     missing = [program for program in programs if not shutil.which(program)]
     detail = f"{', '.join(missing)} missing." if missing else f"{', '.join(programs)}."
     return Check(name, not missing, detail, f"sudo apt-get install {packages}")
+
+
+def _languages() -> Check:
+    """What templates choose from besides the defaults."""
+    missing = [
+        package
+        for package, path in (
+            ("locales", locality.SOURCES / "locales"),
+            ("tzdata", locality.ZONES),
+            ("xkb-data", locality.LAYOUTS),
+        )
+        if not path.exists()
+    ]
+    missing += [] if shutil.which("setxkbmap") else ["x11-xkb-utils"]
+    detail = "Locales, time zones and keyboards can be chosen."
+    if missing:
+        detail = f"Not all locales, time zones or keyboards can be chosen: {', '.join(missing)}."
+    return Check("languages", not missing, detail, f"sudo apt-get install {' '.join(missing)}")
 
 
 def _browser() -> Check:
