@@ -1,0 +1,139 @@
+"""The peers, put into the desktop and timed there, one task at a time.
+
+A peer that cannot be had, or that fails at a task, has no row; why is told as a note on the way.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import anyio
+
+from benchmarks import packages, stage
+from benchmarks.inside.methods import CUA_PORT
+from workspace.desktop import Desktop
+from workspace.errors import CarrelError
+
+PLAY_SECONDS = 60.0
+NAMES = {
+    "e2b": "E2B",
+    "anthropic": "Anthropic's demo",
+    "osworld": "OSWorld",
+    "pyautogui": "pyautogui",
+    "pyautogui-unpaused": "pyautogui, PAUSE=0",
+    "cua": "Cua",
+    "ffmpeg": "ffmpeg",
+}
+_SITE = f"{stage.HOME}/pyautogui/site"
+
+
+class Played(NamedTuple):
+    """What came of one peer at one task."""
+
+    peer: str
+    samples: tuple[float, ...]
+    seen: int
+
+
+class Peers:
+    """Those that are there; made by :func:`invite`."""
+
+    def __init__(self, desktop: Desktop, there: list[str], note: Callable[[str], None]) -> None:
+        self._desktop = desktop
+        self._there = there
+        self._note = note
+
+    async def play(
+        self, task: str, counts: dict[str, int], detail: str = ""
+    ) -> AsyncIterator[Played]:
+        """Each peer of ``counts`` in turn, that often."""
+        for peer, count in counts.items():
+            if peer not in self._there:
+                continue
+            command = [stage.PYTHON, "-m", "benchmarks.inside.play", peer, task, str(count), detail]
+            try:
+                done = await self._desktop.run(
+                    command,
+                    timeout_seconds=PLAY_SECONDS,
+                    environment=stage.environment(_SITE) | stage.AUTHORITY,
+                )
+                if done.exit_code != 0:
+                    raise ValueError((done.stderr.strip().splitlines() or ["it failed"])[-1])
+                told = json.loads(done.stdout)
+                yield Played(peer, tuple(told["samples"]), told["seen"])
+            except (CarrelError, ValueError, KeyError) as error:
+                self._note(f"{NAMES[peer]} has no row for {task}: {error}")
+
+
+@asynccontextmanager
+async def invite(desktop: Desktop, note: Callable[[str], None]) -> AsyncIterator[Peers]:
+    """Put into the desktop what the peers need, and start Cua's server for the block."""
+    there = await _with_programs(desktop)
+    async with AsyncExitStack() as servers:
+        try:
+            bundle = await anyio.to_thread.run_sync(packages.pyautogui)
+            await _unpack(desktop, bundle.archive, "pyautogui")
+            there += ["osworld", "pyautogui", "pyautogui-unpaused"]
+        except packages.Missing as error:
+            note(f"pyautogui and OSWorld's way have no rows: {error}")
+        try:
+            bundle = await anyio.to_thread.run_sync(packages.cua)
+            note(f"Cua's computer-server {bundle.version}")
+            await _unpack(desktop, bundle.archive, "cua")
+            await servers.enter_async_context(_cua(desktop, bundle))
+            there.append("cua")
+        except (packages.Missing, CarrelError) as error:
+            note(f"Cua has no rows: {error}")
+        yield Peers(desktop, there, note)
+
+
+async def _with_programs(desktop: Desktop) -> list[str]:
+    """Those whose programs are there."""
+    needs = {"e2b": "scrot xdotool", "anthropic": "scrot xdotool", "ffmpeg": "ffmpeg"}
+    return [
+        peer
+        for peer, programs in needs.items()
+        if (await desktop.run(f"type {programs}")).exit_code == 0
+    ]
+
+
+async def _unpack(desktop: Desktop, archive: Path, name: str) -> None:
+    async def chunks() -> AsyncIterator[bytes]:
+        async with await anyio.open_file(archive, "rb") as file:
+            while chunk := await file.read(1 << 20):
+                yield chunk
+
+    there = f"{stage.HOME}/{name}"
+    await desktop.write_file(f"{there}.tar", chunks())
+    script = f"mkdir {there} && tar xf {there}.tar -C {there} && rm {there}.tar"
+    done = await desktop.run(script, timeout_seconds=120)
+    if done.exit_code != 0:
+        raise packages.Missing(done.stderr.strip())
+
+
+@asynccontextmanager
+async def _cua(desktop: Desktop, bundle: packages.Bundle) -> AsyncIterator[None]:
+    """Cua's server, while it is needed."""
+    home = f"{stage.HOME}/cua"
+    variables = {"PYTHONPATH": f"{home}/site", "CUA_TELEMETRY_ENABLED": "false"}
+    variables |= stage.AUTHORITY
+    python = bundle.python
+    if not python.startswith("/"):
+        python = f"{home}/{python}"
+        variables |= {"PYTHONHOME": f"{home}/python", "LD_LIBRARY_PATH": f"{home}/python/lib"}
+    server = [python, "-m", "computer_server", "--host", "127.0.0.1", "--port", str(CUA_PORT)]
+    wait = "from benchmarks.inside.methods import wait_for_cua; wait_for_cua()"
+    async with stage.running(desktop, server, **variables) as job:
+        done = await desktop.run(
+            [stage.PYTHON, "-c", wait],
+            timeout_seconds=90,
+            environment=stage.environment(),
+        )
+        if done.exit_code != 0:
+            said = (await desktop.poll(job.id)).stderr.strip().splitlines()
+            raise packages.Missing(f"its server does not answer: {(said or ['nothing'])[-1]}")
+        yield

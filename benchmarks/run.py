@@ -1,0 +1,148 @@
+"""Goes through the tasks, one after the other in one desktop, so that all have the same screen."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from typing import NamedTuple
+
+from benchmarks import ours, stage
+from benchmarks.ours import path_note
+from benchmarks.peers import NAMES, Peers, Played, invite
+from benchmarks.rows import Measured
+from workspace.actions import ImageFormat
+from workspace.client import Carrel
+from workspace.desktop import Desktop
+
+TASKS = ("start", "screenshot", "click", "pixel", "drag", "type", "settle", "tree")
+REDRAWS = (0, 50, 200, 1000)  # the bands of page.html, in milliseconds
+_FORKING = ("e2b", "anthropic", "osworld", "cua")
+_IN_PROCESS = ("pyautogui", "pyautogui-unpaused")
+# Who makes pictures of that kind; a pause of pyautogui's does not come in.
+_PICTURES: dict[ImageFormat, tuple[str, ...]] = {
+    "jpeg": ("pyautogui", "cua", "ffmpeg"),
+    "png": ("e2b", "anthropic", "osworld", "pyautogui", "cua", "ffmpeg"),
+}
+
+
+class Plan(NamedTuple):
+    """What is to be measured; of each at most ``most`` samples."""
+
+    only: Collection[str] = TASKS
+    most: int = 1000
+
+    def of(self, count: int) -> int:
+        return min(self.most, count)
+
+    def peers(self, count: int, *peers: str) -> dict[str, int]:
+        return dict.fromkeys(peers, self.of(count))
+
+
+Note = Callable[[str], None]
+
+
+async def measure(carrel: Carrel, plan: Plan, note: Note) -> list[Measured]:
+    """Every measurement; ``note`` is told what is going on."""
+    found: list[Measured] = []
+    if "start" in plan.only:
+        templates = {template.name for template in await carrel.templates()}
+        for template in [name for name in ("desktop", "light") if name in templates]:
+            note(f"cold starts of {template}")
+            found += await ours.starts(carrel, template, plan.of(5))
+    if set(plan.only) <= {"start"}:
+        return found
+    async with await carrel.claim("desktop", ttl_seconds=1200) as desktop:
+        found += await ours.daemons(desktop) if "start" in plan.only else []
+        note("what the peers need")
+        await stage.furnish(desktop)
+        async with invite(desktop, note) as peers:
+            for name, task in _MEASURES.items():
+                if name in plan.only:
+                    found += await task(desktop, peers, plan, note)
+    return found
+
+
+async def _screenshots(desktop: Desktop, peers: Peers, plan: Plan, note: Note) -> list[Measured]:
+    await desktop.write_file(f"{stage.HOME}/list.html", stage.list_page(170))
+    found = []
+    async with stage.page(desktop, f"{stage.HOME}/list.html"):
+        for format, who in _PICTURES.items():
+            task = f"screenshot, {format.upper()}"
+            note(task)
+            found += await ours.screenshots(desktop, task, plan.of(100), format)
+            async for played in peers.play("screenshot", plan.peers(10, *who), format):
+                found.append(_theirs(task, played))
+        note("screenshots of an unchanged screen")
+        found += await ours.unchanged(desktop, "screenshot, JPEG, unchanged", plan.of(100))
+        found += await ours.since(desktop, "anything new since a frame", plan.of(100))
+    return found
+
+
+async def _clicks(desktop: Desktop, peers: Peers, plan: Plan, note: Note) -> list[Measured]:
+    note("clicks")
+    async with stage.window(desktop):
+        found = await ours.clicks(desktop, "click", plan.of(200))
+        counts = plan.peers(10, *_FORKING[:3]) | plan.peers(20, *_IN_PROCESS, "cua")
+        async for played in peers.play("click", counts):
+            found.append(_theirs("click", played))
+    return found
+
+
+async def _pixels(desktop: Desktop, peers: Peers, plan: Plan, note: Note) -> list[Measured]:
+    task = "click to pixel"
+    note(task)
+    async with stage.window(desktop):
+        found = await ours.click_to_pixel(desktop, task, plan.of(30))
+        async for played in peers.play("pixel", plan.peers(5, *_FORKING, *_IN_PROCESS)):
+            found.append(_theirs(task, played))
+    return found
+
+
+async def _drags(desktop: Desktop, peers: Peers, plan: Plan, note: Note) -> list[Measured]:
+    task = "drag"
+    note(task)
+    async with stage.window(desktop) as shown:
+        found = await ours.drags(desktop, shown, task, plan.of(10))
+        async for played in peers.play(task, plan.peers(3, *_FORKING, *_IN_PROCESS)):
+            found.append(_theirs(task, played, path_note(await shown.motions())))
+    return found
+
+
+async def _typing(desktop: Desktop, peers: Peers, plan: Plan, note: Note) -> list[Measured]:
+    task = "type 50 Unicode characters"
+    note(task)
+    async with stage.recorder(desktop):
+        found = await ours.typing(desktop, task, plan.of(10))
+        counts = plan.peers(2, *_FORKING[:3]) | plan.peers(3, "cua", *_IN_PROCESS)
+        async for played in peers.play("type", counts):
+            came = await stage.typed(desktop, 1 << 20)
+            told, fails = ours.exactness(came, len(played.samples))
+            found.append(_theirs(task, played, told, fails))
+    return found
+
+
+async def _settling(desktop: Desktop, peers: Peers, plan: Plan, note: Note) -> list[Measured]:
+    found = []
+    async with stage.page(desktop, f"{stage.HOME}/benchmarks/inside/page.html"):
+        for band, wait in enumerate(REDRAWS):
+            task = f"click, settle, look: redraw {f'after {wait} ms' if wait else 'at once'}"
+            note(task)
+            found += await ours.observes(desktop, task, plan.of(7), band)
+            async for played in peers.play("observe", plan.peers(2, *_FORKING), str(band)):
+                count = len(played.samples)
+                told = f"saw it {played.seen} of {count}"
+                found.append(_theirs(task, played, told, played.seen < count))
+    return found
+
+
+def _theirs(task: str, played: Played, note: str = "", fails: bool = False) -> Measured:
+    return Measured(task, NAMES[played.peer], "ms", played.samples, note, fails)
+
+
+_MEASURES = {
+    "screenshot": _screenshots,
+    "click": _clicks,
+    "pixel": _pixels,
+    "drag": _drags,
+    "type": _typing,
+    "settle": _settling,
+}

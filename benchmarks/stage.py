@@ -1,0 +1,179 @@
+"""What is shown while it is measured: a window, a page, a terminal that keeps what is typed.
+
+Each is there once its ``async with`` block begins, and gone when it ends. On failure:
+:class:`~workspace.errors.TimedOut` when it does not come.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+from importlib import resources
+from urllib.parse import quote
+
+import anyio
+
+from benchmarks.inside.play import ground
+from workspace.backends.sandbox import DEPENDENCIES
+from workspace.desktop import Desktop
+from workspace.errors import CarrelError, TimedOut
+from workspace.models import Job
+
+HOME = "/home/user/benchmark"
+PYTHON = "/usr/bin/python3"
+TYPED = f"{HOME}/typed"
+COME_SECONDS = 30.0
+_BROWSER = (
+    "exec $(command -v chromium || command -v google-chrome) --no-first-run --kiosk"
+    " --disable-background-networking --disable-component-update --disable-sync"
+    f" --user-data-dir={HOME}/profile"
+)
+
+
+def environment(*packages: str) -> dict[str, str]:
+    """For programs of benchmarks.inside: with desktopd's Pillow and xcffib, and ``packages``."""
+    return {"PYTHONPATH": ":".join([HOME, *packages, DEPENDENCIES])}
+
+
+AUTHORITY = {"XAUTHORITY": f"{HOME}/authority"}  # for python-xlib
+
+
+async def furnish(desktop: Desktop) -> None:
+    """Copy benchmarks.inside into the desktop."""
+    await desktop.write_file(f"{HOME}/benchmarks/__init__.py", b"")
+    for file in resources.files("benchmarks").joinpath("inside").iterdir():
+        if file.is_file():
+            await desktop.write_file(f"{HOME}/benchmarks/inside/{file.name}", file.read_bytes())
+    write = [PYTHON, "-m", "benchmarks.inside.authority", AUTHORITY["XAUTHORITY"]]
+    await desktop.run(write, environment=environment())
+
+
+async def until(
+    what: str, is_so: Callable[[], Awaitable[bool]], seconds: float = COME_SECONDS
+) -> None:
+    """Return once ``is_so``.
+
+    Raises:
+        TimedOut: it did not become so; ``what`` is told.
+    """
+    deadline = time.monotonic() + seconds
+    while not await is_so():
+        if time.monotonic() > deadline:
+            raise TimedOut(f"{what} did not come within {seconds:.0f} s.")
+        await anyio.sleep(0.05)
+
+
+@asynccontextmanager
+async def running(
+    desktop: Desktop, command: str | list[str], **variables: str
+) -> AsyncIterator[Job]:
+    """A program, ended with the block."""
+    job = await desktop.start(command, environment=variables)
+    try:
+        yield job
+    finally:
+        with anyio.CancelScope(shield=True):  # bounded by the requests' own timeouts
+            if (await desktop.poll(job.id)).state == "running":
+                with suppress(CarrelError):  # it may have ended just now
+                    await desktop.signal(job.id, "TERM")
+                await desktop.poll(job.id, wait_seconds=5)
+            await desktop.forget(job.id)  # kills what still runs
+
+
+@asynccontextmanager
+async def window(desktop: Desktop) -> AsyncIterator[Window]:
+    """A window over the whole screen that repaints itself when it is pressed."""
+    command = [PYTHON, "-m", "benchmarks.inside.window"]
+    async with running(desktop, command, **environment()) as job:
+        shown = Window(desktop, job.id)
+        await until("The window", shown.is_ready)
+        yield shown
+
+
+class Window:
+    """The window, and the presses that it told of."""
+
+    def __init__(self, desktop: Desktop, job: str) -> None:
+        self._desktop = desktop
+        self._job = job
+        self._from = 0
+
+    async def is_ready(self) -> bool:
+        return "ready" in await self._lines()
+
+    async def motions(self) -> list[int]:
+        """Of each press and release since it was asked last: how many motions came in between."""
+        return [json.loads(line)[2] for line in await self._lines() if line != "ready"]
+
+    async def _lines(self) -> list[str]:
+        job = await self._desktop.poll(self._job, stdout_from=self._from)
+        self._from = job.stdout_next
+        return job.stdout.splitlines()
+
+
+@asynccontextmanager
+async def page(desktop: Desktop, path: str, *flags: str) -> AsyncIterator[None]:
+    """Chromium, over the whole screen, with a page of the desktop; it is painted."""
+    async with running(desktop, f"{_BROWSER} {' '.join(flags)} file://{quote(path)}"):
+        await desktop.wait_for_window(title="a page", seconds=COME_SECONDS)
+        before = [b""]
+
+        async def is_at_rest() -> bool:
+            picture = await desktop.screenshot(format="png", cursor=False)
+            same, before[0] = picture == before[0], picture
+            await anyio.sleep(0.25)
+            return same and ground(picture) != ground(blank)
+
+        blank = _blank()
+        await until("The page", is_at_rest)
+        yield
+
+
+def _blank() -> bytes:
+    """What a browser shows before its page."""
+    from PIL import Image
+
+    buffer = io.BytesIO()
+    Image.new("RGB", (1280, 800), "white").save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+@asynccontextmanager
+async def recorder(desktop: Desktop) -> AsyncIterator[None]:
+    """A terminal with the focus that appends what is typed to :data:`TYPED`, byte for byte."""
+    script = f"stty raw -echo; echo; exec cat >> {TYPED}"
+    command = ["xterm", "-u8", "-T", "recorder", "-e", "bash", "-c", script]
+    async with running(desktop, command):
+        shown = await desktop.wait_for_window(title="recorder", seconds=COME_SECONDS)
+        await desktop.focus_window(shown.id)
+
+        async def is_listening() -> bool:
+            await desktop.type("x")
+            return (await typed(desktop, 1)) != ""
+
+        await until("The terminal", is_listening)
+        yield
+
+
+async def typed(desktop: Desktop, length: int) -> str:
+    """What has been typed since it was asked last, once it is ``length`` bytes or no more comes."""
+    script = (
+        f"for n in $(seq 20); do [ $(stat -c %s {TYPED} 2>/dev/null || echo 0) -ge {length} ]"
+        f" && break; sleep 0.05; done; sleep 0.1; cat {TYPED}; : > {TYPED}"
+    )
+    return (await desktop.run(script)).stdout
+
+
+def list_page(count: int) -> bytes:
+    """A page of text, links and buttons: five nodes of an accessibility tree for each item."""
+    items = "".join(
+        f"<p>Item {n} of the list <a href='#{n}'>read on</a> <button>Choose {n}</button></p>"
+        for n in range(count)
+    )
+    style = (
+        "body { margin: 8px; background: rgb(236, 239, 244); columns: 4; font: 11px sans-serif }"
+    )
+    return f"<!doctype html><title>a page of a list</title><style>{style}</style>{items}".encode()
