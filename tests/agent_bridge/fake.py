@@ -21,7 +21,21 @@ from starlette.routing import Route
 
 from workspace import actions as a
 from workspace import errors
-from workspace.models import ErrorInfo, FileInfo, Job, Screen, Workspace
+from workspace.models import (
+    Application,
+    ApplicationList,
+    Clipboard,
+    ClipboardContents,
+    ErrorInfo,
+    FileInfo,
+    Job,
+    Launch,
+    Launched,
+    Screen,
+    Window,
+    Workspace,
+)
+from workspace.waits import WAIT, Wait, Waited
 
 KEY = "test-key"
 SCREENS = {"desktop": Screen(), "large": Screen(width=3840, height=2160)}
@@ -64,6 +78,10 @@ class FakeDesktop:
     is_noisy: bool = False
     effect: a.Effect = "changed"
     cursor: tuple[int, int] = (0, 0)
+    windows: dict[int, Window] = field(default_factory=dict)
+    clipboard: dict[str, Clipboard] = field(default_factory=dict)
+    waits: list[Wait] = field(default_factory=list)
+    waited: Waited | None = None  # what every wait is answered; None: that it was not so
 
     def picture(self, action: a.Screenshot | a.Zoom) -> a.Image:
         screen = self.workspace.screen
@@ -143,6 +161,15 @@ class FakeController:
                 Route(f"{workspace}/files", self.write, methods=["PUT"]),
                 Route(f"{workspace}/files/stat", self.stat),
                 Route(f"{workspace}/files/list", self.files),
+                Route(f"{workspace}/windows", self.windows),
+                Route(
+                    f"{workspace}/windows/{{window:int}}/{{how}}", self.arrange, methods=["POST"]
+                ),
+                Route(f"{workspace}/applications", self.applications),
+                Route(f"{workspace}/applications", self.launch, methods=["POST"]),
+                Route(f"{workspace}/clipboard", self.clipboard),
+                Route(f"{workspace}/clipboard", self.copy, methods=["PUT"]),
+                Route(f"{workspace}/wait", self.wait, methods=["POST"]),
             ],
             exception_handlers={errors.CarrelError: _problem},
         )
@@ -295,6 +322,71 @@ class FakeController:
         files = sorted(self._live(request).files.items())
         entries = [_info(path, data).model_dump(mode="json") for path, data in files]
         return JSONResponse({"entries": entries, "after": None})
+
+    async def windows(self, request: Request) -> Response:
+        windows = self._live(request).windows.values()
+        return JSONResponse([window.model_dump() for window in windows])
+
+    async def arrange(self, request: Request) -> Response:
+        windows, id_ = self._live(request).windows, request.path_params["window"]
+        if id_ not in windows:
+            raise errors.WindowNotFound(f"There is no window {id_}.")
+        how = request.path_params["how"]
+        if how == "close":
+            del windows[id_]
+            return Response(status_code=204)
+        if how == "focus":
+            change: dict[str, Any] = {"is_focused": True}
+        else:
+            change = await request.json()
+        if how == "state":
+            state = change["state"]
+            change = {"state": [] if state == "normal" else [state]}
+        windows[id_] = windows[id_].model_copy(update=change)
+        return Response(status_code=204) if how == "focus" else _model(windows[id_])
+
+    async def applications(self, request: Request) -> Response:
+        self._live(request)
+        found = Application(name="org.xfce.mousepad", title="Mousepad")
+        return _model(ApplicationList(applications=[found]))
+
+    async def launch(self, request: Request) -> Response:
+        """``mousepad`` opens a window, ``sleep`` none, ``false`` ends at once."""
+        desktop = self._live(request)
+        asked = Launch.model_validate_json(await request.body())
+        if asked.name not in ("mousepad", "sleep", "false"):
+            raise errors.ApplicationNotFound(f"There is no {asked.name}.", hint="Use mousepad.")
+        window = None
+        if asked.name == "mousepad":
+            title = " ".join(["Mousepad", *asked.arguments])
+            box = {"x": -20, "y": 30, "width": 640, "height": 480}
+            window = Window(id=7, title=title, window_class="Mousepad", **box)
+            desktop.windows[7] = window
+        has_ended = asked.name == "false"
+        job = Job(id="j0", command=asked.name, state="exited" if has_ended else "running")
+        job = job.model_copy(update={"exit_code": 1 if has_ended else None})
+        return _model(Launched(job=job, window=window))
+
+    async def clipboard(self, request: Request) -> Response:
+        held = self._live(request).clipboard.get(request.query_params["selection"])
+        if held is None:
+            return _model(ClipboardContents())
+        told = ClipboardContents.model_construct(
+            text=held.text or "", html=held.html, image=held.image, targets=["X"]
+        )
+        return _model(told)
+
+    async def copy(self, request: Request) -> Response:
+        held = Clipboard.model_validate_json(await request.body())
+        self._live(request).clipboard[request.query_params["selection"]] = held
+        return Response(status_code=204)
+
+    async def wait(self, request: Request) -> Response:
+        desktop = self._live(request)
+        desktop.waits.append(WAIT.validate_json(await request.body()))
+        if desktop.waited is None:
+            raise errors.TimedOut("It was not so.", hint="There was something else.")
+        return _model(desktop.waited)
 
 
 def _info(path: str, data: bytes) -> FileInfo:
