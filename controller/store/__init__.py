@@ -16,13 +16,25 @@ from typing import Any, NamedTuple
 
 import anyio
 from alembic.util import CommandError
-from sqlalchemy import URL, Row, Select, insert, literal, select, text, tuple_, update
+from sqlalchemy import (
+    URL,
+    Row,
+    Select,
+    create_engine,
+    insert,
+    literal,
+    select,
+    text,
+    tuple_,
+    update,
+)
 from sqlalchemy import event as sqlalchemy_event
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import ConnectionPoolEntry
 
+from controller.store.journal import AsyncJournal, Journal, ThreadJournal
 from controller.store.migrations import upgrade
 from controller.store.tables import UtcTime, events, workspaces
 from workspace.errors import CarrelError, DiskFull, InvalidRequest, Unavailable
@@ -34,6 +46,9 @@ SQLITE_PRAGMAS = (
     "PRAGMA busy_timeout=5000",
     "PRAGMA foreign_keys=ON",
 )
+
+
+_APPEND = insert(events)
 
 
 class NewEvent(NamedTuple):
@@ -54,7 +69,7 @@ class Store:
 
     def __init__(self, url: str) -> None:
         self._engine = _engine(url)
-        self._log: AsyncConnection | None = None
+        self._log = _journal(self._engine)
 
     @asynccontextmanager
     async def run(self) -> AsyncIterator[None]:
@@ -67,14 +82,13 @@ class Store:
             try:
                 async with self._engine.begin() as connection:
                     await connection.run_sync(upgrade)
-                self._log = await self._engine.connect()
+                await self._log.open()
             except (SQLAlchemyError, CommandError, OSError) as error:
                 raise _unavailable(self._engine.url, error) from error
             yield
         finally:
             with anyio.CancelScope(shield=True):  # closing waits for nobody
-                if self._log is not None:
-                    await self._log.close()
+                await self._log.close()
                 await self._engine.dispose()
 
     @asynccontextmanager
@@ -142,14 +156,11 @@ class Store:
 
     async def append(self, new: Sequence[NewEvent]) -> None:
         """Write events in one commit. One caller at a time: it has a connection of its own."""
-        assert self._log is not None, "run the store first"
-        await self._log.execute(insert(events), [event._asdict() for event in new])
-        await self._log.commit()
+        await self._log.append(_APPEND, [event._asdict() for event in new])
 
     async def abandon(self) -> None:
         """Roll back what a failed ``append`` left open."""
-        assert self._log is not None, "run the store first"
-        await self._log.rollback()
+        await self._log.abandon()
 
     async def events(
         self, *, after: int = 0, limit: int, workspace_id: str | None = None
@@ -186,6 +197,15 @@ def _engine(url: str) -> AsyncEngine:
     if engine.dialect.name == "sqlite":
         sqlalchemy_event.listen(engine.sync_engine, "connect", _set_pragmas)
     return engine
+
+
+def _journal(engine: AsyncEngine) -> Journal:
+    url = engine.url
+    if engine.dialect.name != "sqlite" or url.database in (None, "", ":memory:"):
+        return AsyncJournal(engine)
+    own = create_engine(url.set(drivername="sqlite"))
+    sqlalchemy_event.listen(own, "connect", _set_pragmas)
+    return ThreadJournal(own)
 
 
 def _private(path: str | None) -> None:
