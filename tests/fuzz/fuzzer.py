@@ -194,7 +194,7 @@ class Fuzzer:
         try:
             answer = await self._wire.exchange(request, is_head=is_head, ends=ends)
         except Closed as error:
-            if ends:
+            if ends or len(request) > 1 << 20:  # cut off while it was still being sent
                 return None
             raise AssertionError(f"no answer: {said}") from error
         except asyncio.TimeoutError:

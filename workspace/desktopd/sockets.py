@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Coroutine, Mapping
 from typing import Any, NamedTuple
 
-from starlette.websockets import WebSocket
+from starlette.websockets import WebSocket, WebSocketState
 
 
 class Ended(NamedTuple):
@@ -29,6 +29,12 @@ async def until_first(*work: Coroutine[Any, Any, None]) -> Ended:  # Any: asynci
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
+async def close(websocket: WebSocket, code: int = 1000, reason: str | None = None) -> None:
+    """Close it, unless sending has shown already that nobody is there."""
+    if websocket.application_state is not WebSocketState.DISCONNECTED:
+        await websocket.close(code, reason)
+
+
 async def send_frames(websocket: WebSocket, frames: AsyncIterator[Mapping[str, object]]) -> None:
     """Send frames as JSON until they or the caller end, then close."""
 
@@ -42,4 +48,4 @@ async def send_frames(websocket: WebSocket, frames: AsyncIterator[Mapping[str, o
 
     ended = await until_first(show(), gone())
     if ended.which == 0 and ended.error is None:
-        await websocket.close()
+        await close(websocket)

@@ -19,7 +19,7 @@ from starlette.websockets import WebSocket
 
 from workspace.desktopd.children import Child, write_all
 from workspace.desktopd.programs import Programs
-from workspace.desktopd.sockets import until_first
+from workspace.desktopd.sockets import close, until_first
 
 HANGUP_SECONDS = 1.0
 WRITE_SECONDS = 60.0
@@ -130,6 +130,6 @@ async def serve(websocket: WebSocket, terminal: Terminal) -> None:
 
     ended = await until_first(show(), type_in())
     if isinstance(ended.error, ValidationError):
-        await websocket.close(1003, "send bytes, or {'resize': [columns, rows]}")
+        await close(websocket, 1003, "send bytes, or {'resize': [columns, rows]}")
     elif ended.which == 0 and ended.error is None:
-        await websocket.close()
+        await close(websocket)

@@ -12,7 +12,7 @@ import logging
 from starlette.websockets import WebSocket
 
 from workspace.desktopd.rfb import ClientStream, ProtocolError, Role
-from workspace.desktopd.sockets import until_first
+from workspace.desktopd.sockets import close, until_first
 from workspace.errors import Unavailable
 
 logger = logging.getLogger(__name__)
@@ -55,9 +55,9 @@ async def serve(
     try:
         ended = await until_first(show(), pass_on())
         if isinstance(ended.error, ProtocolError):
-            await websocket.close(1002, str(ended.error))
+            await close(websocket, 1002, str(ended.error))
         elif ended.which == 0 and ended.error is None:
-            await websocket.close()
+            await close(websocket)
     finally:
         await _release(client, writer)
 
