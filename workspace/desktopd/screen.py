@@ -33,7 +33,7 @@ from workspace.desktopd.x11.input import Input
 from workspace.desktopd.x11.keymap import Keymap
 from workspace.desktopd.x11.keys import parse_chord, parse_chords
 from workspace.desktopd.x11.settling import Settling
-from workspace.desktopd.x11.typing import type_text
+from workspace.desktopd.x11.typing import Typist
 from workspace.desktopd.x11.watching import Watching
 from workspace.elements import Marks
 from workspace.errors import CarrelError, OffScreen
@@ -55,8 +55,9 @@ class Screen:
         self._input = Input(display, keymap)
         self._capture = Capture(display)
         self._frames = Frames(display, self._capture)
-        self._damage = Damage(display)
+        self._damage = Damage(display, self._capture)
         self.clipboard = Clipboard(display)
+        self._typist = Typist(display, keymap, self._input, self.clipboard)
         self.windows = Windows(display)
         self.watching = Watching(display, self._capture)
         self.appearance = Appearance(display)
@@ -179,7 +180,7 @@ class Screen:
             self._display.sync()
             self._display.pump()  # brings the last changes
             now = asyncio.get_running_loop().time()
-            changed, still_changing = mark.changed(), mark.still_changing(now)
+            changed, still_changing = self._damage.changed(mark), mark.still_changing(now)
             last = actions[-1] if actions else None
             wanted = last if isinstance(last, a.Screenshot | a.Zoom) else a.Screenshot()
             async with self._keyboard.asking() as after:
@@ -246,7 +247,7 @@ class Screen:
                 held = parse_chords(modifiers)
                 await self._input.scroll(await self._point(action), dx, dy, held)
             case a.Type(text=text):
-                typed = await type_text(self._keymap, self._input, text)
+                typed = await self._typist.type(text)
                 self._typed = typed if self._typed is None else self._typed + typed
             case a.Key(chord=chord, repeat=repeat):
                 await self._input.key(parse_chord(chord), repeat)

@@ -203,15 +203,16 @@ class Keymap:
         chosen = dict(zip(spare + given, missing, strict=False))
         if len(chosen) < len(missing):
             raise Unavailable("The keyboard has no spare key left for those characters.")
-        await self._until_read([self._presses.pop(k) for k in chosen if k in self._presses])
+        await self._until_translated([self._presses[k] for k in chosen if k in self._presses])
         for keycode in chosen:
+            self._presses.pop(keycode, None)
             self._before.setdefault(keycode, self._rows[keycode])
         # Twice the same: Shift, if someone holds it, changes nothing.
         self._change({keycode: [keysym, keysym] for keycode, keysym in chosen.items()})
         self._given |= chosen
-        await self._until_noticed()
+        await self.until_read()
 
-    async def _until_read(self, presses: Sequence[_Press]) -> None:
+    async def _until_translated(self, presses: Sequence[_Press]) -> None:
         for reader in {press.reader for press in presses if press.reader is not None}:
             if not await self._readers.has_read(reader, HUNG_SECONDS):
                 raise TimedOut(
@@ -221,7 +222,9 @@ class Keymap:
         last = max((press.at for press in presses if press.reader is None), default=-math.inf)
         await asyncio.sleep(max(0.0, last + REUSE_SECONDS - asyncio.get_running_loop().time()))
 
-    async def _until_noticed(self) -> None:
+    async def until_read(self) -> None:
+        """Return once what has the keyboard has read what it was sent, as far as one can know."""
+        self._reader = self._readers.focused()
         if self._reader is None:
             await asyncio.sleep(NOTICE_SECONDS)
             return

@@ -18,7 +18,8 @@ from xcffib import keysymdef, xf86keysym
 
 from workspace.errors import UnknownKey
 
-RETURN, TAB, SHIFT, CAPS_LOCK = 0xFF0D, 0xFF09, 0xFFE1, 0xFFE5
+RETURN, TAB, INSERT = 0xFF0D, 0xFF09, 0xFF63
+SHIFT, CONTROL, CAPS_LOCK = 0xFFE1, 0xFFE3, 0xFFE5
 _COMMAND_KEYS = frozenset((*range(0xFFE3, 0xFFE5), *range(0xFFE7, 0xFFEF)))  # Control, Alt, Super
 _MAX_KEYS = 8
 

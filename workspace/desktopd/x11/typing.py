@@ -1,16 +1,18 @@
-"""Typing text, any Unicode, as keys.
+"""Typing text, any Unicode: as keys as far as possible, else pasted.
 
-The text is split so that each part needs no more spare keycodes than there are (see ``keymap``);
-a part's characters are put on keys in one go and then struck in bursts. Whatever would turn them
-into others, Caps Lock and modifiers that are held, is off for the duration.
+What is on no key is put on spare keycodes (see ``keymap``), as many at a time as there are, and
+struck in bursts. What programs do not take as a key is pasted (see ``pasting``), and so is all
+that is on no key where the map has no spare keycodes. Whatever would turn keys into others, Caps
+Lock and modifiers that are held, is off for the duration.
 
-On failure: a character that no keyboard types refuses the whole text before anything of it is
-typed (:class:`~workspace.errors.UntypableText`). A text that is cut short stays as far as it went.
+On failure: a character that cannot be typed refuses the whole text before anything of it is typed
+(:class:`~workspace.errors.UntypableText`). A text that is cut short stays as far as it went.
 """
 
 from __future__ import annotations
 
 import asyncio
+import itertools
 import unicodedata
 from collections.abc import AsyncIterator, Collection, Iterator, Sequence
 from contextlib import asynccontextmanager
@@ -19,8 +21,11 @@ from xcffib import xproto
 
 from workspace.actions import Typed
 from workspace.desktopd.x11 import keys
+from workspace.desktopd.x11.clipboard import Clipboard
+from workspace.desktopd.x11.display import Display
 from workspace.desktopd.x11.input import Input
 from workspace.desktopd.x11.keymap import Keymap
+from workspace.desktopd.x11.pasting import paste
 from workspace.errors import UntypableText
 
 # A burst is what a program surely reads in one go; the pause lets it (and this loop) run.
@@ -28,8 +33,8 @@ _BURST = 40
 _PAUSE_SECONDS = 0.004
 
 
-def keysyms_of(text: str) -> list[int]:
-    """The keysyms to strike for a text; line ends of any kind are Return.
+def check(text: str) -> None:
+    """Refuse what no keyboard types and no program takes.
 
     Raises:
         UntypableText: it has a control character or half of a surrogate pair.
@@ -40,7 +45,17 @@ def keysyms_of(text: str) -> list[int]:
                 f"Character {position + 1} of the text is U+{ord(character):04X}, "
                 "which no keyboard types; nothing was typed."
             )
-    return [keys.keysym_of(character) for character in text.replace("\r\n", "\n")]
+
+
+def is_refused(character: str) -> bool:
+    """Whether some programs take the character when it is pasted, but not as a key.
+
+    Qt takes no key whose character is not assigned (of those beyond U+FFFF it does not ask), nor
+    the byte order mark.
+    """
+    if character == "\ufeff":
+        return True
+    return ord(character) <= 0xFFFF and unicodedata.category(character) == "Cn"
 
 
 def parts(keysyms: Sequence[int], mapped: Collection[int], capacity: int) -> Iterator[list[int]]:
@@ -58,39 +73,66 @@ def parts(keysyms: Sequence[int], mapped: Collection[int], capacity: int) -> Ite
         yield part
 
 
-async def type_text(keymap: Keymap, user_input: Input, text: str) -> Typed:
-    """Type ``text`` into whatever has the focus; by which way each of its characters went.
+class Typist:
+    """Types text on one display."""
 
-    Raises:
-        UntypableText: nothing was typed.
-        TimedOut: the program does not read what is typed; it has got the beginning.
-    """
-    keysyms = keysyms_of(text)
-    state = keymap.refresh()
-    # Spare keycodes come and go with the map: only what real keys give counts as mapped.
-    mapped = {keysym for keysym in set(keysyms) if keymap.is_fixed(keysym)}
-    async with _undisturbed(keymap, user_input, bool(state & xproto.ModMask.Lock)):
-        for part in parts(keysyms, mapped, keymap.capacity()):
-            strokes = await keymap.provide([*part, keys.SHIFT])
+    def __init__(
+        self, display: Display, keymap: Keymap, user_input: Input, clipboard: Clipboard
+    ) -> None:
+        self._display = display
+        self._keymap = keymap
+        self._input = user_input
+        self._clipboard = clipboard
+
+    async def type(self, text: str) -> Typed:
+        """Type ``text`` into whatever has the focus; how many of its characters went which way.
+
+        Raises:
+            UntypableText: nothing was typed.
+            TimedOut: the program does not read what is typed; it has got the beginning.
+        """
+        check(text)
+        text = text.replace("\r\n", "\n")
+        state = self._keymap.refresh()
+        # Spare keycodes come and go with the map: only what real keys give counts as mapped.
+        mapped = {each for each in set(text) if self._keymap.is_fixed(keys.keysym_of(each))}
+        has_spares = self._keymap.capacity() > 0
+        pasted = 0
+        async with self._undisturbed(is_locked=bool(state & xproto.ModMask.Lock)):
+            for is_pasted, run in itertools.groupby(
+                text, lambda each: each not in mapped and (is_refused(each) or not has_spares)
+            ):
+                if is_pasted:
+                    pasted += await self._paste("".join(run))
+                else:
+                    await self._strike(list(map(keys.keysym_of, run)))
+        on_keys = sum(each in mapped for each in text)
+        return Typed(keys=on_keys, remapped=len(text) - on_keys - pasted, pasted=pasted)
+
+    async def _strike(self, keysyms: Sequence[int]) -> None:
+        mapped = {keysym for keysym in set(keysyms) if self._keymap.is_fixed(keysym)}
+        for part in parts(keysyms, mapped, self._keymap.capacity()):
+            strokes = await self._keymap.provide([*part, keys.SHIFT])
             shift = strokes[keys.SHIFT].keycode
             for start in range(0, len(part), _BURST):
                 if start:
                     await asyncio.sleep(_PAUSE_SECONDS)
                 burst = part[start : start + _BURST]
-                user_input.strike((strokes[keysym] for keysym in burst), shift)
-    on_keys = sum(keysym in mapped for keysym in keysyms)
-    return Typed(keys=on_keys, remapped=len(keysyms) - on_keys)
+                self._input.strike((strokes[keysym] for keysym in burst), shift)
 
+    async def _paste(self, text: str) -> int:
+        await paste(self._display, self._keymap, self._input, self._clipboard, text)
+        return len(text)
 
-@asynccontextmanager
-async def _undisturbed(keymap: Keymap, user_input: Input, is_locked: bool) -> AsyncIterator[None]:
-    """Without Caps Lock and without modifiers that are held, which come back afterwards."""
-    caps_lock = keymap.find(keys.CAPS_LOCK) if is_locked else None
-    with user_input.lifted(keymap.modifiers_down()):
-        if caps_lock is not None:
-            user_input.strike([caps_lock], 0)
-        try:
-            yield
-        finally:
+    @asynccontextmanager
+    async def _undisturbed(self, *, is_locked: bool) -> AsyncIterator[None]:
+        """Without Caps Lock and modifiers that are held; they come back afterwards."""
+        caps_lock = self._keymap.find(keys.CAPS_LOCK) if is_locked else None
+        with self._input.lifted(self._keymap.modifiers_down()):
             if caps_lock is not None:
-                user_input.strike([caps_lock], 0)
+                self._input.strike([caps_lock], 0)
+            try:
+                yield
+            finally:
+                if caps_lock is not None:
+                    self._input.strike([caps_lock], 0)
