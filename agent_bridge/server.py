@@ -1,4 +1,4 @@
-"""The MCP server: twelve tools over streamable HTTP at ``/mcp``, in both eras of the protocol.
+"""The MCP server: the tools over streamable HTTP at ``/mcp``, in both eras of the protocol.
 
 Each request is complete in itself: it carries the caller's key, which is checked against the
 controller's own ``/v1/whoami`` and with which every tool then acts through ``/v1``. No state hangs
