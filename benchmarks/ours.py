@@ -8,17 +8,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable, Iterable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
+from typing import TypedDict
 
 import anyio
 
 from benchmarks import stage
-from benchmarks.inside.play import BAND_HEIGHT, TEXT, ground
+from benchmarks.inside.play import BAND_HEIGHT, TEXT, ground, way
 from benchmarks.rows import DESKTOPD, REST, Measured
 from workspace import actions as a
 from workspace.client import Carrel
 from workspace.desktop import Desktop
+from workspace.errors import TimedOut
 
 IDLE_SECONDS = 3.0
 PATIENCE = 5.0
@@ -36,10 +39,18 @@ async def timed(call: Callable[[], Awaitable[object]]) -> float:
     return (time.perf_counter() - begin) * 1000
 
 
-def both(task: str, pairs: Iterable[tuple[float, float]], **more: str | bool) -> list[Measured]:
+class Outcome(TypedDict):
+    """What came of a task besides the time it took."""
+
+    note: str
+    fails: bool
+
+
+def both(
+    task: str, pairs: Iterable[tuple[float, float]], *, note: str = "", fails: bool = False
+) -> list[Measured]:
     """The two rows of Carrel, of pairs of (in desktopd, through REST)."""
     inside, outside = zip(*pairs, strict=True)
-    note, fails = str(more.get("note", "")), bool(more.get("fails", False))
     return [
         Measured(task, DESKTOPD, "ms", inside, note, fails),
         Measured(task, REST, "ms", outside, note, fails),
@@ -118,28 +129,37 @@ async def click_to_pixel(desktop: Desktop, task: str, count: int) -> list[Measur
     return both(task, pairs)
 
 
-async def drags(desktop: Desktop, shown: stage.Window, task: str, count: int) -> list[Measured]:
-    pairs = []
-    for n in range(count):
-        pairs.append((await act(desktop, a.Drag(path=[(200 + n, 300), (700 + n, 500)])))[0])
-    return both(task, pairs, note=path_note(await shown.motions()))
+async def drags(desktop: Desktop, task: str, count: int) -> list[Measured]:
+    """On drag.html; each has arrived before the next begins, if it arrives."""
+    pairs, dropped = [], 0
+    for number in range(count):
+        before = ground(await desktop.screenshot())
+        pairs.append((await act(desktop, a.Drag(path=list(way(number)))))[0])
+        with suppress(TimedOut):
+            await stage.until("The drop", partial(_is_repainted, desktop, before), 1)
+            dropped += 1
+    return both(task, pairs, **arrival("dropped", dropped, count))
 
 
-def path_note(motions: list[int]) -> str:
-    """What the window saw of the way between press and release."""
-    return f"{min(motions, default=0)} motions seen"
+def arrival(verb: str, came: int, count: int) -> Outcome:
+    """How often it was as it should be."""
+    return {"note": f"{verb} {came} of {count}", "fails": came < count}
+
+
+async def _is_repainted(desktop: Desktop, before: tuple[int, ...]) -> bool:
+    return ground(await desktop.screenshot()) != before
 
 
 async def typing(desktop: Desktop, task: str, count: int) -> list[Measured]:
     pairs = [(await act(desktop, a.Type(text=TEXT)))[0] for _ in range(count)]
     came = await stage.typed(desktop, len(TEXT.encode()) * count)
-    note, fails = exactness(came, count)
-    return both(task, pairs, note=note, fails=fails)
+    return both(task, pairs, **exactness(came, count))
 
 
-def exactness(came: str, count: int) -> tuple[str, bool]:
-    """The note, and whether the text came out otherwise."""
-    return ("exact", False) if came == TEXT * count else ("mangled", True)
+def exactness(came: str, count: int) -> Outcome:
+    """Whether what came is what was typed."""
+    is_exact = came == TEXT * count
+    return {"note": "exact" if is_exact else "mangled", "fails": not is_exact}
 
 
 async def observes(desktop: Desktop, task: str, count: int, band: int) -> list[Measured]:
@@ -151,12 +171,19 @@ async def observes(desktop: Desktop, task: str, count: int, band: int) -> list[M
         took, seen = await act(desktop, click, settle_ms=2000, observe="frame")
         pairs.append(took)
         saw += seen.screenshot is not None and ground(seen.screenshot.data) != before
+        await stage.until("The redraw", partial(_is_repainted, desktop, before))
+    return both(task, pairs, **arrival("saw it", saw, count))
 
-        async def is_redrawn(before: tuple[int, ...] = before) -> bool:
-            return ground(await desktop.screenshot()) != before
 
-        await stage.until("The redraw", is_redrawn)
-    return both(task, pairs, note=f"saw it {saw} of {count}", fails=saw < count)
+async def trees(desktop: Desktop, task: str, count: int) -> list[Measured]:
+    """All that can be seen, by accessibility."""
+    pairs, nodes, cut = [], 0, False
+    for _ in range(count):
+        begin = time.perf_counter()
+        tree = await desktop.elements()
+        pairs.append((tree.elapsed_ms, (time.perf_counter() - begin) * 1000))
+        nodes, cut = tree.nodes, bool(tree.truncated)
+    return both(task, pairs, note=f"{nodes} nodes{', bounded' if cut else ''}", fails=False)
 
 
 async def starts(carrel: Carrel, template: str, count: int) -> list[Measured]:

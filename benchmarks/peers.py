@@ -6,7 +6,7 @@ A peer that cannot be had, or that fails at a task, has no row; why is told as a
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -28,6 +28,8 @@ NAMES = {
     "cua": "Cua",
     "ffmpeg": "ffmpeg",
 }
+# What they fork; the others come with packages.
+_PROGRAMS = {"e2b": "scrot xdotool", "anthropic": "scrot xdotool", "ffmpeg": "ffmpeg"}
 _SITE = f"{stage.HOME}/pyautogui/site"
 
 
@@ -68,37 +70,55 @@ class Peers:
             except (CarrelError, ValueError, KeyError) as error:
                 self._note(f"{NAMES[peer]} has no row for {task}: {error}")
 
+    async def tree(self, count: int) -> Played | None:
+        """OSWorld's reading of the tree, ``seen`` being its nodes; None if it fails."""
+        if "osworld" not in self._there:
+            return None
+        try:
+            done = await self._desktop.run(
+                [stage.PYTHON, "-m", "benchmarks.inside.tree", str(count)],
+                timeout_seconds=PLAY_SECONDS,
+                environment=stage.environment(),
+            )
+            if done.exit_code != 0:
+                raise ValueError((done.stderr.strip().splitlines() or ["it failed"])[-1])
+            told = json.loads(done.stdout)
+            return Played("osworld", tuple(told["samples"]), told["nodes"])
+        except (CarrelError, ValueError, KeyError) as error:
+            self._note(f"OSWorld's way has no row for the tree: {error}")
+            return None
+
 
 @asynccontextmanager
-async def invite(desktop: Desktop, note: Callable[[str], None]) -> AsyncIterator[Peers]:
-    """Put into the desktop what the peers need, and start Cua's server for the block."""
-    there = await _with_programs(desktop)
+async def invite(
+    desktop: Desktop, wanted: Collection[str], note: Callable[[str], None]
+) -> AsyncIterator[Peers]:
+    """Put into the desktop what those peers need, and start Cua's server for the block."""
+    there: list[str] = []
     async with AsyncExitStack() as servers:
-        try:
-            bundle = await anyio.to_thread.run_sync(packages.pyautogui)
-            await _unpack(desktop, bundle.archive, "pyautogui")
-            there += ["osworld", "pyautogui", "pyautogui-unpaused"]
-        except packages.Missing as error:
-            note(f"pyautogui and OSWorld's way have no rows: {error}")
-        try:
-            bundle = await anyio.to_thread.run_sync(packages.cua)
-            note(f"Cua's computer-server {bundle.version}")
-            await _unpack(desktop, bundle.archive, "cua")
-            await servers.enter_async_context(_cua(desktop, bundle))
-            there.append("cua")
-        except (packages.Missing, CarrelError) as error:
-            note(f"Cua has no rows: {error}")
+        for peer in wanted:
+            try:
+                await _let_in(desktop, peer, servers, note)
+                there.append(peer)
+            except (packages.Missing, CarrelError) as error:
+                note(f"{NAMES[peer]} has no rows: {error}")
         yield Peers(desktop, there, note)
 
 
-async def _with_programs(desktop: Desktop) -> list[str]:
-    """Those whose programs are there."""
-    needs = {"e2b": "scrot xdotool", "anthropic": "scrot xdotool", "ffmpeg": "ffmpeg"}
-    return [
-        peer
-        for peer, programs in needs.items()
-        if (await desktop.run(f"type {programs}")).exit_code == 0
-    ]
+async def _let_in(
+    desktop: Desktop, peer: str, servers: AsyncExitStack, note: Callable[[str], None]
+) -> None:
+    if peer == "cua":
+        bundle = await anyio.to_thread.run_sync(packages.cua)
+        note(f"Cua's computer-server {bundle.version}")
+        await _unpack(desktop, bundle.archive, "cua")
+        await servers.enter_async_context(_cua(desktop, bundle))
+    elif (programs := _PROGRAMS.get(peer)) is not None:
+        if (await desktop.run(f"type {programs}")).exit_code != 0:
+            raise packages.Missing(f"it needs {programs}")
+    elif (await desktop.run(f"test -d {_SITE}")).exit_code != 0:
+        bundle = await anyio.to_thread.run_sync(packages.pyautogui)
+        await _unpack(desktop, bundle.archive, "pyautogui")
 
 
 async def _unpack(desktop: Desktop, archive: Path, name: str) -> None:

@@ -59,8 +59,9 @@ def draw(found: Sequence[Measured], to: Path) -> None:
     axes.set_xlim(0.1, max(each.p50 for those in tasks.values() for each in those) * 6)
     axes.set_ylim(at - _GAP + _BAR, -_BAR)
     axes.set_yticks([place for place, _ in ticks], [task for _, task in ticks])
-    axes.set_xlabel("milliseconds, median, logarithmic: shorter is better", color=INK, fontsize=8)
-    axes.tick_params(colors=INK, labelsize=8, length=0)
+    axes.set_xlabel("median, logarithmic: shorter is better", color=INK, fontsize=8)
+    axes.tick_params(which="both", colors=INK, labelsize=8, length=0)
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:g} ms" if value < 1000 else "1 s")
     axes.grid(axis="x", color=INK, alpha=0.25, linewidth=0.6)
     axes.set_axisbelow(True)
     for side in axes.spines.values():

@@ -23,7 +23,7 @@ def lines(found: Sequence[Measured]) -> list[tuple[str, ...]]:
                 f"{quantity(each.p50)} {each.unit}",
                 quantity(each.p95),
                 str(len(each.samples)),
-                "" if ours is None or each is ours else f"{ratio(each, ours):g}",
+                "" if ours is None else f"{ratio(each, ours):g}",
                 each.note,
             )
         )
@@ -33,7 +33,7 @@ def lines(found: Sequence[Measured]) -> list[tuple[str, ...]]:
 
 def _ours(found: Iterable[Measured], theirs: Measured) -> Measured | None:
     """What a peer's row is compared with."""
-    if theirs.who in (DESKTOPD, REST):
+    if theirs.fails or theirs.who in (DESKTOPD, REST):
         return None
     mine = (each for each in found if (each.task, each.who) == (theirs.task, REST))
     return next(mine, None)
@@ -52,7 +52,7 @@ def markdown(found: Sequence[Measured]) -> str:
     for task in dict.fromkeys(each.task for each in found):
         cells = {each.who: _cell(found, each) for each in found if each.task == task}
         table.append([task, *(cells.get(who, "") for who in (DESKTOPD, REST, *peers))])
-    return "\n".join(f"| {' | '.join(cells)} |".replace("|  |", "| |") for cells in table)
+    return "\n".join("|" + "".join(f" {cell} |" if cell else " |" for cell in row) for row in table)
 
 
 def _cell(found: Sequence[Measured], each: Measured) -> str:

@@ -6,8 +6,8 @@ Times are rounded up and ratios down, so that nothing looks better than it was.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import median
 from typing import TypedDict
 
 DESKTOPD, REST = "Carrel, in desktopd", "Carrel, through REST"
@@ -40,11 +40,12 @@ class Measured:
 
     @property
     def p50(self) -> float:
-        return percentile(self.samples, 0.5)
+        return median(self.samples)
 
     @property
     def p95(self) -> float:
-        return percentile(self.samples, 0.95)
+        """The smallest sample that at least 95 of a hundred do not exceed."""
+        return sorted(self.samples)[math.ceil(len(self.samples) * 0.95) - 1]
 
     def row(self) -> Row:
         told = f" ({self.note})" if self.note else ""
@@ -57,15 +58,9 @@ class Measured:
         }
 
 
-def percentile(samples: Sequence[float], part: float) -> float:
-    """The smallest sample that at least ``part`` of all do not exceed."""
-    ordered = sorted(samples)
-    return ordered[max(0, math.ceil(len(ordered) * part) - 1)]
-
-
 def up(value: float, digits: int) -> float:
     """Rounded up."""
-    scale = 10**digits
+    scale: int = 10**digits
     return math.ceil(round(value * scale, 6)) / scale
 
 

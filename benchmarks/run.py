@@ -6,14 +6,13 @@ from collections.abc import Callable, Collection
 from typing import NamedTuple
 
 from benchmarks import ours, stage
-from benchmarks.ours import path_note
 from benchmarks.peers import NAMES, Peers, Played, invite
 from benchmarks.rows import Measured
 from workspace.actions import ImageFormat
 from workspace.client import Carrel
 from workspace.desktop import Desktop
 
-TASKS = ("start", "screenshot", "click", "pixel", "drag", "type", "settle", "tree")
+TASKS = ("start", "screenshot", "click", "pixel", "drag", "type", "settle", "tree", "calc")
 REDRAWS = (0, 50, 200, 1000)  # the bands of page.html, in milliseconds
 _FORKING = ("e2b", "anthropic", "osworld", "cua")
 _IN_PROCESS = ("pyautogui", "pyautogui-unpaused")
@@ -25,16 +24,17 @@ _PICTURES: dict[ImageFormat, tuple[str, ...]] = {
 
 
 class Plan(NamedTuple):
-    """What is to be measured; of each at most ``most`` samples."""
+    """What is to be measured, beside whom; of each at most ``most`` samples."""
 
     only: Collection[str] = TASKS
+    beside: Collection[str] = tuple(NAMES)
     most: int = 1000
 
     def of(self, count: int) -> int:
         return min(self.most, count)
 
     def peers(self, count: int, *peers: str) -> dict[str, int]:
-        return dict.fromkeys(peers, self.of(count))
+        return dict.fromkeys((peer for peer in peers if peer in self.beside), self.of(count))
 
 
 Note = Callable[[str], None]
@@ -54,7 +54,7 @@ async def measure(carrel: Carrel, plan: Plan, note: Note) -> list[Measured]:
         found += await ours.daemons(desktop) if "start" in plan.only else []
         note("what the peers need")
         await stage.furnish(desktop)
-        async with invite(desktop, note) as peers:
+        async with invite(desktop, plan.beside, note) as peers:
             for name, task in _MEASURES.items():
                 if name in plan.only:
                     found += await task(desktop, peers, plan, note)
@@ -62,7 +62,7 @@ async def measure(carrel: Carrel, plan: Plan, note: Note) -> list[Measured]:
 
 
 async def _screenshots(desktop: Desktop, peers: Peers, plan: Plan, note: Note) -> list[Measured]:
-    await desktop.write_file(f"{stage.HOME}/list.html", stage.list_page(170))
+    await desktop.write_file(f"{stage.HOME}/list.html", stage.list_page())
     found = []
     async with stage.page(desktop, f"{stage.HOME}/list.html"):
         for format, who in _PICTURES.items():
@@ -98,12 +98,13 @@ async def _pixels(desktop: Desktop, peers: Peers, plan: Plan, note: Note) -> lis
 
 
 async def _drags(desktop: Desktop, peers: Peers, plan: Plan, note: Note) -> list[Measured]:
-    task = "drag"
+    task = "drag and drop on a page"
     note(task)
-    async with stage.window(desktop) as shown:
-        found = await ours.drags(desktop, shown, task, plan.of(10))
-        async for played in peers.play(task, plan.peers(3, *_FORKING, *_IN_PROCESS)):
-            found.append(_theirs(task, played, path_note(await shown.motions())))
+    async with stage.page(desktop, f"{stage.HOME}/benchmarks/inside/drag.html"):
+        found = await ours.drags(desktop, task, plan.of(7))
+        async for played in peers.play("drag", plan.peers(3, *_FORKING, *_IN_PROCESS)):
+            outcome = ours.arrival("dropped", played.seen, len(played.samples))
+            found.append(_theirs(task, played, **outcome))
     return found
 
 
@@ -115,8 +116,7 @@ async def _typing(desktop: Desktop, peers: Peers, plan: Plan, note: Note) -> lis
         counts = plan.peers(2, *_FORKING[:3]) | plan.peers(3, "cua", *_IN_PROCESS)
         async for played in peers.play("type", counts):
             came = await stage.typed(desktop, 1 << 20)
-            told, fails = ours.exactness(came, len(played.samples))
-            found.append(_theirs(task, played, told, fails))
+            found.append(_theirs(task, played, **ours.exactness(came, len(played.samples))))
     return found
 
 
@@ -128,10 +128,33 @@ async def _settling(desktop: Desktop, peers: Peers, plan: Plan, note: Note) -> l
             note(task)
             found += await ours.observes(desktop, task, plan.of(7), band)
             async for played in peers.play("observe", plan.peers(2, *_FORKING), str(band)):
-                count = len(played.samples)
-                told = f"saw it {played.seen} of {count}"
-                found.append(_theirs(task, played, told, played.seen < count))
+                outcome = ours.arrival("saw it", played.seen, len(played.samples))
+                found.append(_theirs(task, played, **outcome))
     return found
+
+
+async def _trees(desktop: Desktop, peers: Peers, plan: Plan, note: Note) -> list[Measured]:
+    task = "accessibility tree, page of 1000 nodes"
+    note(task)
+    await desktop.write_file(f"{stage.HOME}/list.html", stage.list_page())
+    flag = "--force-renderer-accessibility"
+    async with stage.page(desktop, f"{stage.HOME}/list.html", flag):
+        found = await ours.trees(desktop, task, plan.of(20))
+        return found + await _osworlds_tree(task, peers, plan.of(2))
+
+
+async def _sheets(desktop: Desktop, peers: Peers, plan: Plan, note: Note) -> list[Measured]:
+    task = "accessibility tree, Calc with a sheet open"
+    note(task)
+    async with stage.sheet(desktop):
+        found = await ours.trees(desktop, task, plan.of(5))
+        return found + await _osworlds_tree(task, peers, plan.of(1))
+
+
+async def _osworlds_tree(task: str, peers: Peers, count: int) -> list[Measured]:
+    if (read := await peers.tree(count)) is None:
+        return []
+    return [_theirs(task, read, f"{read.seen} nodes")]
 
 
 def _theirs(task: str, played: Played, note: str = "", fails: bool = False) -> Measured:
@@ -145,4 +168,6 @@ _MEASURES = {
     "drag": _drags,
     "type": _typing,
     "settle": _settling,
+    "tree": _trees,
+    "calc": _sheets,
 }

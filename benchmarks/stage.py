@@ -7,7 +7,6 @@ Each is there once its ``async with`` block begins, and gone when it ends. On fa
 from __future__ import annotations
 
 import io
-import json
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
@@ -26,6 +25,7 @@ HOME = "/home/user/benchmark"
 PYTHON = "/usr/bin/python3"
 TYPED = f"{HOME}/typed"
 COME_SECONDS = 30.0
+ITEMS = 200
 _BROWSER = (
     "exec $(command -v chromium || command -v google-chrome) --no-first-run --kiosk"
     " --disable-background-networking --disable-component-update --disable-sync"
@@ -84,34 +84,16 @@ async def running(
 
 
 @asynccontextmanager
-async def window(desktop: Desktop) -> AsyncIterator[Window]:
+async def window(desktop: Desktop) -> AsyncIterator[None]:
     """A window over the whole screen that repaints itself when it is pressed."""
     command = [PYTHON, "-m", "benchmarks.inside.window"]
     async with running(desktop, command, **environment()) as job:
-        shown = Window(desktop, job.id)
-        await until("The window", shown.is_ready)
-        yield shown
 
+        async def is_ready() -> bool:
+            return "ready" in (await desktop.poll(job.id)).stdout
 
-class Window:
-    """The window, and the presses that it told of."""
-
-    def __init__(self, desktop: Desktop, job: str) -> None:
-        self._desktop = desktop
-        self._job = job
-        self._from = 0
-
-    async def is_ready(self) -> bool:
-        return "ready" in await self._lines()
-
-    async def motions(self) -> list[int]:
-        """Of each press and release since it was asked last: how many motions came in between."""
-        return [json.loads(line)[2] for line in await self._lines() if line != "ready"]
-
-    async def _lines(self) -> list[str]:
-        job = await self._desktop.poll(self._job, stdout_from=self._from)
-        self._from = job.stdout_next
-        return job.stdout.splitlines()
+        await until("The window", is_ready)
+        yield
 
 
 @asynccontextmanager
@@ -142,6 +124,22 @@ def _blank() -> bytes:
 
 
 @asynccontextmanager
+async def sheet(desktop: Desktop) -> AsyncIterator[None]:
+    """LibreOffice Calc with a table of 200 rows.
+
+    Raises:
+        TimedOut: it did not come; it may not be installed.
+    """
+    rows = "".join(",".join(f"{row}.{column}" for column in range(20)) + "\n" for row in range(200))
+    await desktop.write_file(f"{HOME}/sheet.csv", rows.encode())
+    profile = f"-env:UserInstallation=file://{HOME}/office"
+    command = f"exec soffice {profile} --norestore --nologo --calc --infilter=CSV {HOME}/sheet.csv"
+    async with running(desktop, command):
+        await desktop.wait_for_window(title="sheet.csv", seconds=COME_SECONDS)
+        yield
+
+
+@asynccontextmanager
 async def recorder(desktop: Desktop) -> AsyncIterator[None]:
     """A terminal with the focus that appends what is typed to :data:`TYPED`, byte for byte."""
     script = f"stty raw -echo; echo; exec cat >> {TYPED}"
@@ -167,13 +165,12 @@ async def typed(desktop: Desktop, length: int) -> str:
     return (await desktop.run(script)).stdout
 
 
-def list_page(count: int) -> bytes:
-    """A page of text, links and buttons: five nodes of an accessibility tree for each item."""
+def list_page() -> bytes:
+    """A page of text, links and buttons, all to be seen at once: five nodes for each item."""
     items = "".join(
-        f"<p>Item {n} of the list <a href='#{n}'>read on</a> <button>Choose {n}</button></p>"
-        for n in range(count)
+        f"<p>Item {n} <a href='#{n}'>read on</a> <button>Choose</button></p>" for n in range(ITEMS)
     )
-    style = (
-        "body { margin: 8px; background: rgb(236, 239, 244); columns: 4; font: 11px sans-serif }"
-    )
+    body = "margin: 8px; background: rgb(236, 239, 244); columns: 6; font: 10px sans-serif"
+    line = "margin: 0; height: 18px"
+    style = f"body {{ {body} }} p {{ {line} }} button {{ font: 9px sans-serif; padding: 0 4px }}"
     return f"<!doctype html><title>a page of a list</title><style>{style}</style>{items}".encode()

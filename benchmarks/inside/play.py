@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 
-from benchmarks.inside.methods import METHODS, Method
+from benchmarks.inside.methods import METHODS, Method, Point
 
 TEXT = "Grüße, Καλημέρα, привет, 世界 こんにちは 🚀🎉 €½ «æøå» ñ ß!"  # fifty characters
 BAND_HEIGHT = 200  # of page.html on a screen of 800
@@ -48,8 +48,27 @@ def click(method: Method, count: int, _: str) -> tuple[list[float], int]:
 
 
 def drag(method: Method, count: int, _: str) -> tuple[list[float], int]:
-    ways = [((200 + n, 300), (700 + n, 500)) for n in range(count)]
-    return [timed(partial(method.drag, *way)) for way in ways], 0
+    """On drag.html, from the one box to the other; did what was dragged arrive?"""
+    samples, seen = [], 0
+    for number in range(count):
+        before = ground(method.screenshot("png"))
+        samples.append(timed(partial(method.drag, *way(number))))
+        seen += changes(method, before, 1.0)
+    return samples, seen
+
+
+def way(number: int) -> tuple[Point, Point]:
+    """From where to where on drag.html: never twice the same."""
+    return (200 + number % 50, 300), (900 + number % 50, 350)
+
+
+def changes(method: Method, before: tuple[int, ...], seconds: float) -> bool:
+    """Whether the ground is repainted within that time."""
+    deadline = time.monotonic() + seconds
+    while ground(method.screenshot("png")) == before:
+        if time.monotonic() > deadline:
+            return False
+    return True
 
 
 def pixel(method: Method, count: int, _: str) -> tuple[list[float], int]:
@@ -82,9 +101,7 @@ def observe(method: Method, count: int, band: str) -> tuple[list[float], int]:
         picture = method.screenshot("png")
         samples.append((time.perf_counter() - begin) * 1000)
         seen += ground(picture) != before
-        deadline = time.monotonic() + PATIENCE
-        while ground(picture) == before and time.monotonic() < deadline:
-            picture = method.screenshot("png")
+        changes(method, before, PATIENCE)
     return samples, seen
 
 

@@ -11,9 +11,11 @@ import json
 import sys
 import time
 import xml.etree.ElementTree as xml
+from contextlib import suppress
 from typing import Any
 
 DEPTH, WIDTH = 50, 1024
+GLib: Any = importlib.import_module("gi.repository.GLib")  # Any: it carries no types
 
 
 def node(pyatspi: Any, found: Any, depth: int) -> xml.Element:  # Any: pyatspi carries no types
@@ -22,13 +24,11 @@ def node(pyatspi: Any, found: Any, depth: int) -> xml.Element:  # Any: pyatspi c
     for state in found.getState().get_states():
         element.set(str(pyatspi.stateToString(state)), "true")
     for attribute in found.getAttributes():
-        key, _, value = attribute.partition(":")
-        element.set("attr." + key, value)
+        key, _, told = attribute.partition(":")
+        element.set("attr." + key, told)
     for interface in (component, text, value, action):
-        try:
+        with suppress(NotImplementedError):
             interface(pyatspi, found, element)
-        except NotImplementedError:
-            pass
     if depth < DEPTH:
         for index, child in enumerate(found):
             if index >= WIDTH:
@@ -52,7 +52,8 @@ def text(pyatspi: Any, found: Any, element: xml.Element) -> None:  # Any: as abo
 def value(pyatspi: Any, found: Any, element: xml.Element) -> None:  # Any: as above
     read = found.queryValue()
     for name in ("currentValue", "minimumValue", "maximumValue", "minimumIncrement"):
-        element.set(name, str(getattr(read, name)))
+        with suppress(GLib.GError):  # the program says that it has one, and has none
+            element.set(name, str(getattr(read, name)))
 
 
 def action(pyatspi: Any, found: Any, element: xml.Element) -> None:  # Any: as above

@@ -23,6 +23,9 @@ def bench(
     only: Annotated[
         list[str] | None, typer.Option(metavar="TASK", help="Only this; may be given again.")
     ] = None,
+    peer: Annotated[
+        list[str] | None, typer.Option(metavar="PEER", help="Beside this; may be given again.")
+    ] = None,
     samples: Annotated[int, typer.Option(min=1, help="At most so many of each.")] = 1000,
     markdown: Annotated[bool, typer.Option("--markdown", help="The table of the README.")] = False,
     plot: Annotated[
@@ -32,12 +35,13 @@ def bench(
 ) -> None:
     """Measure desktops on this machine, beside the way others do the same (about 4 minutes).
 
-    Tasks: start, screenshot, click, pixel, drag, type, settle, tree, calc.
+    Tasks: start, screenshot, click, pixel, drag, type, settle, tree, calc. Peers: e2b, anthropic,
+    osworld, pyautogui, pyautogui-unpaused, cua, ffmpeg.
     """
     from controller.cli import output
     from workspace.errors import InvalidRequest
 
-    found = _measured(only or [], samples)
+    found = _measured(only or [], peer or [], samples)
     if plot is not None:
         from benchmarks.plot import draw
 
@@ -56,7 +60,7 @@ def bench(
         output.table(report.COLUMNS, report.lines(found))
 
 
-def _measured(only: list[str], samples: int) -> list[Measured]:
+def _measured(only: list[str], beside: list[str], samples: int) -> list[Measured]:
     from controller.cli import output
     from controller.cli.connect import run
     from controller.cli.process import at_hand
@@ -67,15 +71,16 @@ def _measured(only: list[str], samples: int) -> list[Measured]:
         import matplotlib  # noqa: F401
         import PIL  # noqa: F401
 
+        from benchmarks.peers import NAMES
         from benchmarks.run import TASKS, Plan, measure
     except ImportError as error:
         raise Unavailable(f"{error.name} is not installed.", hint=NEEDS) from error
-    unknown = set(only) - set(TASKS)
-    if unknown:
-        raise InvalidRequest(
-            f"There is no task {min(unknown)!r}.", hint=f"There are: {', '.join(TASKS)}."
-        )
-    plan = Plan(only or TASKS, samples)
+    for what, asked, there in (("task", only, TASKS), ("peer", beside, tuple(NAMES))):
+        if unknown := set(asked) - set(there):
+            raise InvalidRequest(
+                f"There is no {what} {min(unknown)!r}.", hint=f"There are: {', '.join(there)}."
+            )
+    plan = Plan(only or TASKS, beside or tuple(NAMES), samples)
 
     async def main() -> list[Measured]:
         async with Carrel() as carrel:
