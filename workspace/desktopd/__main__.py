@@ -11,45 +11,33 @@ from __future__ import annotations
 import argparse
 import asyncio
 import ctypes
+import importlib
 import json
 import logging
 import os
 import signal
 import socket
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
-import uvicorn
 from pydantic import ValidationError
 
-from workspace.desktopd.app import create_app
 from workspace.desktopd.children import Children, forbid_tracing
 from workspace.desktopd.config import MAX_CONFIG_BYTES, Config
-from workspace.desktopd.desk import Desk
-from workspace.desktopd.files import Files
 from workspace.desktopd.session import Session
-from workspace.desktopd.shell import Shell
 from workspace.errors import CarrelError, InvalidRequest, StartFailed
-from workspace.protocols import HttpProtocol, WebSocketProtocol
+
+if TYPE_CHECKING:
+    from workspace.desktopd.screen import Screen
+    from workspace.desktopd.service import Service
 
 logger = logging.getLogger("desktopd")
 
-KEEP_ALIVE_SECONDS = 60
-MAX_MESSAGE_BYTES = 16 << 20
 # Folders may lie in each other as deep as a path is long, and the standard library walks them by
 # calls that lie in each other too.
 _MAX_RECURSION = 8000
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8  # malloc.h
-
-
-class _Server(uvicorn.Server):
-    """Leaves the signals to the daemon, which has children to end."""
-
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -145,68 +133,41 @@ async def _serve(config: Config, listener: socket.socket, ready_fd: int | None) 
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)
     children = Children(adopts=True)
     session = Session(config, children, home, runtime)
-    shell = Shell(session.programs)
-    limit = config.disk_mib << 20 if config.disk_mib is not None else None
-    desk = Desk(
-        shell=shell,
-        programs=session.programs,
-        files=Files(home, limit_bytes=limit),
-        vnc_path=session.vnc_path,
-    )
-    server = _Server(_server_config(desk, config.token))
-    serving = asyncio.ensure_future(server.serve(sockets=[listener]))
+    starting = asyncio.ensure_future(session.start())
+    service: Service | None = None
     try:
-        return await _run(session, desk, stopping, serving, ready_fd)
+        # It takes longer to load than the X server takes to start.
+        loaded = await asyncio.to_thread(importlib.import_module, "workspace.desktopd.service")
+        service = loaded.Service(session, config, home, listener)
+        return await _run(starting, session, service, stopping, ready_fd)
     finally:
-        server.should_exit = True
-        await shell.aclose()
-        if desk.screen is not None:
-            await desk.screen.aclose()
+        starting.cancel()
+        await asyncio.gather(starting, return_exceptions=True)
+        if service is not None:
+            await service.aclose()
         await session.aclose()
         await children.end_all()
-        await asyncio.gather(serving, return_exceptions=True)
-
-
-def _server_config(desk: Desk, token: str) -> uvicorn.Config:
-    return uvicorn.Config(
-        create_app(desk, token=token),
-        loop="asyncio",
-        http=HttpProtocol,
-        ws=WebSocketProtocol,
-        ws_max_size=MAX_MESSAGE_BYTES,
-        ws_ping_interval=None,
-        ws_per_message_deflate=False,
-        lifespan="off",
-        interface="asgi3",
-        log_config=None,
-        log_level="warning",
-        access_log=False,
-        proxy_headers=False,
-        server_header=False,
-        date_header=False,
-        timeout_keep_alive=KEEP_ALIVE_SECONDS,
-        timeout_graceful_shutdown=1,
-    )
+        if service is not None:
+            await asyncio.gather(service.ended, return_exceptions=True)
 
 
 async def _run(
+    starting: asyncio.Future[Screen],
     session: Session,
-    desk: Desk,
+    service: Service,
     stopping: asyncio.Event,
-    serving: asyncio.Future[None],
     ready_fd: int | None,
 ) -> int:
-    """Start the desktop and wait for its end; the exit code."""
-    starting = asyncio.ensure_future(session.start())
+    """Wait for the desktop's start and for its end; the exit code."""
     stop = asyncio.ensure_future(stopping.wait())
     ended = asyncio.ensure_future(session.ended.wait())
-    waiting: list[asyncio.Future[Any]] = [stop, ended, serving]  # Any: three kinds of result
+    waiting: list[asyncio.Future[Any]] = [stop, ended, service.ended]  # Any: three kinds of result
     try:
         await asyncio.wait([starting, *waiting], return_when=asyncio.FIRST_COMPLETED)
         if not starting.done():
             _report(ready_fd, StartFailed("The daemon was told to end while it started."))
             return 0 if stop.done() else 1
-        desk.screen = starting.result()
+        service.desk.screen = starting.result()
         _report(ready_fd, None)
         await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
         return 0 if stop.done() else 1
@@ -214,9 +175,9 @@ async def _run(
         _report(ready_fd, error)
         return 1
     finally:
-        for task in (starting, stop, ended):
+        for task in (stop, ended):
             task.cancel()
-        await asyncio.gather(starting, stop, ended, return_exceptions=True)
+        await asyncio.gather(stop, ended, return_exceptions=True)
 
 
 if __name__ == "__main__":

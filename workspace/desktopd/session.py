@@ -21,7 +21,6 @@ import time
 from collections.abc import Awaitable, Mapping, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
-from workspace.actions import Region, Screenshot
 from workspace.desktopd import locality
 from workspace.desktopd.children import Child, Children, drain
 from workspace.desktopd.config import Config
@@ -404,6 +403,8 @@ async def _is_drawn(screen: Screen) -> bool:
     if not any(window.window_class == "Xfdesktop" for window in screen.windows.listed()):
         return False
     from PIL import Image
+
+    from workspace.actions import Region, Screenshot
 
     width, height = screen.size
     corner = Region(x=width // 2, y=height - 8, width=8, height=8)
