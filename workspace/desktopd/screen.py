@@ -42,6 +42,7 @@ from workspace.summary import summary_of
 logger = logging.getLogger(__name__)
 
 HELD_SECONDS = 60.0
+_Seen = a.Image | a.Delta
 _LOOKS = (a.Screenshot, a.Zoom, a.CursorPosition)
 
 
@@ -202,9 +203,9 @@ class Screen:
         finally:
             self._damage.end(mark)
 
-    async def _play_all(self, actions: Sequence[a.Action], mark: Settling | None) -> a.Image | None:
+    async def _play_all(self, actions: Sequence[a.Action], mark: Settling | None) -> _Seen | None:
         """Play them in order; the last picture that one of them asked for."""
-        picture: a.Image | None = None
+        picture: _Seen | None = None
         async with self._releasing_on_failure():
             for number, action in enumerate(actions):
                 if mark is not None and number > 0 and not isinstance(action, _LOOKS):
@@ -215,17 +216,18 @@ class Screen:
                     raise _placed(error, number, actions) from error.__cause__
         return picture
 
-    def _observation(self, started: float, picture: a.Image | None) -> a.Observation:
+    def _observation(self, started: float, picture: _Seen | None) -> a.Observation:
         """What is known of actions that nobody watched."""
         return a.Observation(
-            screenshot=picture,
+            screenshot=picture if isinstance(picture, a.Image) else None,
+            delta=picture if isinstance(picture, a.Delta) else None,
             cursor=self._input.where(),
             screen=self.size,
             typed=self._typed,
             elapsed_ms=round((time.monotonic() - started) * 1000, 2),
         )
 
-    async def _play(self, action: a.Action) -> a.Image | None:
+    async def _play(self, action: a.Action) -> _Seen | None:
         """Do one action; everything that can be wrong with it is checked before it begins."""
         match action:
             case a.Screenshot() | a.Zoom():
@@ -325,7 +327,7 @@ class Screen:
         """
         with self._display.talking():
             self._damage.rouse()
-            return await self._picture(request)
+            return await self._frames.take(request)
 
     async def marks(
         self, *, format: a.ImageFormat, quality: int, scale: float, window: int | None, limit: int
@@ -354,7 +356,9 @@ class Screen:
 
         return Marks.model_construct(screenshot=await asyncio.to_thread(drawn), elements=elements)
 
-    async def _picture(self, request: a.Screenshot | a.Zoom) -> a.Image:
+    async def _picture(self, request: a.Screenshot | a.Zoom) -> _Seen:
+        if isinstance(request, a.Screenshot) and request.delta:
+            return await self._frames.changes(request)
         return await self._frames.take(request)
 
     # The window manager.
@@ -370,6 +374,8 @@ class Screen:
 
 def _unless_known(seen: a.Observation, actions: Sequence[a.Action]) -> a.Observation:
     """Without its picture, if that is a frame which the asker has."""
+    if seen.delta is not None and not seen.delta.patches:
+        return seen.model_copy(update={"delta": None, "unchanged": True})
     asked = (action.since for action in actions if isinstance(action, a.Screenshot))
     known = {frame for frame in asked if frame is not None}
     if seen.screenshot is None or seen.screenshot.frame not in known:

@@ -26,18 +26,23 @@ def merge(boxes: Sequence[Box], limit: int = MAX_REGIONS) -> list[Box]:
     return merged
 
 
-def absorb(boxes: list[Box], box: Box) -> None:
-    """Add ``box`` to the boxes, joined with those that it touches."""
-    while touching := [other for other in boxes if do_touch(box, other)]:
+def absorb(boxes: list[Box], box: Box, *, apart: int = 0) -> None:
+    """Add ``box`` to the boxes, joined with those that are no more than ``apart`` away."""
+    while touching := [other for other in boxes if do_touch(box, other, apart)]:
         for other in touching:
             boxes.remove(other)
             box = join(box, other)
     boxes.append(box)
 
 
-def do_touch(a: Box, b: Box) -> bool:
-    """Whether they overlap or lie side by side."""
-    return a[0] <= b[2] and b[0] <= a[2] and a[1] <= b[3] and b[1] <= a[3]
+def do_touch(a: Box, b: Box, apart: int = 0) -> bool:
+    """Whether they overlap, lie side by side, or are no more than ``apart`` pixels away."""
+    return (
+        a[0] <= b[2] + apart
+        and b[0] <= a[2] + apart
+        and a[1] <= b[3] + apart
+        and b[1] <= a[3] + apart
+    )
 
 
 def join(a: Box, b: Box) -> Box:
@@ -47,6 +52,16 @@ def join(a: Box, b: Box) -> Box:
 
 def area(box: Box) -> int:
     return (box[2] - box[0]) * (box[3] - box[1])
+
+
+def is_within(inner: Box, outer: Box) -> bool:
+    """Whether ``inner`` lies in ``outer``."""
+    return (
+        outer[0] <= inner[0]
+        and outer[1] <= inner[1]
+        and inner[2] <= outer[2]
+        and inner[3] <= outer[3]
+    )
 
 
 def are_alike(a: Box, b: Box) -> bool:

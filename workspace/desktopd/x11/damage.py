@@ -20,8 +20,10 @@ import xcffib
 import xcffib.damage
 import xcffib.xproto
 
-from workspace.desktopd.x11.boxes import Box as Box
-from workspace.desktopd.x11.boxes import merge as merge
+from workspace.actions import Region
+from workspace.desktopd.x11.boxes import Box, regions
+from workspace.desktopd.x11.capture import Capture
+from workspace.desktopd.x11.comparing import Comparing
 from workspace.desktopd.x11.display import Display
 from workspace.desktopd.x11.settling import Background, Settling
 
@@ -32,45 +34,12 @@ _LOOK_SECONDS = 0.12
 _STAGES = ("_NET_ACTIVE_WINDOW", "_NET_CLIENT_LIST", "_NET_WM_NAME")
 
 
-class Paints:
-    """Whether the screen was painted on at all, at the cost of one report per :meth:`version`."""
-
-    def __init__(self, display: Display) -> None:
-        self._display = display
-        self._version = 0
-        self._is_painted = True
-        self._damage: int = display.connection.generate_id()
-        level = xcffib.damage.ReportLevel.NonEmpty
-        display.damage.Create(self._damage, display.root, level, is_checked=True).check()
-        display.subscribe(xcffib.damage.NotifyEvent, self._on_damage)
-        display.subscribe(xcffib.xproto.ConfigureNotifyEvent, self._on_configure)
-
-    def version(self) -> int:
-        """A number that stays the same while nothing is painted.
-
-        It is that of what the server had done at the last round trip before. Pixels read after
-        this call are of that version or of a later one, never of an earlier.
-        """
-        self._display.pump()
-        if self._is_painted:
-            self._is_painted = False  # before the subtraction: a late report counts once more
-            self._version += 1
-            self._display.damage.Subtract(self._damage, 0, 0)
-        return self._version
-
-    def _on_damage(self, event: Any) -> None:  # Any: xcffib carries no types
-        if event.damage == self._damage:
-            self._is_painted = True
-
-    def _on_configure(self, event: Any) -> None:  # Any: as above
-        self._is_painted = True
-
-
 class Damage:
     """The changes of one display's screen; one mark is live at a time. End it with ``close``."""
 
-    def __init__(self, display: Display) -> None:
+    def __init__(self, display: Display, capture: Capture) -> None:
         self._display = display
+        self._comparing = Comparing(display, capture)
         self._loop = asyncio.get_running_loop()
         self._background = Background()
         self._mark: Settling | None = None
@@ -91,7 +60,11 @@ class Damage:
         self.rouse()
 
     def close(self) -> None:
-        """Look no more."""
+        """Look no more, and give back what was kept."""
+        self._stop_looking()
+        self._comparing.close()
+
+    def _stop_looking(self) -> None:
         for timer in (self._next_look, self._next_turn):
             if timer is not None:
                 timer.cancel()
@@ -102,12 +75,13 @@ class Damage:
 
     def mark(self) -> Settling:
         """Collect changes from now on; the mark before ends."""
-        self.close()
+        self._stop_looking()
         self._display.sync()
         self._display.pump()  # brings what was repainted until now
         now = self._loop.time()
         self._mark = Settling(self._background, now)
         self._marked = self._arm(now)
+        self._comparing.remember()
         self._news.clear()
         return self._mark
 
@@ -143,7 +117,10 @@ class Damage:
                 self._display.pump()
             now, due = self._loop.time(), mark.due()
             if now >= due:
-                return True
+                if not mark.is_restless or self._effect(mark):
+                    return True
+                mark.calm()
+                continue
             if now >= started + cap:
                 return not mark.is_restless
             try:
@@ -151,6 +128,13 @@ class Damage:
             except asyncio.TimeoutError:
                 continue
             await asyncio.sleep(_TURN_SECONDS)
+
+    def changed(self, mark: Settling) -> list[Region]:
+        """Where the screen looks different from how it was at ``mark``."""
+        return regions(self._effect(mark))
+
+    def _effect(self, mark: Settling) -> list[Box]:
+        return mark.effect(self._comparing.different(mark.painted))
 
     def _arm(self, now: float) -> int:
         """Let every place report again; the number of that request."""
@@ -188,7 +172,7 @@ class Damage:
         itself.
         """
         if self._mark is None and (anew or self._next_look is None):
-            self.close()
+            self._stop_looking()
             self._looks = 0
             self._look_later()
 
@@ -210,16 +194,16 @@ class Damage:
         if self._is_looking:
             now = self._loop.time()
             self._background.look_away(now - _LOOK_SECONDS, now)
-        self.close()
+        self._stop_looking()
         self._look_later()
 
     def _turn(self) -> None:
         self._next_turn = None
         if self._display.closed.is_set():
-            self.close()
+            self._stop_looking()
             return
         try:
             self._arm(self._loop.time())
             self._display.connection.flush()
         except xcffib.ConnectionException:
-            self.close()  # whoever uses the display next is told
+            self._stop_looking()  # whoever uses the display next is told

@@ -13,7 +13,9 @@ opened a window or changed its title, since programs fill a window in stages.
 
 A repaint that takes in more than what moves (a browser paints one box around all of a frame's
 changes) is unrest once. Whatever lies wholly within a box that moves by itself cannot be told
-from it. Pure: no clock and no X; ``now`` is in seconds of any one clock.
+from it. What looks as before once it is quiet was no unrest (:meth:`Settling.calm`).
+
+Pure: no clock and no X; ``now`` is in seconds of any one clock.
 """
 
 from __future__ import annotations
@@ -24,7 +26,16 @@ from collections.abc import Iterable, Iterator
 from itertools import combinations, pairwise
 
 from workspace.actions import Region
-from workspace.desktopd.x11.boxes import Box, absorb, are_alike, do_touch, join, merge, regions
+from workspace.desktopd.x11.boxes import (
+    Box,
+    absorb,
+    are_alike,
+    do_touch,
+    is_within,
+    join,
+    merge,
+    regions,
+)
 
 FIRST_CHANGE_SECONDS = 0.25
 QUIET_SECONDS = 0.05
@@ -166,7 +177,7 @@ class Settling:
         self._moving = background.moving(now)
         self._moved: list[Track] = []  # those of them that were seen since
         self._tracks: list[Track] = []  # all else, since the last action began
-        self._changed: list[Box] = []
+        self._painted: list[Box] = []
         self._is_staged = False
         self._since = now  # when the wait for a first change began
         self._first: float | None = None  # of the unrest since the last action began
@@ -176,9 +187,9 @@ class Settling:
         """A box was repainted."""
         if self._moves_by_itself(box, now):
             return
-        absorb(self._changed, box)
-        if len(self._changed) > _MAX_TRACKS:
-            self._changed = merge(self._changed)
+        absorb(self._painted, box)
+        if len(self._painted) > _MAX_TRACKS:
+            self._painted = merge(self._painted)
         track = _find(self._tracks, box)
         if track is None:
             if len(self._tracks) < _MAX_TRACKS:
@@ -244,13 +255,19 @@ class Settling:
         return self._last is not None
 
     @property
-    def has_changed(self) -> bool:
-        """Whether anything was repainted but what moves by itself."""
-        return bool(self._changed)
+    def painted(self) -> list[Box]:
+        """What was repainted since the watch began, but for what moves by itself."""
+        return list(self._painted)
 
-    def changed(self) -> list[Region]:
-        """Where."""
-        return regions(self._changed)
+    def effect(self, boxes: Iterable[Box]) -> list[Box]:
+        """Those of the boxes that do not lie in what moves by itself."""
+        covers = [track.cover for track in self._moving]
+        return [box for box in boxes if not any(is_within(box, cover) for cover in covers)]
+
+    def calm(self) -> None:
+        """All that was repainted looks as it did before: it was no unrest."""
+        self._tracks.clear()
+        self._first = self._last = None
 
     def still_changing(self, now: float) -> list[Region]:
         """What moves by itself, and what has not been quiet for long enough."""

@@ -15,7 +15,7 @@ WHITE, RED = (255, 255, 255), (255, 0, 0)
 _CONTENT = """<!doctype html><meta charset=utf-8><title>the page</title>
 <style>
 * { margin: 0; padding: 0 } body > * { position: fixed }
-body { background: #eee; font: 20px sans-serif }
+body { background: #eee; font: 20px sans-serif; user-select: none }
 .target { width: 200px; height: 100px; top: 300px; background: #fff }
 #spinner { left: 40px; top: 40px; width: 40px; height: 40px; border: 6px solid #ccc;
   border-top-color: #00f; border-radius: 50%; animation: turn 1s linear infinite }

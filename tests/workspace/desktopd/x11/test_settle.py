@@ -75,7 +75,7 @@ async def clicks_are_answered(page: Page) -> None:
 async def test_still_page(page: Page) -> None:
     await clicks_are_answered(page)
     seen = await page.act(page.click(*NOWHERE))
-    assert (seen.effect, seen.settled, seen.changed) == ("no_visible_change", True, []), seen.summary
+    assert (seen.effect, seen.settled) == ("no_visible_change", True), seen.summary
     assert 250 <= seen.elapsed_ms < SOON
 
 
@@ -84,7 +84,7 @@ async def test_page_that_moves(page: Page, key: str, place: a.Point) -> None:
     async with moving(page, key, place):
         await clicks_are_answered(page)
         seen = await page.act(page.click(*NOWHERE))
-        assert (seen.effect, seen.settled, seen.changed) == ("no_visible_change", True, []), seen.summary
+        assert (seen.effect, seen.settled) == ("no_visible_change", True), seen.summary
         assert seen.elapsed_ms < SOON
 
 
@@ -119,7 +119,7 @@ async def test_redraw_after_200_ms(page: Page) -> None:
     for expected in (RED, WHITE) * 2:
         seen = await page.act(page.click(500, 350), PNG)
         assert (seen.effect, seen.settled) == ("changed", True)
-        assert colour(seen, page.at(450, 320)) == expected
+        assert colour(seen, page.at(450, 320)) == expected, seen.summary
         assert 200 <= seen.elapsed_ms < 200 + SOON
 
 

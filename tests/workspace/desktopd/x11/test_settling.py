@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from workspace.desktopd.x11.boxes import Box
+from workspace.desktopd.x11.boxes import Box, regions
 from workspace.desktopd.x11.settling import Background, Settling
 
 Paint = tuple[float, Box]
@@ -49,8 +49,8 @@ def settle(
     end = min(watch.due(), cap)
     settled = watch.due() <= cap
     told = [
-        [(each.x, each.y, each.x + each.width, each.y + each.height) for each in regions]
-        for regions in (watch.changed(), watch.still_changing(end + 1e-6))
+        [(each.x, each.y, each.x + each.width, each.y + each.height) for each in places]
+        for places in (regions(watch.painted), watch.still_changing(end + 1e-6))
     ]
     return end, settled, sorted(told[0]), sorted(told[1])
 
@@ -218,7 +218,25 @@ def test_a_new_action_is_waited_for_anew() -> None:
     watch.wait(0.11)
     assert watch.due() == pytest.approx(0.11 + NOTHING)
     assert not watch.is_restless
-    assert watch.has_changed
+    assert watch.painted == [BUTTON]
+
+
+def test_what_looks_as_before_was_no_unrest() -> None:
+    watch = Settling(Background(), 0.0)
+    watch.wait(0.0)
+    watch.paint(BUTTON, 0.02)
+    watch.calm()
+    assert watch.due() == NOTHING
+    watch.paint(PAGE, 0.2)
+    assert watch.due() == pytest.approx(0.2 + QUIET)
+
+
+def test_effect_is_what_lies_outside_of_what_moves() -> None:
+    watch = Settling(known(spinner(since=-5, until=0)), 0.0)
+    assert watch.effect([(36, 36, 60, 60), BUTTON, (100, 100, 200, 200)]) == [
+        BUTTON,
+        (100, 100, 200, 200),
+    ]
 
 
 def test_is_bounded_and_covers_everything() -> None:
@@ -228,8 +246,8 @@ def test_is_bounded_and_covers_everything() -> None:
         x, y = n * 37 % 1200, n * 91 % 760
         watch.paint((x, y, x + 3, y + 3), float(n))
         background.see((x, y, x + 3, y + 3), float(n))
-        kept = (len(watch._changed), len(watch._tracks), len(background._tracks))
+        kept = (len(watch._painted), len(watch._tracks), len(background._tracks))
         assert max(kept) <= 65
-    regions = watch.changed()
-    assert 1 <= len(regions) <= 10
-    assert any(r.x <= 5 * 37 < r.x + r.width for r in regions)
+    covering = regions(watch.painted)
+    assert 1 <= len(covering) <= 10
+    assert any(r.x <= 5 * 37 < r.x + r.width for r in covering)
