@@ -24,6 +24,7 @@ import PIL.Image
 import uvicorn
 from pydantic import ValidationError
 from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
@@ -33,7 +34,14 @@ from workspace import actions as a
 from workspace import frames
 from workspace.desktopd.queries import Picture
 from workspace.desktopd.requests import parse_query
-from workspace.errors import CarrelError, FileMissing, InvalidRequest, OffScreen, Unauthorized
+from workspace.errors import (
+    CarrelError,
+    FileMissing,
+    InvalidRequest,
+    OffScreen,
+    Unauthorized,
+    Unsupported,
+)
 from workspace.models import Clipboard, FileInfo, Health, ProcessRequest, ProcessResult, Screen
 from workspace.protocols import HttpProtocol, WebSocketProtocol
 
@@ -62,7 +70,8 @@ class FakeDesktop:
                 self._route("PUT", "/clipboard", self._put_clipboard),
                 self._route("GET", "/files", self._get_file),
                 self._route("PUT", "/files", self._put_file),
-            ]
+            ],
+            exception_handlers={HTTPException: _unknown},
         )
 
     def _route(
@@ -155,6 +164,8 @@ class FakeDesktop:
     async def _process(self, request: Request) -> Response:
         """No command runs: its text comes back as what it printed."""
         asked = ProcessRequest.model_validate_json(await request.body())
+        if asked.background:
+            raise Unsupported("The fake desktop has no jobs.")
         text = asked.command if isinstance(asked.command, str) else " ".join(asked.command)
         return _json(ProcessResult(exit_code=0, stdout=text, stderr=""))
 
@@ -188,6 +199,11 @@ class FakeDesktop:
 
 def _path(request: Request) -> str:
     return str(PurePosixPath("/home/user") / request.query_params.get("path", ""))
+
+
+async def _unknown(request: Request, error: Exception) -> Response:
+    refusal = Unsupported("The fake desktop has nothing like that.")
+    return JSONResponse(refusal.to_wire(), status_code=refusal.status)
 
 
 def _json(model: Health | a.Observation | Clipboard | ProcessResult | FileInfo) -> Response:

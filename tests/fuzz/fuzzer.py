@@ -21,6 +21,8 @@ from workspace.errors import BY_CODE
 DOCUMENTED = {"unavailable", "no_capacity", "timed_out", "command_timed_out", "unsupported"}
 # What is no HTTP keeps HTTP's own numbers.
 NO_HTTP = {400, 405, 426, 431, 505}
+# What is said before a route's handler is reached.
+_BEFORE = {"unauthorized", "forbidden", "not_found", "method_not_allowed"}
 FRAME_SECONDS = 20.0
 
 
@@ -156,7 +158,7 @@ class Fuzzer:
 
     def _learn(self, each: Surface, answer: Answer) -> None:
         """Note that a route was reached, and what it made."""
-        if answer.status not in (400, 401, 404, 405, 431):
+        if answer.status < 400 or json.loads(answer.body)["code"] not in _BEFORE:
             self.reached.add(each.name)
         if answer.status == 200 and each.name.endswith("POST /processes"):
             job = json.loads(answer.body).get("id")
