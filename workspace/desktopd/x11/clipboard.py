@@ -25,7 +25,7 @@ from workspace.models import Selection
 
 MAX_BYTES = 16 << 20
 _MAX_TARGETS = 100
-_MAX_NAMES = 1000
+_MAX_NAMES, _MAX_NAME = 1000, 255
 _PROPERTIES = 8
 _ATOMS: dict[Selection, str] = {"clipboard": "CLIPBOARD", "primary": "PRIMARY"}
 T = TypeVar("T")
@@ -131,7 +131,8 @@ class Clipboard:
         if not self._display.reply(core.GetSelectionOwner(selection)).owner:
             return Contents()
         told = await self._ask(selection, "TARGETS", deadline)
-        targets = self._named(as_numbers(told)[:_MAX_TARGETS])
+        atoms = as_numbers(told and (told[0], told[1][: 4 * _MAX_TARGETS]))
+        targets = self._named(atoms)
         parts: dict[str, bytes] = {}
         # The simplest programs have text and do not say so.
         for target in wanted(targets or (TEXT, LATIN_1), only):
@@ -152,7 +153,8 @@ class Clipboard:
         asked = {atom: core.GetAtomName(atom) for atom in atoms if atom not in self._names}
         for atom, cookie in asked.items():
             try:
-                self._names[atom] = self._display.reply(cookie).name.to_string()
+                name = self._display.reply(cookie).name.to_string()
+                self._names[atom] = name[:_MAX_NAME]
             except (xproto.AtomError, xproto.ValueError, UnicodeDecodeError):
                 continue
         return tuple(self._names[atom] for atom in atoms if atom in self._names)
