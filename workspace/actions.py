@@ -74,11 +74,17 @@ class _Picture(_Model):
 
 
 class Screenshot(_Picture):
-    """A picture of the screen, or of a region of it; none if it is still the frame ``since``."""
+    """A picture of the screen, or of a region of it; none if it is still the frame ``since``.
+
+    With ``delta`` only what has changed since that frame: ``Observation.delta``.
+    """
 
     type: Literal["screenshot"] = "screenshot"
     region: Region | None = None
     since: Frame | None = None
+    delta: Annotated[bool, Field(description="bring only what has changed since that frame")] = (
+        False
+    )
 
 
 class Zoom(_Picture):
@@ -283,6 +289,23 @@ class Image(BaseModel):
     frame: Frame | None = None
 
 
+class Patch(BaseModel):
+    """What is now at a region of the screen."""
+
+    model_config = ConfigDict(frozen=True)
+    region: Region
+    image: Image
+
+
+class Delta(BaseModel):
+    """What has changed between two frames: the patches, laid over the one, make the other."""
+
+    model_config = ConfigDict(frozen=True)
+    since: Frame
+    frame: Frame
+    patches: Annotated[list[Patch], Field(max_length=10)]
+
+
 class FocusedWindow(BaseModel):
     """The window that has the keyboard."""
 
@@ -333,12 +356,14 @@ class Observation(BaseModel):
     another had it before; ``focused_element`` is None where accessibility tells of none in time.
     ``summary`` says all of it in a sentence or two. ``typed`` tells how text was typed, of all
     ``type`` actions together; None if there was none. ``unchanged``: there is no screenshot because
-    it would be the frame that was asked ``since``.
+    it would be the frame that was asked ``since``. ``delta``: nor is there one where a screenshot
+    asked for a delta and less than half of it had changed.
     """
 
     model_config = ConfigDict(frozen=True)
     screenshot: Image | None = None
     unchanged: bool = False
+    delta: Delta | None = None
     cursor: tuple[int, int]
     screen: tuple[int, int]
     effect: Effect = "not_observed"

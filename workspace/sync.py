@@ -80,6 +80,7 @@ class SyncDesktop:
     act = _desktop(Desktop.act)
     screenshot = _desktop(Desktop.screenshot)
     screenshot_since = _desktop(Desktop.screenshot_since)
+    changes_since = _desktop(Desktop.changes_since)
     set_screen = _desktop(Desktop.set_screen)
     zoom = _desktop(Desktop.zoom)
     cursor_position = _desktop(Desktop.cursor_position)

@@ -10,6 +10,7 @@ import httpx
 from workspace import actions as a
 from workspace import frames
 from workspace.calls.wire import Wire, parse
+from workspace.errors import DesktopLost
 from workspace.models import Screen, ScreenChange
 from workspace.transport import asked
 
@@ -80,6 +81,36 @@ class ScreenCalls:
         if frame is not None and answer.status_code == httpx.codes.NOT_MODIFIED:
             return None
         return parse(lambda data: frames.image(format, answer.headers, data), picture)
+
+    async def changes_since(
+        self,
+        frame: str,
+        *,
+        format: a.ImageFormat = "jpeg",
+        quality: int = 80,
+        region: a.Region | None = None,
+        cursor: bool = True,
+    ) -> a.Delta | a.Image | None:
+        """What has changed since ``frame``; None if nothing has.
+
+        It is the whole picture if more than half of it has changed, or if the desktop does not
+        know that frame any more. Patches that are PNG are exact.
+        """
+        shot = asked(
+            a.Screenshot,
+            format=format,
+            quality=quality,
+            region=region,
+            cursor=cursor,
+            since=frame,
+            delta=True,
+        )
+        seen = await self.act(shot, settle_ms=0, observe="none")
+        if seen.unchanged:
+            return None
+        if seen.delta is None and seen.screenshot is None:
+            raise DesktopLost("The desktop answered what no desktop says.")
+        return seen.delta or seen.screenshot
 
     async def _look(
         self,

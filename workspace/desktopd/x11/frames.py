@@ -8,6 +8,9 @@ last time is the answer, with no pixel read.
 A frame's id names a picture's very bytes: a new one equal to the last of its kind keeps its id.
 So an id says "unchanged" to whoever has it, also across repaints that altered nothing.
 
+Asked for the changes since a frame, only what was painted since then, and where the pointer was
+and is, is read and encoded: patches which, laid over that frame, make the one that is there now.
+
 On failure: as :class:`~workspace.desktopd.x11.capture.Capture`. What is kept is bounded.
 """
 
@@ -21,9 +24,10 @@ from dataclasses import dataclass
 
 from workspace import actions as a
 from workspace.desktopd.x11 import jpeg
-from workspace.desktopd.x11.capture import Capture, encode, target_size
-from workspace.desktopd.x11.damage import Paints
+from workspace.desktopd.x11.boxes import Box, absorb, regions
+from workspace.desktopd.x11.capture import Capture, Pointer, encode, target_size
 from workspace.desktopd.x11.display import Display
+from workspace.desktopd.x11.paints import Paints
 
 MAX_KEPT = 8
 MAX_KEPT_BYTES = 8 << 20
@@ -31,13 +35,32 @@ MAX_KEPT_BYTES = 8 << 20
 # pixels: to copy them and to wake another thread takes longer.
 MAX_PIXELS_AT_ONCE = 1920 * 1200
 
+MAX_KNOWN = 256  # frames whose changes can be told
+MAX_SCATTERED = 32  # boxes that do not touch
+
 _Kind = tuple[a.Region, tuple[int, int], a.ImageFormat, int, bool]
-_Seen = tuple[int, tuple[int, int, int] | None]  # the paints' version, the pointer if drawn
+
+
+@dataclass(frozen=True)
+class _Moment:
+    """What there was to see: a version of the screen, and the pointer if it was drawn."""
+
+    version: int
+    pointer: Pointer | None
+
+    def is_as(self, other: _Moment) -> bool:
+        return self.version == other.version and self.has_pointer_of(other)
+
+    def has_pointer_of(self, other: _Moment) -> bool:
+        one, two = self.pointer, other.pointer
+        if one is None or two is None:
+            return one is two
+        return one[:3] == two[:3]  # its place and its serial number
 
 
 @dataclass(frozen=True)
 class _Kept:
-    seen: _Seen
+    moment: _Moment
     image: a.Image
 
 
@@ -49,6 +72,7 @@ class Frames:
         self._capture = capture
         self._paints = Paints(display)
         self._kept: dict[_Kind, _Kept] = {}  # the one used last at the end
+        self._known: dict[str, tuple[a.Region, _Moment]] = {}  # by id; the newest at the end
         self._encoder = ThreadPoolExecutor(max_workers=1, thread_name_prefix="encode")
         self._turbo = jpeg.load()
         self._nonce = secrets.token_hex(4)  # another daemon's ids are none of ours
@@ -65,28 +89,112 @@ class Frames:
         Raises:
             OffScreen: the region is not on the screen. InvalidRequest: it would be too large.
         """
-        pointer = self._capture.pointer() if request.cursor else None
+        return await self._whole(request, self._look(request.cursor))
+
+    async def changes(self, request: a.Screenshot) -> a.Image | a.Delta:
+        """What has changed since the frame that is named; raises like :meth:`take`.
+
+        It is the whole picture if that frame is not known, if it is of another region, if the
+        picture is scaled, or if more than half of it has changed.
+        """
+        now = self._look(request.cursor)
+        region = self._capture.check(request.region)
+        boxes = self._changed(request, region, now)
+        if request.since is None or boxes is None:
+            return await self._whole(request, now)
+        frame = f"{self._nonce}-{next(self._count):x}" if boxes else request.since
+        self._know(frame, region, now)
+        patches = await self._patches(request, boxes, now.pointer)
+        return a.Delta.model_construct(since=request.since, frame=frame, patches=patches)
+
+    def _look(self, with_pointer: bool) -> _Moment:
+        pointer = self._capture.pointer() if with_pointer else None
         if pointer is None:
             self._display.sync()
-        version = self._paints.version()  # brings the screen's size up to date, too
+        # This brings the screen's size up to date, too.
+        return _Moment(self._paints.version(), pointer)
+
+    async def _whole(self, request: a.Screenshot | a.Zoom, now: _Moment) -> a.Image:
         region = self._capture.check(request.region)
         size = target_size(request, region)
         kind = (region, size, request.format, request.quality, request.cursor)
-        seen = (version, None if pointer is None else (pointer.x, pointer.y, pointer.serial))
         kept = self._kept.get(kind)
-        if kept is not None and kept.seen == seen:
-            self._keep(kind, kept)
-            return kept.image
+        if kept is None or not kept.moment.is_as(now):
+            data = await self._encoded(request, region, size, now.pointer)
+            kept = _Kept(now, self._image(kind, data))
+        self._keep(kind, kept)
+        assert kept.image.frame is not None, "a frame has an id"
+        self._know(kept.image.frame, region, now)
+        return kept.image
+
+    def _encoded(
+        self,
+        request: a.Screenshot | a.Zoom,
+        region: a.Region,
+        size: tuple[int, int],
+        pointer: Pointer | None,
+    ) -> asyncio.Future[bytes]:
+        """The picture's bytes; its pixels have been read when this returns."""
+        loop = asyncio.get_running_loop()
         pixels = self._capture.read(region, pointer)
-        if self._turbo is not None and _is_quick(kind):
-            data = self._turbo.encode(pixels.data, pixels.size, request.quality)
-        else:
-            data = await asyncio.get_running_loop().run_in_executor(
-                self._encoder, encode, pixels.picture(), size, request.format, request.quality
+        is_quick = size == pixels.size and size[0] * size[1] <= MAX_PIXELS_AT_ONCE
+        if self._turbo is not None and request.format == "jpeg" and is_quick:
+            done: asyncio.Future[bytes] = loop.create_future()
+            done.set_result(self._turbo.encode(pixels.data, pixels.size, request.quality))
+            return done
+        return loop.run_in_executor(
+            self._encoder, encode, pixels.picture(), size, request.format, request.quality
+        )
+
+    # Changes.
+
+    def _changed(
+        self, request: a.Screenshot, region: a.Region, now: _Moment
+    ) -> list[a.Region] | None:
+        """The parts of the region that differ; None where it takes the whole picture to say."""
+        known = self._known.get(request.since or "")
+        if known is None or known[0] != region or request.scale != 1:
+            return None
+        before = known[1]
+        painted = self._paints.since(before.version)
+        if painted is None:
+            return None
+        if not before.has_pointer_of(now):
+            painted += [moment.pointer.box for moment in (before, now) if moment.pointer]
+        boxes: list[Box] = []
+        for box in painted:
+            if part := _inside(box, region):
+                absorb(boxes, part)
+        if len(boxes) > MAX_SCATTERED:
+            return None
+        parts = regions(boxes)
+        covered = sum(part.width * part.height for part in parts)
+        return parts if covered * 2 <= region.width * region.height else None
+
+    async def _patches(
+        self, request: a.Screenshot, parts: list[a.Region], pointer: Pointer | None
+    ) -> list[a.Patch]:
+        sizes = [(part.width, part.height) for part in parts]
+        # All are read before anything else can be done.
+        reading = [
+            self._encoded(request, part, size, pointer)
+            for part, size in zip(parts, sizes, strict=True)
+        ]
+        return [
+            a.Patch.model_construct(
+                region=part,
+                image=a.Image.model_construct(
+                    format=request.format, width=part.width, height=part.height, data=data
+                ),
             )
-        image = self._image(kind, data)
-        self._keep(kind, _Kept(seen, image))
-        return image
+            for part, data in zip(parts, await asyncio.gather(*reading), strict=True)
+        ]
+
+    def _know(self, frame: str, region: a.Region, moment: _Moment) -> None:
+        self._known.pop(frame, None)
+        self._known[frame] = region, moment
+        if len(self._known) > MAX_KNOWN:
+            del self._known[next(iter(self._known))]
 
     def _image(self, kind: _Kind, data: bytes) -> a.Image:
         last = self._kept.get(kind)
@@ -110,7 +218,8 @@ class Frames:
             total -= len(self._kept.pop(next(iter(self._kept))).image.data)
 
 
-def _is_quick(kind: _Kind) -> bool:
-    region, size, format, _, _ = kind
-    area = region.width * region.height
-    return format == "jpeg" and size == (region.width, region.height) and area <= MAX_PIXELS_AT_ONCE
+def _inside(box: Box, region: a.Region) -> Box | None:
+    """What of a box is in the region."""
+    left, top = max(box[0], region.x), max(box[1], region.y)
+    right, bottom = min(box[2], region.x + region.width), min(box[3], region.y + region.height)
+    return (left, top, right, bottom) if left < right and top < bottom else None

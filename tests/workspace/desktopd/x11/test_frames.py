@@ -20,6 +20,7 @@ from workspace.desktopd.desk import Desk
 from workspace.desktopd.screen import Screen
 from workspace.desktopd.x11 import frames
 from workspace.desktopd.x11.capture import Pixels, encode
+from workspace.errors import InvalidRequest
 
 SHOT = a.Screenshot(format="png")
 
@@ -188,6 +189,24 @@ async def test_asked_since_a_frame_over_http(desktop: Desktop, client: Client) -
     for wrong in ("", "x" * 65):
         answer = await desktop._wire.http.get("/screenshot", params={"since": wrong})
         assert answer.json()["code"] == "invalid_request"
+
+
+async def test_asked_what_changed_over_http(desktop: Desktop, client: Client) -> None:
+    first = await desktop.screenshot_since(None, format="png")
+    assert first is not None
+    assert first.frame is not None
+    assert await desktop.changes_since(first.frame) is None
+    client.fill(0xFF0000, 50, 60, 7, 8)
+    delta = await desktop.changes_since(first.frame, format="png")
+    assert isinstance(delta, a.Delta)
+    assert [patch.region for patch in delta.patches] == [a.Region(x=50, y=60, width=7, height=8)]
+    made = PIL.Image.open(io.BytesIO(first.data)).convert("RGB")
+    made.paste(PIL.Image.open(io.BytesIO(delta.patches[0].image.data)), (50, 60))
+    now = PIL.Image.open(io.BytesIO(await desktop.screenshot(format="png"))).convert("RGB")
+    assert made.tobytes() == now.tobytes()
+    assert isinstance(await desktop.changes_since("of-nobody"), a.Image)
+    with pytest.raises(InvalidRequest):
+        await desktop.changes_since("")
 
 
 @pytest.mark.parametrize("size", [(1, 1), (3, 50), (200, 16), (65, 33)])
