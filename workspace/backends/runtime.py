@@ -45,6 +45,22 @@ _MODULES = (
     "summary.py",
     "waits.py",
 )
+# xcffib has its declarations of C parsed at each import, by a parser of C written in Python: 30 ms
+# of every start, and megabytes. They are parsed once, here; should that fail, it goes on as it was.
+_PARSED_ONCE = """\
+import sys
+
+sys.path.insert(0, sys.argv[1])
+
+import cffi, xcffib
+
+original = sys.modules["xcffib.ffi"]
+parsed = cffi.FFI()
+parsed.set_source("xcffib.ffi", None)
+parsed.cdef(original.CDEF)
+parsed.emit_python_code(original.__file__)
+"""
+_RECIPE = "2"  # another number, other folders
 _LAUNCHER = """\
 import sys
 
@@ -164,7 +180,7 @@ def _filter() -> bytes:
 def _dependencies_name() -> str:
     # The system Python's minor version is in the name that its link leads to: no need to run it.
     python = os.path.basename(os.path.realpath(PYTHON))
-    made_from = "\n".join([python, platform.machine(), *requirements()])
+    made_from = "\n".join([_RECIPE, python, platform.machine(), *requirements()])
     return f"deps-{hashlib.sha256(made_from.encode()).hexdigest()[:16]}"
 
 
@@ -174,6 +190,10 @@ def _install(target: Path) -> None:
         [*pip, "install", "--quiet", "--disable-pip-version-check", "--no-compile",
          "--root-user-action=ignore", "--target", str(target), *requirements()],
         check=True, stdin=subprocess.DEVNULL, stdout=sys.stderr, timeout=900,
+    )  # fmt: skip
+    subprocess.run(
+        [PYTHON, "-I", "-c", _PARSED_ONCE, str(target)],
+        check=False, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, timeout=120,
     )  # fmt: skip
     _compile(target)
 

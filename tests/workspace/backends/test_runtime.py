@@ -47,7 +47,8 @@ def test_anybody_can_read_and_import_it_and_it_holds_nothing_more(tmp_path: Path
 def test_it_runs_by_the_systems_python_alone(runtime_dir: Path) -> None:
     source, dependencies = runtime.ensure_source(runtime_dir), runtime.dependencies(runtime_dir)
     code = f"import sys; sys.path[:0] = [{str(source)!r}, {str(dependencies)!r}]\n"
-    code += "import workspace.actions, workspace.desktopd.config, starlette, uvicorn, xcffib, PIL"
+    code += "import workspace.actions, workspace.desktopd.config, starlette, uvicorn, xcffib, PIL\n"
+    code += "assert 'pycparser' not in sys.modules, 'C is parsed at every start'"
     subprocess.run([runtime.PYTHON, "-I", "-S", "-c", code], check=True, cwd="/")
 
 
