@@ -60,7 +60,7 @@ parsed.set_source("xcffib.ffi", None)
 parsed.cdef(original.CDEF)
 parsed.emit_python_code(original.__file__)
 """
-_RECIPE = "2"  # another number, other folders
+_RECIPE = "3"  # another number, other folders
 _LAUNCHER = """\
 import sys
 
