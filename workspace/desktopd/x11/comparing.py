@@ -17,12 +17,12 @@ from typing import Any
 import PIL.Image
 import PIL.ImageChops
 
-from workspace.desktopd.x11.boxes import Box, absorb, area
+from workspace.desktopd.x11.boxes import Box, absorb
 from workspace.desktopd.x11.capture import Capture, Pixels
 from workspace.desktopd.x11.display import Display
 from workspace.errors import Unavailable
 
-_CELL = 64  # pixels: what changed is looked for in squares of that size
+_SQUARE = 128  # pixels: what changed is looked for in squares of that size
 _APART = 16  # pixels between two changes that are told apart
 
 
@@ -58,7 +58,19 @@ class Comparing:
             now = self._capture.read(screen, None)
         except Unavailable:
             return [whole]
-        return differing(_mapped(before), _mapped(now), inside)
+        return compared(before, now, inside)
+
+
+def compared(before: Pixels, now: Pixels, boxes: Iterable[Box]) -> list[Box]:
+    """Where two pictures of a size differ within the boxes, joined where they nearly touch."""
+    found: list[Box] = []
+    for left, top, right, bottom in boxes:
+        # Band by band: small pictures, whose memory is used again.
+        for upper in range(top, bottom, _SQUARE):
+            band = (left, upper, right, min(upper + _SQUARE, bottom))
+            for part in _differing(_rows(before, band), _rows(now, band), band):
+                absorb(found, part, apart=_APART)
+    return found
 
 
 def _within(box: Box, whole: Box) -> Box | None:
@@ -67,36 +79,26 @@ def _within(box: Box, whole: Box) -> Box | None:
     return (left, top, right, bottom) if left < right and top < bottom else None
 
 
-def _mapped(pixels: Pixels) -> PIL.Image.Image:
-    """The pixels where they lie. Red and blue are exchanged, which is all the same here."""
-    data: Any = pixels.data  # Any: Pillow takes any buffer, and says so of few
-    return PIL.Image.frombuffer("RGBX", pixels.size, data, "raw", "RGBX", 0, 1)
+def _rows(pixels: Pixels, box: Box) -> PIL.Image.Image:
+    """The rows of the box, where they lie. Red and blue are exchanged, which is all the same."""
+    width = pixels.size[0]
+    data: Any = pixels.data[box[1] * width * 4 : box[3] * width * 4]  # Any: Pillow takes buffers
+    return PIL.Image.frombuffer("RGBX", (width, box[3] - box[1]), data, "raw", "RGBX", 0, 1)
 
 
-def differing(before: PIL.Image.Image, now: PIL.Image.Image, boxes: Iterable[Box]) -> list[Box]:
-    """Where the pictures differ within the boxes, as few boxes with a gap between them."""
-    found: list[Box] = []
-    for box in boxes:
-        # What the fourth byte of a pixel holds is no colour.
-        parts = (picture.crop(box).convert("RGB") for picture in (before, now))
-        difference = PIL.ImageChops.difference(*parts)
-        for left, top, right, bottom in _cells(difference):
-            part = (box[0] + left, box[1] + top, box[0] + right, box[1] + bottom)
-            absorb(found, part, apart=_APART)
-    return found
-
-
-def _cells(difference: PIL.Image.Image) -> Iterator[Box]:
-    """The boxes around what is not black, square by square."""
-    around = difference.getbbox()
-    if around is None:
+def _differing(before: PIL.Image.Image, now: PIL.Image.Image, box: Box) -> Iterator[Box]:
+    """The parts of the band ``box`` in which the pictures, of its rows, differ."""
+    left, top, right, bottom = box
+    if right - left < before.width:
+        columns = (left, 0, right, bottom - top)
+        before, now = before.crop(columns), now.crop(columns)
+    difference = PIL.ImageChops.difference(before, now)
+    if difference.getbbox() is None:
         return
-    if area(around) <= 4 * _CELL * _CELL:
-        yield around
-        return
-    for top in range(around[1], around[3], _CELL):
-        for left in range(around[0], around[2], _CELL):
-            corner = (min(left + _CELL, around[2]), min(top + _CELL, around[3]))
-            inside = difference.crop((left, top, *corner)).getbbox()
-            if inside is not None:
-                yield left + inside[0], top + inside[1], left + inside[2], top + inside[3]
+    for at in range(0, right - left, _SQUARE):
+        square = difference.crop((at, 0, min(at + _SQUARE, right - left), bottom - top))
+        # In RGB: what the fourth byte of a pixel holds is no colour.
+        inside = square.convert("RGB").getbbox()
+        if inside is not None:
+            first, last = left + at + inside[0], left + at + inside[2]
+            yield first, top + inside[1], last, top + inside[3]

@@ -44,6 +44,7 @@ class Damage:
         self._background = Background()
         self._mark: Settling | None = None
         self._marked = 0  # the number of the request that began it
+        self._compared: tuple[int, list[Box]] | None = None  # the effect after so many paints
         self._news = asyncio.Event()
         self.frames = 0  # reports seen
         self._is_painted = False  # since every place was made to report again
@@ -82,6 +83,7 @@ class Damage:
         self._mark = Settling(self._background, now)
         self._marked = self._arm(now)
         self._comparing.remember()
+        self._compared = None
         self._news.clear()
         return self._mark
 
@@ -134,7 +136,9 @@ class Damage:
         return regions(self._effect(mark))
 
     def _effect(self, mark: Settling) -> list[Box]:
-        return mark.effect(self._comparing.different(mark.painted))
+        if self._compared is None or self._compared[0] != mark.paints:
+            self._compared = mark.paints, mark.effect(self._comparing.different(mark.painted))
+        return self._compared[1]
 
     def _arm(self, now: float) -> int:
         """Let every place report again; the number of that request."""

@@ -179,6 +179,7 @@ class Settling:
         self._tracks: list[Track] = []  # all else, since the last action began
         self._painted: list[Box] = []
         self._is_staged = False
+        self.paints = 0  # how many that was
         self._since = now  # when the wait for a first change began
         self._first: float | None = None  # of the unrest since the last action began
         self._last: float | None = None
@@ -187,6 +188,7 @@ class Settling:
         """A box was repainted."""
         if self._moves_by_itself(box, now):
             return
+        self.paints += 1
         absorb(self._painted, box)
         if len(self._painted) > _MAX_TRACKS:
             self._painted = merge(self._painted)

@@ -13,7 +13,8 @@ from tests.workspace.desktopd.x11.test_damage import repainting
 from workspace import actions as a
 from workspace.desktopd.screen import Screen
 from workspace.desktopd.x11.boxes import Box
-from workspace.desktopd.x11.comparing import differing
+from workspace.desktopd.x11.capture import Pixels
+from workspace.desktopd.x11.comparing import compared
 
 WHOLE = (0, 0, 640, 480)
 
@@ -27,6 +28,11 @@ WHOLE = (0, 0, 640, 480)
         ([(0, 0, 640, 480)], [WHOLE], [WHOLE]),
         ([(0, 0, 20, 20), (600, 440, 640, 480)], [WHOLE], [(0, 0, 20, 20), (600, 440, 640, 480)]),
         ([(100, 100, 110, 300), (118, 100, 128, 300)], [WHOLE], [(100, 100, 128, 300)]),
+        (
+            [(100, 100, 110, 300), (218, 100, 228, 300)],
+            [WHOLE],
+            [(100, 100, 110, 300), (218, 100, 228, 300)],
+        ),
         ([(5, 5, 6, 6)], [(0, 0, 10, 10), (5, 5, 6, 6)], [(5, 5, 6, 6)]),
     ],
 )
@@ -36,7 +42,11 @@ def test_differing(painted: list[Box], boxes: list[Box], found: list[Box]) -> No
     for box in painted:
         now.paste((0, 0, 1, 0), box)
     now.paste((0, 0, 0, 255), (300, 0, 310, 10))  # no colour: only the byte that is not used
-    assert sorted(differing(before, now, boxes)) == found
+    assert sorted(compared(pixels(before), pixels(now), boxes)) == found
+
+
+def pixels(picture: PIL.Image.Image) -> Pixels:
+    return Pixels(memoryview(picture.tobytes()), picture.size)
 
 
 async def test_repaint_of_the_same_is_no_effect(screen: Screen, client: Client) -> None:
