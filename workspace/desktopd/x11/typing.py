@@ -1,9 +1,9 @@
 """Typing text, any Unicode: as keys as far as possible, else pasted.
 
 What is on no key is put on spare keycodes (see ``keymap``), as many at a time as there are, and
-struck in bursts. What programs do not take as a key is pasted (see ``pasting``), and so is all
-that is on no key where the map has no spare keycodes. Whatever would turn keys into others, Caps
-Lock and modifiers that are held, is off for the duration.
+struck in bursts. Only where the map has no spare keycodes, lines that need one are pasted (see
+``pasting``). Whatever would turn keys into others, Caps Lock and modifiers that are held, is off
+for the duration.
 
 On failure: a character that cannot be typed refuses the whole text before anything of it is typed
 (:class:`~workspace.errors.UntypableText`). A text that is cut short stays as far as it went.
@@ -12,7 +12,7 @@ On failure: a character that cannot be typed refuses the whole text before anyth
 from __future__ import annotations
 
 import asyncio
-import itertools
+import re
 import unicodedata
 from collections.abc import AsyncIterator, Collection, Iterator, Sequence
 from contextlib import asynccontextmanager
@@ -31,6 +31,7 @@ from workspace.errors import UntypableText
 # A burst is what a program surely reads in one go; the pause lets it (and this loop) run.
 _BURST = 40
 _PAUSE_SECONDS = 0.004
+_LINES = re.compile("([\r\n\t])")  # what is between them is pasted at once, if at all
 
 
 def check(text: str) -> None:
@@ -45,17 +46,6 @@ def check(text: str) -> None:
                 f"Character {position + 1} of the text is U+{ord(character):04X}, "
                 "which no keyboard types; nothing was typed."
             )
-
-
-def is_refused(character: str) -> bool:
-    """Whether some programs take the character when it is pasted, but not as a key.
-
-    Qt takes no key whose character is not assigned (of those beyond U+FFFF it does not ask), nor
-    the byte order mark.
-    """
-    if character == "\ufeff":
-        return True
-    return ord(character) <= 0xFFFF and unicodedata.category(character) == "Cn"
 
 
 def parts(keysyms: Sequence[int], mapped: Collection[int], capacity: int) -> Iterator[list[int]]:
@@ -95,22 +85,24 @@ class Typist:
         text = text.replace("\r\n", "\n")
         state = self._keymap.refresh()
         # Spare keycodes come and go with the map: only what real keys give counts as mapped.
-        mapped = {each for each in set(text) if self._keymap.is_fixed(keys.keysym_of(each))}
+        fixed = {each for each in set(text) if self._keymap.is_fixed(keys.keysym_of(each))}
         has_spares = self._keymap.capacity() > 0
-        pasted = 0
+        on_keys = remapped = pasted = 0
         async with self._undisturbed(is_locked=bool(state & xproto.ModMask.Lock)):
-            for is_pasted, run in itertools.groupby(
-                text, lambda each: each not in mapped and (is_refused(each) or not has_spares)
-            ):
-                if is_pasted:
-                    pasted += await self._paste("".join(run))
+            for run in [text] if has_spares else filter(None, _LINES.split(text)):
+                count = sum(each in fixed for each in run)
+                if has_spares or count == len(run):
+                    await self._strike(run, fixed)
+                    on_keys += count
+                    remapped += len(run) - count
                 else:
-                    await self._strike(list(map(keys.keysym_of, run)))
-        on_keys = sum(each in mapped for each in text)
-        return Typed(keys=on_keys, remapped=len(text) - on_keys - pasted, pasted=pasted)
+                    await paste(self._display, self._keymap, self._input, self._clipboard, run)
+                    pasted += len(run)
+        return Typed(keys=on_keys, remapped=remapped, pasted=pasted)
 
-    async def _strike(self, keysyms: Sequence[int]) -> None:
-        mapped = {keysym for keysym in set(keysyms) if self._keymap.is_fixed(keysym)}
+    async def _strike(self, text: str, fixed: Collection[str]) -> None:
+        keysyms = list(map(keys.keysym_of, text))
+        mapped = set(map(keys.keysym_of, fixed))
         for part in parts(keysyms, mapped, self._keymap.capacity()):
             strokes = await self._keymap.provide([*part, keys.SHIFT])
             shift = strokes[keys.SHIFT].keycode
@@ -119,10 +111,6 @@ class Typist:
                     await asyncio.sleep(_PAUSE_SECONDS)
                 burst = part[start : start + _BURST]
                 self._input.strike((strokes[keysym] for keysym in burst), shift)
-
-    async def _paste(self, text: str) -> int:
-        await paste(self._display, self._keymap, self._input, self._clipboard, text)
-        return len(text)
 
     @asynccontextmanager
     async def _undisturbed(self, *, is_locked: bool) -> AsyncIterator[None]:
