@@ -79,6 +79,15 @@ class View:
             height=-(-bottom * high // height) - top,
         )
 
+    def region_to_picture(self, region: a.Region) -> a.Region:
+        """The picture's pixels that show something of the screen's region."""
+        right, bottom = region.x + region.width - 1, region.y + region.height - 1
+        (left, top), (last, lowest) = (
+            self.to_picture(region.x, region.y),
+            self.to_picture(right, bottom),
+        )
+        return a.Region(x=left, y=top, width=last - left + 1, height=lowest - top + 1)
+
 
 async def look(
     desktop: Desktop,

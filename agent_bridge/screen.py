@@ -18,6 +18,7 @@ from agent_bridge.inputs import FromJson, Input, NotBool, OnDesktop, explain
 from agent_bridge.pictures import View
 from workspace import actions as a
 from workspace.errors import CarrelError, InvalidRequest
+from workspace.summary import summary_of
 
 SETTLE_MS = 1500
 MAX_SECONDS = 40.0
@@ -123,7 +124,7 @@ async def _act(
         )
     said = "; ".join(_said(item) for item in asked[: len(acting)])
     if seen is not None:
-        said = f"Done: {said}. {_effect(seen)}"
+        said = f"Done: {said}. {_effect(seen, view)}"
     if pictured == "none" and seen is not None and looking is None:
         return [TextContent(type="text", text=f"{said} {_where(seen, view)}")]
     if looking is None and seen is not None and _fits(seen.screenshot, view):
@@ -228,14 +229,9 @@ def _said(asked: FlatAction) -> str:
     return " ".join(words)
 
 
-def _effect(seen: a.Observation) -> str:
-    if seen.effect == "not_observed":
-        return "Whether it had an effect was not looked at."
-    if seen.effect == "no_visible_change":
-        return "No visible change was seen."
-    return "The screen changed" + (
-        " and came to rest." if seen.settled else " and is still changing."
-    )
+def _effect(seen: a.Observation, view: View) -> str:
+    said = summary_of(seen, view.region_to_picture)
+    return said or "Whether it had an effect was not looked at."
 
 
 def _where(seen: a.Observation, view: View) -> str:

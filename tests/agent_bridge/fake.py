@@ -77,6 +77,7 @@ class FakeDesktop:
     jobs: dict[str, FakeJob] = field(default_factory=dict)
     is_noisy: bool = False
     effect: a.Effect = "changed"
+    seen: dict[str, object] = field(default_factory=dict)  # more of what an observation says
     cursor: tuple[int, int] = (0, 0)
     windows: dict[int, Window] = field(default_factory=dict)
     clipboard: dict[str, Clipboard] = field(default_factory=dict)
@@ -131,7 +132,7 @@ class FakeDesktop:
             screen=(screen.width, screen.height),
             effect=self.effect if observe == "frame" else "not_observed",
             settled=True if observe == "frame" else None,
-        )
+        ).model_copy(update=self.seen)
 
 
 class FakeController:

@@ -134,6 +134,22 @@ async def test_acting_says_what_was_seen_and_shows_it(
     assert desktop.actions == [a.Click(x=640, y=400, count=2), expected, expected]
 
 
+async def test_effect_is_told_in_the_pictures_pixels(
+    client: Client, controller: FakeController
+) -> None:
+    id_ = await create(client, "large")
+    controller.desktops[id_].seen = {
+        "changed": [a.Region(x=201, y=100, width=100, height=50)],
+        "focused": a.FocusedWindow(id=7, title="A form", window_class="Chromium"),
+        "focused_element": a.FocusedElement(id="e12", role="entry", name="Name", text="x"),
+        "focus_moved": True,
+    }
+    click = {"desktop_id": id_, "action": "click", "x": 120, "y": 60}
+    said = text_of(await client.call_tool("computer", click))
+    assert "The screen changed at (100, 50) 51x25 and came to rest." in said
+    assert "The focus moved to entry 'Name' in the window 'A form'; its text is now 'x'." in said
+
+
 async def test_a_batch_is_one_call(client: Client, controller: FakeController) -> None:
     id_ = await create(client)
     actions = [
