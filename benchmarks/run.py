@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from benchmarks import ours, stage
 from benchmarks.peers import NAMES, Peers, Played, invite
-from benchmarks.rows import Measured
+from benchmarks.rows import DESKTOPD, REST, Measured
 from workspace.actions import ImageFormat
 from workspace.client import Carrel
 from workspace.desktop import Desktop
@@ -41,17 +41,25 @@ Note = Callable[[str], None]
 
 
 async def measure(carrel: Carrel, plan: Plan, note: Note) -> list[Measured]:
-    """Every measurement; ``note`` is told what is going on."""
+    """Every measurement, by task and then by who; ``note`` is told what is going on."""
     found: list[Measured] = []
     if "start" in plan.only:
-        templates = {template.name for template in await carrel.templates()}
-        for template in [name for name in ("desktop", "light") if name in templates]:
+        there = {template.name for template in await carrel.templates()}
+        for template in [name for name in ours.TEMPLATES if name in there]:
             note(f"cold starts of {template}")
             found += await ours.starts(carrel, template, plan.of(5))
-    if set(plan.only) <= {"start"}:
-        return found
+    if set(plan.only) > {"start"} or "start" not in plan.only:
+        found += await _on_one_desktop(carrel, plan, note)
+    tasks = list(dict.fromkeys(each.task for each in found))
+    order = (DESKTOPD, REST, *NAMES.values())
+    return sorted(found, key=lambda each: (tasks.index(each.task), order.index(each.who)))
+
+
+async def _on_one_desktop(carrel: Carrel, plan: Plan, note: Note) -> list[Measured]:
+    found: list[Measured] = []
     async with await carrel.claim("desktop", ttl_seconds=1200) as desktop:
-        found += await ours.daemons(desktop) if "start" in plan.only else []
+        if "start" in plan.only:
+            found += await ours.daemons(desktop)
         note("what the peers need")
         await stage.furnish(desktop)
         async with invite(desktop, plan.beside, note) as peers:
@@ -66,7 +74,7 @@ async def _screenshots(desktop: Desktop, peers: Peers, plan: Plan, note: Note) -
     found = []
     async with stage.page(desktop, f"{stage.HOME}/list.html"):
         for format, who in _PICTURES.items():
-            task = f"screenshot, {format.upper()}"
+            task = f"screenshot, {format.upper()}, changed"
             note(task)
             found += await ours.screenshots(desktop, task, plan.of(100), format)
             async for played in peers.play("screenshot", plan.peers(10, *who), format):
@@ -124,7 +132,7 @@ async def _settling(desktop: Desktop, peers: Peers, plan: Plan, note: Note) -> l
     found = []
     async with stage.page(desktop, f"{stage.HOME}/benchmarks/inside/page.html"):
         for band, wait in enumerate(REDRAWS):
-            task = f"click, settle, look: redraw {f'after {wait} ms' if wait else 'at once'}"
+            task = f"click, settle, look; redraw {f'after {wait} ms' if wait else 'at once'}"
             note(task)
             found += await ours.observes(desktop, task, plan.of(7), band)
             async for played in peers.play("observe", plan.peers(2, *_FORKING), str(band)):

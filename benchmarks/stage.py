@@ -125,18 +125,41 @@ def _blank() -> bytes:
 
 @asynccontextmanager
 async def sheet(desktop: Desktop) -> AsyncIterator[None]:
-    """LibreOffice Calc with a table of 200 rows.
+    """LibreOffice Calc with a sheet of 4000 cells.
 
     Raises:
         TimedOut: it did not come; it may not be installed.
     """
-    rows = "".join(",".join(f"{row}.{column}" for column in range(20)) + "\n" for row in range(200))
-    await desktop.write_file(f"{HOME}/sheet.csv", rows.encode())
+    await desktop.write_file(f"{HOME}/sheet.fods", _flat_sheet())
     profile = f"-env:UserInstallation=file://{HOME}/office"
-    command = f"exec soffice {profile} --norestore --nologo --calc --infilter=CSV {HOME}/sheet.csv"
-    async with running(desktop, command):
-        await desktop.wait_for_window(title="sheet.csv", seconds=COME_SECONDS)
+    async with running(desktop, f"exec soffice {profile} --norestore --calc {HOME}/sheet.fods"):
+        await desktop.wait_for_window(title="sheet.fods", seconds=COME_SECONDS)
+        await desktop.wait_for_rest(stable_ms=1000, seconds=COME_SECONDS)
         yield
+
+
+def _flat_sheet() -> bytes:
+    """200 rows of 20 cells, as OpenDocument in one file of XML."""
+    rows = "".join(
+        "<table:table-row>"
+        + "".join(
+            f"<table:table-cell office:value-type='string'><text:p>{row}/{column}</text:p>"
+            "</table:table-cell>"
+            for column in range(20)
+        )
+        + "</table:table-row>"
+        for row in range(200)
+    )
+    names = " ".join(
+        f'xmlns:{name}="urn:oasis:names:tc:opendocument:xmlns:{name}:1.0"'
+        for name in ("office", "table", "text")
+    )
+    kind = 'office:mimetype="application/vnd.oasis.opendocument.spreadsheet"'
+    return (
+        f"<?xml version='1.0'?><office:document {names} {kind} office:version='1.2'><office:body>"
+        f"<office:spreadsheet><table:table table:name='Sheet'>{rows}</table:table>"
+        "</office:spreadsheet></office:body></office:document>"
+    ).encode()
 
 
 @asynccontextmanager

@@ -52,7 +52,7 @@ def test_the_readmes_table() -> None:
     assert report.markdown(FOUND).splitlines() == [
         "| | in desktopd | through REST | E2B | Cua |",
         "| --- | ---: | ---: | ---: | ---: |",
-        "| click | 0.42 ms | **3.1 ms** | 111 ms (36x) | |",
+        "| click | 0.46 ms | **3.1 ms** | 111 ms (36x) | |",
         "| type | | **7 ms** | | 1 ms, mangled |",
         "| memory | 151 MiB | | | |",
     ]

@@ -18,9 +18,9 @@ def test_a_short_run(service: Service, tmp_path: Path) -> None:
     assert all(row["unit"] == "ms" and 0 < row["p50"] <= row["p95"] for row in rows), rows
     names = {row["name"] for row in rows}
     assert {
-        "screenshot, JPEG: Carrel, in desktopd",
-        "screenshot, PNG: Carrel, through REST",
-        "screenshot, PNG: E2B",
+        "screenshot, JPEG, changed: Carrel, in desktopd",
+        "screenshot, PNG, changed: Carrel, through REST",
+        "screenshot, PNG, changed: E2B",
         "click: E2B",
         "type 50 Unicode characters: Carrel, through REST (exact)",
     } <= names, names
