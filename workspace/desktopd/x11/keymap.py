@@ -75,15 +75,16 @@ def index(rows: Mapping[int, Sequence[int]], group: int) -> dict[int, Stroke]:
     """Where each keysym is, given each keycode's keysyms in the order of the core protocol.
 
     Of several places the lowest keycode wins. The second level is Shift's only on keys that
-    print: on others (keypad, Print, Pause, function keys) other modifiers choose it.
+    print: on others (keypad, Print, Pause, function keys) other modifiers choose it. The core
+    protocol knows two layouts; what a third one prints is not told.
     """
     found: dict[int, Stroke] = {}
     for keycode in sorted(rows):
         row = rows[keycode]
-        levels = row[2 * group : 2 * group + 2] if any(row[2 * group : 2 * group + 2]) else row[:2]
+        levels = row[2:4] if group == 1 and any(row[2:4]) else row[:2]
         for level, keysym in enumerate(levels):
             prints = not 0xFD00 <= keysym <= 0xFFFF and keysym < _VENDOR
-            if keysym and (level == 0 or prints):
+            if keysym and (group < 2 if prints else level == 0):
                 found.setdefault(canonical(keysym), Stroke(keycode, level == 1))
     return found
 
@@ -125,7 +126,7 @@ class Keymap:
         """Bring the map up to date; the modifiers and locks that are on now (a core key state)."""
         state: int = self._display.reply(self._display.core.QueryPointer(self._display.root)).mask
         self._display.pump()  # a MappingNotify may have come along
-        group = state >> _GROUP_SHIFT & 1
+        group = state >> _GROUP_SHIFT & 3
         if self._stale or group != self._group:
             self._read(group)
         return state
@@ -142,7 +143,8 @@ class Keymap:
         }
         self._given = {k: s for k, s in self._given.items() if self._rows[k][0] == s}
         self._before = {k: row for k, row in self._before.items() if k in self._given}
-        self._index = index(self._rows, group)
+        self._index = {keysym: Stroke(k, False) for k, keysym in self._given.items()}
+        self._index |= index(self._rows, group)
         self._group, self._stale = group, False
 
     def find(self, keysym: int) -> Stroke | None:

@@ -36,6 +36,8 @@ ROWS = {
         (0x01000419, 1, Stroke(24, True)),  # as Unicode has it
         (0x71, 1, None),
         (0x31, 1, Stroke(10, False)),  # a key with one layout has it in all
+        (0x31, 2, None),
+        (0xFF61, 2, Stroke(107, False)),
     ],
 )
 def test_index(keysym: int, group: int, stroke: Stroke | None) -> None:
