@@ -119,7 +119,8 @@ class Clipboard:
         with self._display.talking():
             async with self._reading:
                 atom = self._display.atom(_ATOMS[selection])
-                self._display.pump()
+                self._display.sync()
+                self._display.pump()  # brings the news that it is not ours any more
                 ours = self._offers.current(atom)
                 if ours is not None:
                     parts = {t: data for t, data in ours.contents.parts.items() if t in only}
@@ -211,7 +212,7 @@ class Clipboard:
         return found
 
     async def _wait(self, condition: Callable[[], T | None], deadline: float) -> T:
-        left = max(0.0, deadline - self._loop.time())
+        left = max(0.0, round(deadline - self._loop.time(), 2))
         return await self._display.until(condition, left, "The clipboard's owner did not answer")
 
     def _on_answer(self, event: Any) -> None:  # Any, here and below: xcffib carries no types

@@ -26,7 +26,10 @@ _MAX_TRANSFERS = 16
 
 @dataclass
 class Offer:
-    """What we offer while we own a selection; ``taken`` is set once somebody has got some of it."""
+    """What we offer while we own a selection; ``taken`` is set once a program has got some of it.
+
+    The VNC server, which reads for its viewers what is copied, is no such program.
+    """
 
     contents: Contents
     since: int  # server time from which we own it
@@ -50,6 +53,8 @@ class Offers:
         self._display = display
         self._window = window
         self._loop = asyncio.get_running_loop()
+        # The bits of an id that are not its client's; those of the server itself have no others.
+        self._own_bits: int = display.connection.setup.resource_id_mask
         self._offers: dict[int, Offer] = {}
         self._transfers: dict[tuple[int, int], _Transfer] = {}
         display.subscribe(xproto.SelectionRequestEvent, self._on_request)
@@ -131,7 +136,7 @@ class Offers:
     def _send(self, offer: Offer, requestor: int, name: int, kind: int, data: bytes) -> bool:
         if len(data) <= _PIECE:
             self._write(requestor, name, kind, 8, data)
-            offer.taken.set()
+            self._give(offer, requestor)
             return True
         if len(self._transfers) >= _MAX_TRANSFERS:
             return False
@@ -173,4 +178,8 @@ class Offers:
         else:  # an empty piece is the end
             transfer.timer.cancel()
             del self._transfers[requestor, name]
-            transfer.offer.taken.set()
+            self._give(transfer.offer, requestor)
+
+    def _give(self, offer: Offer, requestor: int) -> None:
+        if requestor & ~self._own_bits:
+            offer.taken.set()

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import struct
 from collections.abc import AsyncIterator
 
 import pytest
@@ -9,7 +10,7 @@ from xcffib import xproto
 from tests.workspace.desktopd.x11.harness import Client, Server, painted
 from workspace.desktopd.screen import Screen
 from workspace.desktopd.x11 import clipboard, offers
-from workspace.desktopd.x11.contents import TEXT, Contents
+from workspace.desktopd.x11.contents import HTML, LATIN_1, PNG, TEXT, Contents, wanted
 from workspace.errors import TimedOut, TooLarge
 
 HARD = "Grüße, 世界 🚀\nline two"
@@ -105,3 +106,117 @@ async def test_too_much(screen: Screen, other: Screen, monkeypatch: pytest.Monke
         screen.clipboard.offer(Contents.of(text=LONG))
     other.clipboard.offer(Contents.of(text=HARD))
     assert await read(screen) == HARD
+
+
+IMAGE = b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 10_000  # 2.5 MB
+
+
+async def test_every_form_through_both_selections(screen: Screen, other: Screen) -> None:
+    other.clipboard.offer(Contents.of(text=HARD, html="<b>ü世</b>", image=IMAGE))
+    other.clipboard.offer(Contents.of(text="marked"), "primary")
+    found = await screen.clipboard.contents()
+    assert (found.text, found.html, found.image) == (HARD, "<b>ü世</b>", IMAGE)
+    assert {"TARGETS", TEXT, "text/plain", HTML, PNG} <= set(found.targets)
+    assert LATIN_1 not in found.targets, "it would have holes"
+    assert (await screen.clipboard.contents("primary")).text == "marked"
+    only = await screen.clipboard.contents(only=(HTML,))
+    assert (only.text, only.html, only.image) == ("", "<b>ü世</b>", None)
+
+
+async def test_used_for_a_moment_and_left_as_it_was(screen: Screen, other: Screen) -> None:
+    other.clipboard.offer(Contents.of(text="theirs", html="<i>theirs</i>", image=IMAGE))
+    saved = await screen.clipboard.contents()
+    offer = screen.clipboard.offer(Contents.of(text="for a moment"))
+    assert not offer.taken.is_set()
+    assert await read(other) == "for a moment"
+    assert offer.taken.is_set()
+    screen.clipboard.offer(saved)
+    found = await other.clipboard.contents()
+    assert (found.text, found.html, found.image) == ("theirs", "<i>theirs</i>", IMAGE)
+    screen.clipboard.offer(Contents())  # as when nobody had copied anything
+    assert await other.clipboard.contents() == Contents()
+    assert not screen.clipboard._offers._offers
+
+
+@pytest.mark.parametrize(
+    ("data", "html"),
+    [
+        ("<b>ü</b>".encode(), "<b>ü</b>"),
+        (b"\xef\xbb\xbf<b>", "<b>"),
+        ("\ufeff<b>世".encode("utf-16-le"), "<b>世"),
+        ("<b>世".encode("utf-16-le"), "<b>世"),
+        (b"<b>\xff", "<b>\ufffd"),
+        (b"", ""),
+    ],
+)
+def test_html_of_any_program_is_read(data: bytes, html: str) -> None:
+    assert Contents({HTML: data}).html == html
+
+
+def test_what_is_offered_and_asked_for() -> None:
+    plain = Contents.of(text="ü")
+    assert plain.offered()["STRING"] == b"\xfc"
+    assert plain.offered()["text/plain"] == plain.offered()["UTF8_STRING"] == b"\xc3\xbc"
+    told = '<p><meta charset="ascii">'
+    assert Contents.of(html=told).parts[HTML] == told.encode()
+    assert Contents.of(html="<p>").html == "<p>"
+    assert wanted(("STRING", HTML), (TEXT, PNG)) == ["STRING"]
+    assert wanted((TEXT, "STRING", PNG), (PNG, TEXT)) == [PNG, TEXT, "STRING"]
+    assert Contents({"STRING": b"\xfc"}).text == "ü"
+
+
+async def test_a_viewer_is_no_program_that_pastes(
+    server: Server, screen: Screen, other: Screen
+) -> None:
+    reading, writing = await asyncio.open_unix_connection(str(server.folder / "rfb"))
+    try:
+        writing.write(await reading.readexactly(12))  # the version of RFB (RFC 6143, section 7.1)
+        assert await reading.readexactly(2) == b"\x01\x01"
+        writing.write(b"\x01")  # no authentication
+        assert await reading.readexactly(4) == bytes(4)
+        writing.write(b"\x01")  # shared
+        (length,) = struct.unpack(">20xI", await reading.readexactly(24))
+        await reading.readexactly(length)
+        offer = screen.clipboard.offer(Contents.of(text="seen"))
+        told = await asyncio.wait_for(reading.readexactly(12), 5)  # ServerCutText
+        assert told == b"\x03" + bytes(6) + b"\x04seen"
+        assert not offer.taken.is_set()
+        assert await read(other) == "seen"
+        assert offer.taken.is_set()
+    finally:
+        writing.close()
+
+
+async def test_the_simplest_programs_and_hostile_ones(server: Server, screen: Screen) -> None:
+    """An owner that answers every question with the same property of its own making."""
+    with painted(server.display, (0, 0, 10, 10)) as owner:
+
+        def atom(name: str) -> int:
+            return int(owner.core.InternAtom(False, len(name), name).reply().atom)
+
+        async def answering(kind: str, bits: int, data: bytes, *, targets: bool) -> None:
+            while True:
+                for event in owner.collect():
+                    if isinstance(event, xproto.SelectionRequestEvent):
+                        is_refused = event.target == atom("TARGETS") and not targets
+                        given = 0 if is_refused else event.property
+                        where = (0, event.requestor, event.property, atom(kind), bits)
+                        count = len(data) * 8 // bits
+                        owner.core.ChangeProperty(*where, count, memoryview(data).cast("c"))
+                        xs = (event.time, event.requestor, event.selection, event.target, given)
+                        answer = struct.pack("=BxHIIIII8x", 31, 0, *xs)
+                        owner.core.SendEvent(False, event.requestor, 0, answer)
+                owner.events.clear()
+                await asyncio.sleep(0.005)
+
+        selection = atom("CLIPBOARD")
+        owner.core.SetSelectionOwner(owner.window, selection, 0, is_checked=True).check()
+        simple = asyncio.ensure_future(answering("STRING", 8, b"plain \xfc", targets=False))
+        assert (await screen.clipboard.contents()).text == "plain \ufffd"
+        simple.cancel()
+        rubbish = struct.pack("=II", 0xFFFFFFF, atom(TEXT)) * 20_000
+        hostile = asyncio.ensure_future(answering("ATOM", 32, rubbish, targets=True))
+        found = await screen.clipboard.contents(only=(TEXT,), timeout=5)
+        assert set(found.targets) == {TEXT}
+        assert len(found.targets) <= 100
+        hostile.cancel()
