@@ -7,8 +7,7 @@ those are there need not draw themselves twice. Settings that a home folder alre
 they are.
 
 The list of window-manager keys is short on purpose: xfwm4 grabs every key with every lock modifier
-in a round trip of its own, and its default list costs half a second of each start. It also takes
-Ctrl+F1 to Ctrl+F12 from the programs.
+in a round trip of its own, and its default list takes Ctrl+F1 to Ctrl+F12 from the programs.
 """
 
 from __future__ import annotations
@@ -91,15 +90,36 @@ _BACKDROP = """\
 </channel>
 """
 
-_WINDOW_MANAGER = """\
-<channel name="xfwm4" version="1.0">
-  <property name="general" type="empty">
-    <property name="workspace_count" type="int" value="1"/>
-    <property name="use_compositing" type="bool" value="false"/>
-    <property name="theme" type="string" value="{theme}"/>
-  </property>
-</channel>
-"""
+# Every setting that xfwm4 has (4.18), nearly all at its default. For each that it does not find it
+# writes the default, hears of that change itself, and loads theme, settings and keys once more: a
+# dozen times at each start, half a second.
+_WINDOW_MANAGER: Mapping[str, str | int] = {
+    "activate_action": "bring", "borderless_maximize": True, "box_move": False,
+    "box_resize": False, "button_layout": "O|SHMC", "button_offset": 0, "button_spacing": 0,
+    "click_to_focus": True, "cycle_apps_only": False, "cycle_draw_frame": True,
+    "cycle_hidden": True, "cycle_minimized": False, "cycle_minimum": True, "cycle_preview": True,
+    "cycle_raise": False, "cycle_tabwin_mode": 0, "cycle_workspaces": False,
+    "double_click_action": "maximize", "double_click_distance": 5, "double_click_time": 250,
+    "easy_click": "Alt", "focus_delay": 250, "focus_hint": True, "focus_new": True,
+    "frame_border_top": 0, "frame_opacity": 100, "full_width_title": True,
+    "horiz_scroll_opacity": False, "inactive_opacity": 100, "maximized_offset": 0,
+    "mousewheel_rollup": True, "move_opacity": 100, "placement_mode": "center",
+    "placement_ratio": 20, "popup_opacity": 100, "prevent_focus_stealing": False,
+    "raise_delay": 250, "raise_on_click": True, "raise_on_focus": False,
+    "raise_with_any_button": True, "repeat_urgent_blink": False, "resize_opacity": 100,
+    "scroll_workspaces": True, "shadow_delta_height": 0, "shadow_delta_width": 0,
+    "shadow_delta_x": 0, "shadow_delta_y": -3, "shadow_opacity": 50, "show_app_icon": False,
+    "show_dock_shadow": True, "show_frame_shadow": True, "show_popup_shadow": False,
+    "snap_resist": False, "snap_to_border": True, "snap_to_windows": False, "snap_width": 10,
+    "tile_on_move": True, "title_alignment": "center", "title_font": "Sans Bold 9",
+    "title_horizontal_offset": 0, "title_shadow_active": "false",
+    "title_shadow_inactive": "false", "title_vertical_offset_active": 0,
+    "title_vertical_offset_inactive": 0, "titleless_maximize": False, "toggle_workspaces": False,
+    "unredirect_overlays": True, "urgent_blink": False, "use_compositing": False,
+    "vblank_mode": "auto", "workspace_count": 1, "wrap_cycle": True, "wrap_layout": True,
+    "wrap_resistance": 10, "wrap_windows": True, "wrap_workspaces": False, "zoom_desktop": True,
+    "zoom_pointer": True,
+}  # fmt: skip
 
 _KEYS = """\
 <channel name="xfce4-keyboard-shortcuts" version="1.0">
@@ -152,7 +172,7 @@ def files(session: SessionKind, theme: Theme, dpi: int) -> dict[str, str]:
     return found | {
         f"{_XFCONF}/xfce4-panel.xml": _HEAD + _PANEL,
         f"{_XFCONF}/xfce4-desktop.xml": _HEAD + _backdrop(theme),
-        f"{_XFCONF}/xfwm4.xml": _HEAD + _WINDOW_MANAGER.format(theme=_frames(dpi)),
+        f"{_XFCONF}/xfwm4.xml": _HEAD + _window_manager(dpi),
         f"{_XFCONF}/xfce4-keyboard-shortcuts.xml": _HEAD + _KEYS,
     }
 
@@ -211,6 +231,18 @@ def _backdrop(theme: Theme) -> str:
 
 def _double(value: float) -> str:
     return f'<value type="double" value="{value}"/>'
+
+
+def _window_manager(dpi: int) -> str:
+    properties = ""
+    for name, value in sorted(({**_WINDOW_MANAGER, "theme": _frames(dpi)}).items()):
+        kind = "bool" if isinstance(value, bool) else "int" if isinstance(value, int) else "string"
+        text = str(value).lower() if kind == "bool" else value
+        properties += f'    <property name="{name}" type="{kind}" value="{text}"/>\n'
+    return (
+        '<channel name="xfwm4" version="1.0">\n  <property name="general" type="empty">\n'
+        f"{properties}  </property>\n</channel>\n"
+    )
 
 
 def _frames(dpi: int) -> str:
