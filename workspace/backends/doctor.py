@@ -22,7 +22,7 @@ from workspace.errors import BackendUnavailable
 
 MIN_BWRAP = (0, 5)
 _LOW_DISK_MIB, _LOW_MEMORY_MIB, _LOW_SHM_MIB = 2048, 1024, 64
-_TURBOJPEG = "libturbojpeg.so.0"  # that of workspace.desktopd.x11.jpeg
+_PICTURE_LIBRARIES = ("libturbojpeg.so.0", "libzimg.so.2")  # of workspace.desktopd.x11
 _APPARMOR_MEND = (
     "printf 'abi <abi/4.0>,\\ninclude <tunables/global>\\n"
     "profile bwrap /usr/bin/bwrap flags=(unconfined) {\\n  userns,\\n}\\n'"
@@ -48,7 +48,7 @@ def checks(runtime_dir: Path | None = None) -> list[Check]:
         _program("desktop panel", ("xfce4-panel", "xfdesktop", "xfsettingsd"),
                  "xfce4-panel xfdesktop4 xfce4-settings"),
         _browser(),
-        _turbojpeg(),
+        _pictures(),
         _fonts(),
         _container(),
         check_memory(Path("/proc/meminfo").read_text(encoding="ascii")),
@@ -201,15 +201,19 @@ def _browser() -> Check:
     return Check("browser", False, "Neither Chromium nor Chrome is there.", mend)
 
 
-def _turbojpeg() -> Check:
+def _pictures() -> Check:
     """Whether screenshots are made the quick way; desktopd does without."""
-    name = "TurboJPEG"
-    try:
-        ctypes.CDLL(_TURBOJPEG)
-    except OSError:
-        mend = "sudo apt-get install libturbojpeg0 (on Ubuntu: libturbojpeg)"
-        return Check(name, False, f"{_TURBOJPEG} is missing: screenshots take longer.", mend)
-    return Check(name, True, f"{_TURBOJPEG}.")
+    missing = []
+    for library in _PICTURE_LIBRARIES:
+        try:
+            ctypes.CDLL(library)
+        except OSError:
+            missing.append(library)
+    if missing:
+        detail = f"{', '.join(missing)} missing: screenshots take longer."
+        mend = "sudo apt-get install libturbojpeg0 libzimg2 (on Ubuntu: libturbojpeg libzimg2)"
+        return Check("picture libraries", False, detail, mend)
+    return Check("picture libraries", True, f"{', '.join(_PICTURE_LIBRARIES)}.")
 
 
 def _runtime(folder: Path) -> Check:

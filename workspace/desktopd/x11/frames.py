@@ -31,10 +31,6 @@ from workspace.desktopd.x11.paints import Paints
 
 MAX_KEPT = 8
 MAX_KEPT_BYTES = 8 << 20
-# Up to this size a JPEG is made on the loop's thread (1.6 ms for 1280x800), straight from the
-# pixels: to copy them and to wake another thread takes longer.
-MAX_PIXELS_AT_ONCE = 1920 * 1200
-
 MAX_KNOWN = 256  # frames whose changes can be told
 MAX_SCATTERED = 32  # boxes that do not touch
 
@@ -74,14 +70,13 @@ class Frames:
         self._kept: dict[_Kind, _Kept] = {}  # the one used last at the end
         self._known: dict[str, tuple[a.Region, _Moment]] = {}  # by id; the newest at the end
         self._encoder = ThreadPoolExecutor(max_workers=1, thread_name_prefix="encode")
-        self._turbo = jpeg.load()
+        self._quick = jpeg.Quick()
         self._nonce = secrets.token_hex(4)  # another daemon's ids are none of ours
         self._count = itertools.count(1)
 
     def close(self) -> None:
         self._encoder.shutdown(wait=False, cancel_futures=True)
-        if self._turbo is not None:
-            self._turbo.close()
+        self._quick.close()
 
     async def take(self, request: a.Screenshot | a.Zoom) -> a.Image:
         """What is asked for, as it is now.
@@ -137,10 +132,12 @@ class Frames:
         """The picture's bytes; its pixels have been read when this returns."""
         loop = asyncio.get_running_loop()
         pixels = self._capture.read(region, pointer)
-        is_quick = size == pixels.size and size[0] * size[1] <= MAX_PIXELS_AT_ONCE
-        if self._turbo is not None and request.format == "jpeg" and is_quick:
+        data = None
+        if request.format == "jpeg":
+            data = self._quick.encode(pixels.data, pixels.size, size, request.quality)
+        if data is not None:
             done: asyncio.Future[bytes] = loop.create_future()
-            done.set_result(self._turbo.encode(pixels.data, pixels.size, request.quality))
+            done.set_result(data)
             return done
         return loop.run_in_executor(
             self._encoder, encode, pixels.picture(), size, request.format, request.quality
