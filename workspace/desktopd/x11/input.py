@@ -22,12 +22,16 @@ from workspace.desktopd.x11.display import Display
 from workspace.desktopd.x11.keymap import Keymap, Stroke
 
 BUTTONS: Mapping[Button, int] = {"left": 1, "middle": 2, "right": 3, "back": 8, "forward": 9}
+# Between the clicks of a double click: Chromium takes two of the same millisecond for one.
+_CLICK_SECONDS = 0.012
 # Toolkits begin a drag once the pointer has moved some pixels with the button down, and talk to
 # the window under it before they accept a drop: that takes them a few turns of their loops.
 _DRAG_DWELL_SECONDS = 0.06
 _DRAG_STEP_PIXELS = 8.0
 _DRAG_PACE_SECONDS = 0.008
 _DRAG_MAX_SECONDS = 1.5
+# Programs are told once per frame where the pointer is: to see a corner they need a frame or two.
+_DRAG_CORNER_SECONDS = 0.034
 # Notches and repeats are sent in bursts of this many, the loop being let run in between.
 _BURST = 20
 
@@ -95,11 +99,14 @@ class Input:
     async def click(
         self, point: Point | None, button: Button, count: int, modifiers: Iterable[int]
     ) -> None:
-        """Click ``count`` times in one burst, well inside any double-click interval."""
+        """Click ``count`` times, well inside any double-click interval."""
         async with self.holding(modifiers):
             if point is not None:
                 self.move(*point)
-            self._tap(BUTTONS[button], count)
+            self._tap(BUTTONS[button], 1)
+            for _ in range(count - 1):
+                await asyncio.sleep(_CLICK_SECONDS)
+                self._tap(BUTTONS[button], 1)
 
     def _tap(self, button: int, count: int) -> None:
         for _ in range(count):
@@ -115,17 +122,19 @@ class Input:
 
     async def drag(self, path: Sequence[Point], button: Button, modifiers: Iterable[int]) -> None:
         """Press at the first point, move along the path, release at the last."""
-        points = interpolate(path)
-        pace = min(_DRAG_PACE_SECONDS, _DRAG_MAX_SECONDS / len(points))
+        pace = min(_DRAG_PACE_SECONDS, _DRAG_MAX_SECONDS / len(interpolate(path)))
+        corner = min(_DRAG_CORNER_SECONDS, _DRAG_MAX_SECONDS / len(path))
         async with self.holding(modifiers):
             self.move(*path[0])
             self._put("button", BUTTONS[button], down=True)
             try:
                 self._display.sync()
                 await asyncio.sleep(_DRAG_DWELL_SECONDS)
-                for x, y in points:
-                    self.move(x, y)
-                    await asyncio.sleep(pace)
+                for leg in pairwise(path):
+                    for x, y in interpolate(leg):
+                        self.move(x, y)
+                        await asyncio.sleep(pace)
+                    await asyncio.sleep(corner)
                 await asyncio.sleep(_DRAG_DWELL_SECONDS)
             finally:
                 self._put("button", BUTTONS[button], down=False)
