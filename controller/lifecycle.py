@@ -160,6 +160,14 @@ class Lifecycle:
             raise WorkspaceNotFound(f"There is no workspace {workspace_id[:100]!r}.")
         return workspace
 
+    async def settled(self, workspace_id: str, seconds: float) -> Workspace:
+        """Like :meth:`get`, once it has started or ended, or after that time."""
+        live = self._live.get(workspace_id)
+        if live is not None:
+            with anyio.move_on_after(seconds):
+                await live.settled.wait()
+        return await self.get(workspace_id)
+
     async def desktop(self, workspace_id: str) -> Desktop:
         """The client of a ready workspace's desktop.
 

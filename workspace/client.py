@@ -41,7 +41,8 @@ REQUEST_SECONDS = 20.0
 RELEASE_SECONDS = 20.0
 READY_SECONDS = 300.0
 MAX_LISTED = 10_000
-_POLL_SECONDS = (0.02, 0.05, 0.1, 0.2)
+_WAIT_SECONDS = 15.0  # one request for what is to come
+_AGAIN_SECONDS = 0.02
 _TEMPLATES = TypeAdapter(list[Template])
 _NODES = TypeAdapter(list[Node])
 
@@ -207,7 +208,6 @@ class Carrel:
         """
         current = workspace if isinstance(workspace, Workspace) else await self.get(workspace)
         deadline = time.monotonic() + timeout_seconds
-        attempt = 0
         # While it is being taken down it does not say why yet.
         while current.state in ("starting", "releasing"):
             if time.monotonic() >= deadline:
@@ -215,12 +215,20 @@ class Carrel:
                     f"Desktop {current.id} is not ready after {timeout_seconds:.0f} s.",
                     hint="It may need more time: look at its state again.",
                 )
-            await anyio.sleep(_POLL_SECONDS[min(attempt, len(_POLL_SECONDS) - 1)])
-            attempt += 1
-            current = await self.get(current.id)
+            left = max(0.0, deadline - time.monotonic())
+            current = await self._after(current.id, min(left, _WAIT_SECONDS))
         if current.state != "ready":
             raise _why_ended(current)
         return current
+
+    async def _after(self, workspace_id: str, seconds: float) -> Workspace:
+        """It, once it has started or ended, or after that time."""
+        url, params = _path(workspace_id), {"wait_seconds": seconds}
+        body = await self._call("GET", url, params=params, seconds=REQUEST_SECONDS + seconds)
+        found = Workspace.model_validate_json(body)
+        if found.state in ("starting", "releasing"):
+            await anyio.sleep(_AGAIN_SECONDS)  # a server that does not wait is not run down
+        return found
 
     async def templates(self) -> list[Template]:
         return _TEMPLATES.validate_json(await self._call("GET", "/v1/templates"))

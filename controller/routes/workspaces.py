@@ -12,6 +12,7 @@ from workspace.models import (
     Extend,
     State,
     Stats,
+    WaitSeconds,
     Workspace,
     WorkspaceList,
     WorkspaceRequest,
@@ -70,10 +71,17 @@ async def page(
 
 
 @router.get("/{workspace_id}")
-async def get(request: Request, workspace_id: Id) -> Workspace:
+async def get(
+    request: Request,
+    workspace_id: Id,
+    wait_seconds: Annotated[
+        WaitSeconds, Query(description="until it has started or ended, at most")
+    ] = 0,
+) -> Workspace:
     """One workspace, live or ended."""
     own = parts(request)
-    return own.shown(await own.lifecycle.get(workspace_id), caller(request))
+    found = own.lifecycle.settled(workspace_id, wait_seconds)
+    return own.shown(await until_gone(request.receive, found), caller(request))
 
 
 @router.delete("/{workspace_id}", status_code=204)

@@ -102,6 +102,35 @@ async def test_without_waiting_it_answers_at_once(
     await becomes(http, made["id"], "ready")
 
 
+async def test_a_start_is_waited_for_in_one_request(http: httpx.AsyncClient) -> None:
+    await add_template(http, "slow", FAKE_START_SECONDS="0.3")
+    await add_template(http, "bad", FAKE_START_ERROR="X did not start.")
+
+    async def after(made: dict[str, object], seconds: float) -> dict[str, Any]:
+        url = f"/v1/workspaces/{made['id']}?wait_seconds={seconds}"
+        found: dict[str, Any] = (await http.get(url)).json()
+        return found
+
+    made = await claim(http, template="slow", wait=False)
+    assert (await after(made, 0.01))["state"] == "starting"
+    assert (await after(made, 10))["state"] == "ready"
+    assert (await after(made, 10))["state"] == "ready", "and at once"
+    failed = await after(await claim(http, template="bad", wait=False), 10)
+    assert (failed["state"], failed["error"]["code"]) == ("failed", "start_failed")
+    assert (await http.get("/v1/workspaces/none?wait_seconds=10")).status_code == 404
+    assert (await http.get(f"/v1/workspaces/{made['id']}?wait_seconds=99")).status_code == 422
+
+
+async def test_a_request_stands_in_place_of_the_template(http: httpx.AsyncClient) -> None:
+    made = await claim(http, screen={"width": 1000, "dpi": 120}, theme="dark")
+    assert made["screen"] == {"width": 1000, "height": 800, "dpi": 120}
+    base = f"/v1/workspaces/{made['id']}"
+    assert (await http.get(base)).json()["screen"] == made["screen"]
+    for wrong in ({"screen": {"width": 1}}, {"theme": "blue"}, {"locale": "de"}):
+        answer = await http.post("/v1/workspaces", json=wrong)
+        assert (answer.status_code, answer.json()["code"]) == (422, "invalid_request")
+
+
 async def test_a_start_that_fails_says_why_and_leaves_nothing(
     http: httpx.AsyncClient, cluster: LocalCluster
 ) -> None:
