@@ -42,7 +42,15 @@ from workspace.errors import (
     Unauthorized,
     Unsupported,
 )
-from workspace.models import Clipboard, FileInfo, Health, ProcessRequest, ProcessResult, Screen
+from workspace.models import (
+    Clipboard,
+    FileInfo,
+    Health,
+    ProcessRequest,
+    ProcessResult,
+    Screen,
+    ScreenChange,
+)
 from workspace.protocols import HttpProtocol, WebSocketProtocol
 
 MAX_PLAYED = 1000
@@ -63,6 +71,7 @@ class FakeDesktop:
         self.app = Starlette(
             routes=[
                 self._route("GET", "/health", self._health),
+                self._route("POST", "/screen", self._change),
                 self._route("POST", "/actions", self._actions),
                 self._route("GET", "/screenshot", self._screenshot),
                 self._route("POST", "/processes", self._process),
@@ -94,6 +103,12 @@ class FakeDesktop:
     async def _health(self, request: Request) -> Response:
         size = (self.screen.width, self.screen.height)
         return _json(Health(ready=True, screen=size, uptime_seconds=time.monotonic() - self._born))
+
+    async def _change(self, request: Request) -> Response:
+        wanted = ScreenChange.model_validate_json(await request.body())
+        changes = wanted.model_dump(exclude_none=True)
+        self.screen = self.screen.model_copy(update=changes)
+        return _json(self.screen)
 
     async def _actions(self, request: Request) -> Response:
         body = await request.body()
@@ -206,7 +221,9 @@ async def _unknown(request: Request, error: Exception) -> Response:
     return JSONResponse(refusal.to_wire(), status_code=refusal.status)
 
 
-def _json(model: Health | a.Observation | Clipboard | ProcessResult | FileInfo) -> Response:
+def _json(
+    model: Health | Screen | a.Observation | Clipboard | ProcessResult | FileInfo,
+) -> Response:
     return Response(model.model_dump_json(), media_type="application/json")
 
 

@@ -126,6 +126,12 @@ async def test_a_request_stands_in_place_of_the_template(http: httpx.AsyncClient
     assert made["screen"] == {"width": 1000, "height": 800, "dpi": 120}
     base = f"/v1/workspaces/{made['id']}"
     assert (await http.get(base)).json()["screen"] == made["screen"]
+    changed = await http.post(f"{base}/screen", json={"height": 600})
+    assert changed.json() == {"width": 1000, "height": 600, "dpi": 120}
+    assert (await http.get(base)).json()["screen"] == changed.json()
+    assert (await kinds(http, made["id"]))[-1] == "screen"
+    refused = await http.post(f"{base}/screen", json={"height": 60})
+    assert (refused.status_code, refused.json()["code"]) == (422, "invalid_request")
     for wrong in ({"screen": {"width": 1}}, {"theme": "blue"}, {"locale": "de"}):
         answer = await http.post("/v1/workspaces", json=wrong)
         assert (answer.status_code, answer.json()["code"]) == (422, "invalid_request")
