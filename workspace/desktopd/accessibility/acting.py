@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Awaitable, Callable
 
 from workspace.desktopd.accessibility import placing, words
 from workspace.desktopd.accessibility.bus import Gone, Refused, answers
 from workspace.desktopd.accessibility.placing import Box
 from workspace.desktopd.accessibility.programs import Method, Program, accessible, get, of, put
-from workspace.desktopd.accessibility.reading import MAX_NAME, MAX_TEXT
+from workspace.desktopd.accessibility.reading import LENGTH, MAX_NAME, MAX_TEXT, holds_text, text_of
 from workspace.desktopd.accessibility.wire import Value
 from workspace.errors import ElementNotFound, InvalidRequest, TimedOut
 
@@ -23,6 +24,7 @@ _FOCUS_SECONDS = 0.4
 _POLL_SECONDS = 0.02
 _MAX_READ = 100_001
 _MAX_ACTIONS = 20
+_NUMBER = get("Value", "CurrentValue")
 
 
 class WillNot(Exception):
@@ -32,7 +34,9 @@ class WillNot(Exception):
 class Handle:
     """One element, as it is now."""
 
-    def __init__(self, element: str, program: Program, path: str, shift: tuple[int, int]) -> None:
+    def __init__(
+        self, element: str, program: Program, path: str, shift: tuple[int, int] = (0, 0)
+    ) -> None:
         self.id = element
         self.program = program
         self._path = path
@@ -64,14 +68,16 @@ class Handle:
     async def said(self) -> tuple[str, str | None]:
         """Its name, and its text if it is one to type into, but not a password's."""
         role, states, _ = await self.look()
-        asked = [get("Accessible", "Name")]
-        if _is_typed(role, states) and role != "password text":
-            asked.append(of("Text", "GetText", "ii", 0, MAX_TEXT))
-        name, text = (*await self._ask(*asked), None)[:2]
-        return (
-            name[:MAX_NAME] if isinstance(name, str) else "",
-            text[:MAX_TEXT] if isinstance(text, str) else None,
-        )
+        (name,) = await self._ask(get("Accessible", "Name"))
+        text = await self._text(MAX_TEXT) if holds_text(role, states) else None
+        return name[:MAX_NAME].strip() if isinstance(name, str) else "", text
+
+    async def _text(self, most: int) -> str | None:
+        (length,) = await self._ask(LENGTH)
+        if not isinstance(length, int) or length <= 0:
+            return "" if length == 0 else None
+        (text,) = await self._ask(text_of(length, most=most))
+        return text[:most] if isinstance(text, str) else None
 
     async def scroll_into_view(self) -> None:
         """Ask for it to be shown, where its program can."""
@@ -131,9 +137,7 @@ class Handle:
             InvalidRequest: it holds neither, or only numbers. TimedOut: it did not take it.
         """
         role, states, _ = await self.look()
-        number, characters = await self._ask(
-            get("Value", "CurrentValue"), get("Text", "CharacterCount")
-        )
+        number, characters = await self._ask(_NUMBER, LENGTH)
         has_text = isinstance(characters, int) and _is_typed(role, states)
         if isinstance(number, float) and (not has_text or not isinstance(value, str)):
             await self._set_number(value)
@@ -161,7 +165,10 @@ class Handle:
                     f"The element {self.id} takes {lowest:g} to {highest:g}, not {wanted:g}."
                 )
         await self._done(put("Value", "CurrentValue", "d", wanted))
-        await self._until_it_holds(get("Value", "CurrentValue"), wanted)
+        await self._until_it_holds(self._number, wanted)
+
+    async def _number(self) -> Value:
+        return (await self._ask(_NUMBER))[0]
 
     async def _set_text(self, text: str) -> None:
         await self._done(of("EditableText", "SetTextContents", "s", text))
@@ -176,7 +183,7 @@ class Handle:
         """Return once it holds that text; TimedOut if it does not. A password's is not read."""
         role, _, _ = await self.look()
         if role != "password text":
-            await self._until_it_holds(of("Text", "GetText", "ii", 0, _MAX_READ), text)
+            await self._until_it_holds(lambda: self._text(_MAX_READ), text)
 
     async def _done(self, method: Method) -> None:
         try:
@@ -188,10 +195,12 @@ class Handle:
         if answer and answer[0] in (False, 0):
             raise WillNot("its program does not set it")
 
-    async def _until_it_holds(self, reading: Method, wanted: Value) -> None:
+    async def _until_it_holds(
+        self, reading: Callable[[], Awaitable[Value]], wanted: str | float
+    ) -> None:
         deadline = time.monotonic() + _SECONDS
         while True:
-            (held,) = await self._ask(reading)
+            held = await reading()
             if _is_same(held, wanted):
                 return
             if time.monotonic() > deadline:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import re
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -84,8 +83,8 @@ class Program:
     bus: Bus
     pid: int | None
     is_peer: bool = False  # whether the connection leads to it alone
-    has_pages: bool = False  # a browser, that describes its pages only once it was asked
-    met_at: float = field(default_factory=time.monotonic)
+    is_chromium: bool = False
+    lacks_page_since: float | None = None
     _calls: dict[Method, Call] = field(default_factory=dict)
 
     def ask(self, path: str, method: Method) -> Reply:
@@ -111,6 +110,15 @@ class Program:
             return await asyncio.wait_for(self.ask(path, method), seconds)
         except asyncio.TimeoutError as error:
             raise Refused("there was no answer in time") from error
+
+    async def wake(self) -> None:
+        """Have Chromium describe its pages.
+
+        It does from the first time that somebody asks for attributes, and ends it when nobody has
+        for half a minute in which keys or buttons were pressed.
+        """
+        if self.is_chromium:
+            await answers([self.ask(self.root.path, accessible("GetAttributes"))], _ASK_SECONDS)
 
     def close(self) -> None:
         if self.is_peer:
@@ -186,20 +194,21 @@ class Programs:
 
     async def _meet(self, root: Ref) -> Program:
         """What there is to know of a program, and the quickest way to it."""
-        through = Program(root, self._bus, None)
-        through.pid = await self._pid(root.program)
-        # Chromium describes its pages from the first time that somebody asks for attributes.
-        asked = (accessible("GetAttributes"), get("Application", "ToolkitName"))
-        told = await answers([through.ask(root.path, method) for method in asked], _ASK_SECONDS)
-        through.has_pages = told[1] == ("Chromium",)
-        try:
-            (address,) = await through.answer(
-                root.path, of("Application", "GetApplicationBusAddress")
-            )
-            bus = await asyncio.wait_for(Bus.connect(str(address), is_peer=True), _ASK_SECONDS)
-        except (Refused, ValueError, asyncio.TimeoutError):
-            return through
-        return Program(root, bus, through.pid, is_peer=True, has_pages=through.has_pages)
+        pid = await self._pid(root.program)
+        program = Program(root, self._bus, pid)
+        asked = get("Application", "ToolkitName"), of("Application", "GetApplicationBusAddress")
+        toolkit, address = await answers(
+            [program.ask(root.path, method) for method in asked], _ASK_SECONDS
+        )
+        program.is_chromium = toolkit == ("Chromium",)
+        if address is not None and len(address) == 1 and address[0]:
+            try:
+                connecting = Bus.connect(str(address[0]), is_peer=True)
+                program.bus = await asyncio.wait_for(connecting, _ASK_SECONDS)
+                program.is_peer = True
+            except (Refused, ValueError, asyncio.TimeoutError):
+                pass  # through the daemon, then
+        return program
 
     async def _pid(self, name: str) -> int | None:
         asking = Call(_DAEMON[0], _DAEMON[0], "GetConnectionUnixProcessID", "s", name)

@@ -43,8 +43,7 @@ _ROLE, _STATE = accessible("GetRole"), accessible("GetState")
 _CHILDREN, _INDEX = accessible("GetChildren"), accessible("GetIndexInParent")
 _EXTENTS = of("Component", "GetExtents", "u", 0)  # 0: of the screen
 _NAME, _COUNT = get("Accessible", "Name"), get("Accessible", "ChildCount")
-_VALUE, _LENGTH = get("Value", "CurrentValue"), get("Text", "CharacterCount")
-_TEXT = of("Text", "GetText", "ii", 0, MAX_TEXT)
+_VALUE, LENGTH = get("Value", "CurrentValue"), get("Text", "CharacterCount")
 _FIRST = (_ROLE, _STATE, _EXTENTS, _COUNT)
 
 Cut = Literal["max_nodes", "max_depth", "seconds", "large"]
@@ -244,22 +243,24 @@ class _Reader:
 
     async def _tell(self, nodes: Sequence[Node]) -> None:
         """Read the names, texts and values."""
-        asked: list[tuple[str, Method]] = []
+        asked: list[tuple[Node, Method]] = []
         for node in nodes:
-            asked += [(node.ref.path, method) for method in _details(node)]
-        told = iter(await self._ask(asked))
-        for node in nodes:
-            for method in _details(node):
-                _keep(node, method, next(told))
-        await self._tell_ends([node for node in nodes if node.role == "terminal"])
-
-    async def _tell_ends(self, terminals: Sequence[Node]) -> None:
-        """A terminal's text is what was written last."""
-        lengths = await self._ask([(node.ref.path, _LENGTH) for node in terminals])
-        for node, length in zip(terminals, lengths, strict=True):
-            if isinstance(length, int) and length > MAX_TEXT:
-                last = of("Text", "GetText", "ii", length - MAX_TEXT, length)
-                _keep(node, _TEXT, (await self._ask([(node.ref.path, last)]))[0])
+            asked += [(node, method) for method in _details(node)]
+        told = await self._ask([(node.ref.path, method) for node, method in asked])
+        texts: list[tuple[Node, Method]] = []
+        for (node, method), value in zip(asked, told, strict=True):
+            if method is _NAME and isinstance(value, str):
+                node.name = value[:MAX_NAME].strip()
+            elif method is _VALUE and isinstance(value, float):
+                node.value = value
+            elif method is LENGTH and isinstance(value, int):
+                node.text = ""
+                if value > 0:
+                    texts.append((node, text_of(value, is_end=node.role == "terminal")))
+        told = await self._ask([(node.ref.path, method) for node, method in texts])
+        for (node, _), value in zip(texts, told, strict=True):
+            if isinstance(value, str):
+                node.text = value[:MAX_TEXT]
 
     # Windows.
 
@@ -346,22 +347,26 @@ def _clip(node: Node, *, shifted: bool = True) -> Box:
 
 def _details(node: Node) -> Iterator[Method]:
     yield _NAME
-    if node.role == "password text":
-        return
-    if node.states & words.EDITABLE or node.role in words.TEXTS or node.is_cell:
-        if node.role not in words.WINDOWS and node.role not in words.TABLES:
-            yield _TEXT
+    if holds_text(node.role, node.states) or node.is_cell:
+        yield LENGTH
     if node.role in words.VALUES:
         yield _VALUE
 
 
-def _keep(node: Node, method: Method, told: Value) -> None:
-    if method is _NAME and isinstance(told, str):
-        node.name = told[:MAX_NAME].strip()
-    elif method is _TEXT and isinstance(told, str):
-        node.text = told[:MAX_TEXT]
-    elif method is _VALUE and isinstance(told, float):
-        node.value = told
+def holds_text(role: str, states: int) -> bool:
+    """Whether its text is told: what one types into, but no password."""
+    if role == "password text" or role in words.WINDOWS | words.TABLES:
+        return False
+    return bool(states & words.EDITABLE) or role in words.TEXTS
+
+
+def text_of(length: int, *, is_end: bool = False, most: int = MAX_TEXT) -> Method:
+    """What reads a text of that length, or the part of it that is told.
+
+    The end is told exactly: LibreOffice gives nothing of a text that is shorter than it is asked.
+    """
+    end = length if is_end else min(length, most)
+    return of("Text", "GetText", "ii", max(0, end - most), end)
 
 
 def _says_anything(root: Node) -> bool:

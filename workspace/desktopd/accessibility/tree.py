@@ -32,10 +32,12 @@ from workspace.models import Window
 logger = logging.getLogger(__name__)
 
 _FIRST_SECONDS = 0.5
+_SEARCH_SECONDS = 1.0
 _POLL_SECONDS = 0.25
 _PAGE_SECONDS = 0.05
 _PAGES_SECONDS = 2.0
 _RAISE_SECONDS = 0.5
+_SCROLL_SECONDS = 0.5
 _RAISED_SECONDS = 0.01
 _OBJECT = "type='signal',interface='org.a11y.atspi.Event.Object'"
 _FOCUS_RULES = (
@@ -76,6 +78,7 @@ class Accessibility:
         self._programs: Programs | None = None
         self._connecting: asyncio.Future[None] | None = None
         self._focused: Ref | None = None
+        self._searched_at = 0.0
         self._changed = asyncio.Event()
         self._waiting = 0
 
@@ -110,7 +113,6 @@ class Accessibility:
             try:
                 await programs.listen(*_FOCUS_RULES)
                 await programs.want_events(*_FOCUS_EVENTS)
-                await self._look_for_focus(programs)
             except BaseException:
                 programs.close()
                 raise
@@ -120,15 +122,6 @@ class Accessibility:
                 hint="Use pixels instead, or try again in a moment.",
             ) from error
         self._programs = programs
-
-    async def _look_for_focus(self, programs: Programs) -> None:
-        """Find what has the keyboard already: programs tell only when it changes."""
-        scene = Scene(Box(0, 0, *self._size()), self._windows.listed())
-        roots = await read(await programs.listed(), scene, Budget(seconds=_FIRST_SECONDS))
-        held = (node for root in roots for node in root.all() if node.states & words.FOCUSED)
-        deepest = max(held, key=lambda node: node.depth, default=None)
-        if deepest is not None and self._focused is None:
-            self._focused = deepest.ref
 
     # Reading.
 
@@ -230,11 +223,13 @@ class Accessibility:
             there = await programs.listed()
         except Refused as error:
             raise Unavailable("The desktop's accessibility does not answer.") from error
+        await asyncio.gather(*(each.wake() for each in there))
         while True:
             trial = Budget(budget.max_nodes, budget.max_depth, max(0.05, budget.left))
             roots = await read(there, scene, trial)
             budget.nodes, budget.cut = trial.nodes, trial.cut
-            if budget.left < 2 * _PAGE_SECONDS or not _lacks_pages(there, roots):
+            is_awaited = _await_pages(there, roots)
+            if budget.left < 2 * _PAGE_SECONDS or not is_awaited:
                 return roots
             await asyncio.sleep(_PAGE_SECONDS)
 
@@ -267,21 +262,35 @@ class Accessibility:
         """The element with the keyboard; None if no program says that it has it.
 
         It is known from the programs' events, so that asking takes a few calls to one program.
+        Where none came (a program was there before us), the window with the keyboard is searched.
         """
         try:
             programs = await self._connected()
-            if self._focused is None:
-                return None
-            program = programs.get(self._focused.program)
-            if program is None:
-                await programs.listed()
-                program = programs.get(self._focused.program)
+            found = await self._read_focused(programs)
+            if found is None and time.monotonic() - self._searched_at > _SEARCH_SECONDS:
+                self._searched_at = time.monotonic()
+                searching = asyncio.ensure_future(self._search_focus(programs))
+                searching.add_done_callback(_look_at)
+                await asyncio.shield(searching)  # it goes on for the next who asks
+                found = await self._read_focused(programs)
         except (Unavailable, Refused):
             return None
-        if program is None or self._focused is None:
+        return found
+
+    async def _read_focused(self, programs: Programs) -> FocusedElement | None:
+        ref = self._focused
+        if ref is None:
             return None
-        handle = Handle(self._ids.of(self._focused), program, self._focused.path, (0, 0))
+        program = programs.get(ref.program)
+        if program is None:
+            await programs.listed()
+            program = programs.get(ref.program)
+        window = self._active()
+        if program is None or (window and window.pid and window.pid != program.pid):
+            return None
+        handle = Handle(self._ids.of(ref), program, ref.path)
         try:
+            await program.wake()
             role, states, _ = await handle.look()
             if not states & words.FOCUSED:
                 return None
@@ -289,6 +298,22 @@ class Accessibility:
         except ElementNotFound:
             return None
         return FocusedElement(id=handle.id, role=role, name=name, text=text)
+
+    def _active(self) -> Window | None:
+        return next((each for each in self._windows.listed() if each.is_focused), None)
+
+    async def _search_focus(self, programs: Programs) -> None:
+        """Find what has the keyboard: programs tell only when it changes."""
+        window = self._active()
+        if window is None:
+            return
+        scene = Scene(Box(0, 0, *self._size()), [window], window.id)
+        roots = await read(await programs.listed(), scene, Budget(seconds=_FIRST_SECONDS))
+        held = [node for root in roots for node in root.all() if node.states & words.FOCUSED]
+        # Qt says so of what is around it and in it, too.
+        best = max(held, key=_takes_keys, default=None)
+        if best is not None:
+            self._focused = best.ref
 
     # Acting.
 
@@ -318,13 +343,18 @@ class Accessibility:
         handle = await self.handle(element)
         screen = Box(0, 0, *self._size())
         await self.raise_window(element)
-        for is_last in (False, True):
+        deadline, is_asked = time.monotonic() + _SCROLL_SECONDS, False
+        while True:
             _, states, box = await handle.look()
             visible = None if box is None else box.within(screen)
-            if visible is not None and (is_last or (states & words.SHOWING and visible == box)):
+            if visible is not None and states & words.SHOWING:
                 return visible.centre
-            if not is_last:
+            if time.monotonic() > deadline:
+                break
+            if not is_asked:
                 await handle.scroll_into_view()
+                is_asked = True
+            await asyncio.sleep(_RAISED_SECONDS)
         raise ElementNotFound(
             f"The element {element} is not on the screen.",
             hint="Open or scroll to what it is in, then ask for the elements again.",
@@ -358,16 +388,23 @@ def _look_at(done: asyncio.Future[None]) -> None:
         done.exception()
 
 
-def _lacks_pages(programs: Sequence[Program], roots: Sequence[Node]) -> bool:
-    """Whether a browser that was first asked just now has not told its page yet."""
+def _takes_keys(node: Node) -> tuple[bool, bool, int]:
+    return bool(node.states & words.EDITABLE), bool(node.states & words.FOCUSABLE), node.depth
+
+
+def _await_pages(programs: Sequence[Program], roots: Sequence[Node]) -> bool:
+    """Whether to read again, because a browser does not tell its page yet: not for ever."""
     now = time.monotonic()
-    fresh = {
-        each.root.program
-        for each in programs
-        if each.has_pages and now - each.met_at < _PAGES_SECONDS
-    }
-    shown = [root for root in roots if root.ref.program in fresh and root.window is not None]
-    return any(not any(_is_page(node) for node in root.all()) for root in shown)
+    is_awaited = False
+    for program in programs:
+        own = [each for each in roots if each.ref.program == program.root.program and each.window]
+        lacks = any(not any(_is_page(node) for node in root.all()) for root in own)
+        if not program.is_chromium or not lacks:
+            program.lacks_page_since = None
+            continue
+        program.lacks_page_since = program.lacks_page_since or now
+        is_awaited |= now - program.lacks_page_since < _PAGES_SECONDS
+    return is_awaited
 
 
 def _is_page(node: Node) -> bool:
