@@ -1,10 +1,11 @@
 """The one table of key names: what agents call a key, and the X keysym it is.
 
 Pure. It knows the names of X11 and xdotool (``Page_Up``, ``KP_Add``, ``XF86AudioMute``), of
-pyautogui, Playwright, OpenAI's upper case and the loose spellings of other models (``page down``,
-``ARROWLEFT``). Names are compared without case, spaces, ``_`` and ``-``, except where X11 itself
-tells two keysyms apart by case (``eacute`` and ``Eacute``). An unknown name is
-:class:`~workspace.errors.UnknownKey`, with the nearest names in the hint.
+pyautogui, Playwright and browsers' events, OpenAI's upper case, UI-TARS's spaces in place of plus
+signs (``ctrl c``) and the loose spellings of other models (``page down``, ``ARROWLEFT``). Names
+are compared without case, spaces, ``_`` and ``-``, except where X11 itself tells two keysyms apart
+by case (``eacute`` and ``Eacute``). An unknown name is :class:`~workspace.errors.UnknownKey`, with
+the nearest names in the hint.
 """
 
 from __future__ import annotations
@@ -46,40 +47,9 @@ _ALIASES: Mapping[str, str] = {
     "rightarrow": "Right",
     "uparrow": "Up",
     "downarrow": "Down",
-    "ctrl": "Control_L",
-    "ctl": "Control_L",
-    "control": "Control_L",
-    "controlleft": "Control_L",
-    "ctrlleft": "Control_L",
-    "ctrll": "Control_L",
-    "controlright": "Control_R",
-    "ctrlright": "Control_R",
-    "ctrlr": "Control_R",
     "controlormeta": "Control_L",
-    "shift": "Shift_L",
-    "shiftleft": "Shift_L",
-    "shiftright": "Shift_R",
-    "alt": "Alt_L",
-    "altleft": "Alt_L",
-    "altright": "Alt_R",
-    "option": "Alt_L",
-    "opt": "Alt_L",
-    "optionleft": "Alt_L",
-    "optionright": "Alt_R",
     "altgr": "ISO_Level3_Shift",
     "altgraph": "ISO_Level3_Shift",
-    "super": "Super_L",
-    "win": "Super_L",
-    "windows": "Super_L",
-    "winleft": "Super_L",
-    "winright": "Super_R",
-    "cmd": "Super_L",
-    "command": "Super_L",
-    "meta": "Super_L",
-    "metaleft": "Super_L",
-    "metaright": "Super_R",
-    "os": "Super_L",
-    "hyper": "Hyper_L",
     "apps": "Menu",
     "contextmenu": "Menu",
     "caps": "Caps_Lock",
@@ -136,10 +106,33 @@ _ALIASES: Mapping[str, str] = {
     "launchapp2": "XF86Calculator",
     "launchmail": "XF86Mail",
     "launchmediaselect": "XF86AudioMedia",
+    "mediavolumeup": "XF86AudioRaiseVolume",
+    "mediavolumedown": "XF86AudioLowerVolume",
+    "mediavolumemute": "XF86AudioMute",
+    "audiovolup": "XF86AudioRaiseVolume",
+    "audiovoldown": "XF86AudioLowerVolume",
+    "medianext": "XF86AudioNext",
+    "mediaprevious": "XF86AudioPrev",
+    "brightnessup": "XF86MonBrightnessUp",
+    "brightnessdown": "XF86MonBrightnessDown",
+    "power": "XF86PowerOff",
+    "compose": "Multi_key",
+    "intlbackslash": "less",
+    "lang1": "Hangul",
+    "lang2": "Hangul_Hanja",
+    "kanamode": "Hiragana_Katakana",
     "hanja": "Hangul_Hanja",
     "junja": "Hangul_Jeonja",
     "modechange": "Mode_switch",
     "sleep": "XF86Sleep",
+}
+# What dialects call the modifiers, and X11's name of them without its side.
+_MODIFIERS: Mapping[str, str] = {
+    **dict.fromkeys(("ctrl", "ctl", "control"), "Control"),
+    **dict.fromkeys(("alt", "option", "opt"), "Alt"),
+    "shift": "Shift",
+    **dict.fromkeys(("super", "win", "windows", "cmd", "command", "meta", "os"), "Super"),
+    "hyper": "Hyper",
 }
 # The keypad, by what follows KP_ in X11's names.
 _KEYPAD: Mapping[str, str] = {
@@ -191,9 +184,28 @@ def _x11_names() -> dict[str, int]:
 _EXACT = _x11_names()
 
 
+def _modifier_names() -> dict[str, str]:
+    """Each modifier with its side before or after it, as in ``LeftControl`` and ``cmd_r``."""
+    names: dict[str, str] = {}
+    for word, name in _MODIFIERS.items():
+        names[word] = f"{name}_L"
+        for side in ("Left", "Right"):
+            spelled = {word + side.lower(), side.lower() + word}
+            # Meta_L is X11's own, and another key than what agents call meta.
+            if f"{word.title()}_{side[0]}" not in _EXACT:
+                spelled.add(word + side[0].lower())
+            names |= dict.fromkeys(spelled, f"{name}_{side[0]}")
+    return names
+
+
+_MODIFIER_NAMES = _modifier_names()
+
+
 def _loose_names() -> dict[str, int]:
+    # Keys of rare keyboards go without XF86 too, unless that is the name of another.
+    loose = {_plain(name.removeprefix("XF86")): _EXACT[name] for name in sorted(_EXACT)[::-1]}
     # Sorted, upper case comes first: of `Eacute` and `eacute` the latter is kept.
-    loose = {_plain(name): _EXACT[name] for name in sorted(_EXACT)}
+    loose |= {_plain(name): _EXACT[name] for name in sorted(_EXACT)}
     for word, name in _KEYPAD.items():
         for prefix in ("numpad", "num", "keypad"):
             loose[prefix + word] = _EXACT["KP_" + name]
@@ -202,7 +214,8 @@ def _loose_names() -> dict[str, int]:
         loose["digit" + digit] = ord(digit)
     for letter in "abcdefghijklmnopqrstuvwxyz":
         loose["key" + letter] = ord(letter)
-    return loose | {alias: _EXACT[name] for alias, name in _ALIASES.items()}
+    aliases = {**_ALIASES, **_MODIFIER_NAMES}
+    return loose | {alias: _EXACT[name] for alias, name in aliases.items()}
 
 
 _LOOSE = _loose_names()
@@ -244,7 +257,9 @@ def parse_key(name: str) -> int:
     ):
         return keysym_of(name)
     plain = _plain(name)
-    if plain in _ALIASES:  # before X11's own: "Super" and "Meta" mean the same key to an agent
+    if (
+        plain in _ALIASES or plain in _MODIFIER_NAMES
+    ):  # before X11's own: "Super" and "Meta" mean the same key to an agent
         return _LOOSE[plain]
     if name in _EXACT:
         return canonical(_EXACT[name])
@@ -256,13 +271,14 @@ def parse_key(name: str) -> int:
 def parse_chord(chord: str) -> list[int]:
     """The keysyms of ``ctrl+shift+t``, in the order to press them.
 
-    ``+`` between keys joins; the plus key is ``plus``, ``+`` alone, or the last of ``ctrl++``.
+    ``+`` or a space between keys joins; the plus key is ``plus``, ``+`` alone, or the last of
+    ``ctrl++``.
     Beside Control, Alt or Super a letter's case means nothing (``ctrl+S`` is what menus write).
 
     Raises:
         UnknownKey: one of them is not known, none is given, or there are more than eight.
     """
-    names = _split(chord)
+    names = [name for part in _split(chord) for name in _words(part)]
     if len(names) > _MAX_KEYS:
         raise UnknownKey(
             f"{chord!r} has {len(names)} keys.", hint=f"Press at most {_MAX_KEYS} keys at once."
@@ -279,6 +295,21 @@ def parse_chord(chord: str) -> list[int]:
 def parse_chords(chords: Iterable[str]) -> list[int]:
     """The keysyms of several chords together, as in an action's ``modifiers``."""
     return list(dict.fromkeys(keysym for chord in chords for keysym in parse_chord(chord)))
+
+
+def _words(part: str) -> list[str]:
+    """Keys with spaces between them; a key's own name may have some, too."""
+    if _is_known(part):
+        return [part]
+    words = part.split()
+    for end in range(min(len(words), _MAX_KEYS) - 1, 0, -1):
+        if _is_known(" ".join(words[:end])):
+            return [" ".join(words[:end]), *_words(" ".join(words[end:]))]
+    return [part]
+
+
+def _is_known(name: str) -> bool:
+    return len(name) == 1 or name in _EXACT or _plain(name) in _LOOSE
 
 
 def _split(chord: str) -> list[str]:
