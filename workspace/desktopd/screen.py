@@ -14,6 +14,7 @@ import logging
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 
 from workspace import actions as a
 from workspace import models
@@ -169,21 +170,23 @@ class Screen:
         started: float,
         before: asyncio.Task[Holder] | None,
     ) -> a.Observation:
+        last = actions[-1] if actions else None
+        wanted = last if isinstance(last, a.Screenshot | a.Zoom) else a.Screenshot()
         mark = self._damage.mark()
         try:
             picture = await self._play_all(actions, mark)
             settled: bool | None = None
             only_looks = all(isinstance(action, _LOOKS) for action in actions)
             if settle_ms > 0 and not only_looks:
-                settled = await self._damage.settle(mark, settle_ms / 1000)
+                is_plain = before is not None and wanted == a.Screenshot()
+                prepare = partial(self._picture, wanted) if is_plain else None
+                settled = await self._damage.settle(mark, settle_ms / 1000, prepare)
             if before is None:
                 return self._observation(started, picture)
             self._display.sync()
             self._display.pump()  # brings the last changes
             now = asyncio.get_running_loop().time()
             changed, still_changing = self._damage.changed(mark), mark.still_changing(now)
-            last = actions[-1] if actions else None
-            wanted = last if isinstance(last, a.Screenshot | a.Zoom) else a.Screenshot()
             async with self._keyboard.asking() as after:
                 if picture is None or wanted is not last or not only_looks:
                     picture = await self._picture(wanted)

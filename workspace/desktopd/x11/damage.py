@@ -14,6 +14,7 @@ On failure: a broken connection ends the wait with ``DesktopLost``, and the look
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import xcffib
@@ -103,14 +104,18 @@ class Damage:
             self._arm(self._loop.time())
             self.rouse(anew=True)
 
-    async def settle(self, mark: Settling, cap: float) -> bool:
+    async def settle(
+        self, mark: Settling, cap: float, prepare: Callable[[], Awaitable[object]] | None = None
+    ) -> bool:
         """Wait until the screen has changed since ``mark`` and is quiet again.
 
         True as soon as it has settled (also by not changing for a while); False if ``cap``
-        seconds pass first.
+        seconds pass first. ``prepare`` is called in a lull that may turn out to be the rest: what
+        it does is done while there is nothing to do but wait.
         """
         started = self._loop.time()
         mark.wait(started)
+        prepared = 0
         while True:
             self._news.clear()
             with self._display.talking():
@@ -125,8 +130,15 @@ class Damage:
                 continue
             if now >= started + cap:
                 return not mark.is_restless
+            lull = mark.lull() if prepared != mark.paints else None
+            if lull is not None and now >= lull:
+                prepared = mark.paints
+                if self._effect(mark) and prepare is not None:
+                    await prepare()
+                continue
+            until = min(due, started + cap, due if lull is None else lull)
             try:
-                await asyncio.wait_for(self._news.wait(), min(due, started + cap) - now)
+                await asyncio.wait_for(self._news.wait(), until - now)
             except asyncio.TimeoutError:
                 continue
             await asyncio.sleep(_TURN_SECONDS)

@@ -37,7 +37,7 @@ from workspace.desktopd.x11.boxes import (
     regions,
 )
 
-FIRST_CHANGE_SECONDS = 0.25
+FIRST_CHANGE_SECONDS = 0.3
 QUIET_SECONDS = 0.05
 LONGEST_QUIET_SECONDS = 0.1
 STAGED_QUIET_SECONDS = 0.12
@@ -242,6 +242,10 @@ class Settling:
         if self._last is None:
             return self._since + FIRST_CHANGE_SECONDS
         return self._last + self._quiet()
+
+    def lull(self) -> float | None:
+        """When it will look as if it came to rest, which is not sure before :meth:`due`."""
+        return None if self._last is None else self._last + QUIET_SECONDS / 2
 
     def _quiet(self) -> float:
         if self._first is None or self._last is None:

@@ -36,7 +36,7 @@ async def repainting(*steps: tuple[float, Callable[[], None]]) -> AsyncIterator[
 async def test_waits_for_the_change_and_then_for_rest(screen: Screen, client: Client) -> None:
     async with repainting(
         (0.1, lambda: client.fill(0xFF0000, 10, 20, 30, 40)),
-        (0.03, lambda: client.fill(0xFF0000, 700, 500, 50, 60)),
+        (0.015, lambda: client.fill(0xFF0000, 700, 500, 50, 60)),
     ):
         seen = await screen.act([CLICK], settle_ms=3000, observe="frame")
     assert seen.effect == "changed"
@@ -45,7 +45,7 @@ async def test_waits_for_the_change_and_then_for_rest(screen: Screen, client: Cl
         (10, 20, 30, 40),
         (700, 500, 50, 60),
     }
-    assert 170 <= seen.elapsed_ms < 1000
+    assert 165 <= seen.elapsed_ms < 1000
     assert seen.screenshot is not None
     assert seen.cursor == (600, 400)
     assert seen.screen == (1280, 800)

@@ -18,7 +18,7 @@ CARET = (50, 50, 52, 70)
 CLOCK = (1000, 10, 1060, 30)
 ICON = (600, 10, 632, 42)
 VIDEO = (600, 300, 920, 480)
-NOTHING = 0.25
+NOTHING = 0.3
 QUIET = 0.05
 
 
@@ -61,7 +61,7 @@ def settle(
         pytest.param([], NOTHING, [], [], id="nothing"),
         pytest.param([(0.01, BUTTON)], 0.01 + QUIET, [BUTTON], [], id="at once"),
         pytest.param([(0.2, PAGE)], 0.2 + QUIET, [PAGE], [], id="after 200 ms"),
-        pytest.param([(0.26, PAGE)], NOTHING, [], [], id="too late"),
+        pytest.param([(0.31, PAGE)], NOTHING, [], [], id="too late"),
         pytest.param(
             [(0.01, BUTTON), (0.02, BUTTON)], 0.02 + QUIET + 0.0025, [BUTTON], [], id="pressed"
         ),
