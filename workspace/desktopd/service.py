@@ -47,6 +47,7 @@ class Service:
         await self.desk.shell.aclose()
         if self.desk.screen is not None:
             await self.desk.screen.aclose()
+        self.desk.waiting.close()
 
 
 class _Server(uvicorn.Server):

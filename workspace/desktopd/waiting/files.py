@@ -11,6 +11,7 @@ import asyncio
 import ctypes
 import fnmatch
 import os
+import struct
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -28,6 +29,7 @@ _MAX_TOLD = 20
 _MAX_NAMES = 100_000
 # IN_MODIFY, IN_ATTRIB, IN_CLOSE_WRITE, IN_MOVED_FROM, IN_MOVED_TO, IN_CREATE, IN_DELETE,
 # IN_DELETE_SELF, IN_MOVE_SELF, IN_ONLYDIR
+_EVENT = struct.Struct("=iIII")  # the folder, what happened, a cookie, the length of a name
 _MASK = 0x2 | 0x4 | 0x8 | 0x40 | 0x80 | 0x100 | 0x200 | 0x400 | 0x800 | 0x01000000
 
 
@@ -39,17 +41,21 @@ class _Seen(NamedTuple):
     modified_ns: int
 
 
-async def exists(path: str, wanted: w.FileExists) -> FileInfo:
+async def exists(folders: Folders, path: str, wanted: w.FileExists) -> FileInfo:
     """The file, once it is there and has not changed for ``stable_ms``."""
     clock = asyncio.get_running_loop().time
     deadline = clock() + wanted.seconds
     stable_seconds = wanted.stable_ms / 1000
+    has_pattern = any(sign in os.path.basename(path) for sign in "*?[")
     last: _Seen | None = None
     since = 0.0
-    with _folder_news() as news:
+    with folders.news() as news:
         while True:
             news.watch(_nearest_folder(path))
-            seen = await in_thread(lambda: _find(path))
+            # Here, since to wake a thread takes longer; but a folder may have very many files.
+            seen = _look(path)
+            if seen is None and has_pattern:
+                seen = await in_thread(lambda: _newest(path))
             if seen != last:
                 last, since = seen, clock()
                 if seen is not None:  # it may have been still for long
@@ -63,12 +69,9 @@ async def exists(path: str, wanted: w.FileExists) -> FileInfo:
             await news.next(min(due, deadline) - clock())
 
 
-def _find(path: str) -> _Seen | None:
-    """The file, or the newest that the pattern fits."""
-    found = _look(path)
+def _newest(path: str) -> _Seen | None:
+    """The newest file that the pattern fits."""
     folder, pattern = os.path.split(path)
-    if found is not None or not any(sign in pattern for sign in "*?["):
-        return found
     fitting = [
         seen
         for name in _names(folder)
@@ -125,54 +128,88 @@ def _timed_out(path: str, seen: _Seen | None, wanted: w.FileExists) -> TimedOut:
     )
 
 
-class _FolderNews:
-    """Says that something has changed in one folder, by inotify where it is to be had."""
+class Folders:
+    """Says that something has changed in folders, by inotify where it is to be had.
+
+    One descriptor for all who wait, for as long as the daemon runs: to close one takes the kernel
+    tens of milliseconds.
+    """
 
     def __init__(self) -> None:
         self._libc = ctypes.CDLL(None, use_errno=True)
-        self._loop = asyncio.get_running_loop()
-        self._changed = asyncio.Event()
-        self._watched = -1
-        self._fd: int = self._libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC)
-        if self._fd >= 0:
-            self._loop.add_reader(self._fd, self._on_news)
+        self._fd = -1
+        self._news: dict[int, set[_News]] = {}  # by the number of a watched folder
 
     def close(self) -> None:
         if self._fd >= 0:
-            self._loop.remove_reader(self._fd)
+            asyncio.get_running_loop().remove_reader(self._fd)
             os.close(self._fd)
             self._fd = -1
 
-    def watch(self, folder: str) -> None:
-        """Watch that folder from now on, and no other."""
-        self._changed.clear()
-        if self._fd < 0:
-            return
-        # Of a folder that is watched already this is the same number: unless it is a new one of
-        # the same name.
-        found: int = self._libc.inotify_add_watch(self._fd, os.fsencode(folder), _MASK)
-        if found != self._watched >= 0:
-            self._libc.inotify_rm_watch(self._fd, self._watched)
-        self._watched = found
+    @contextmanager
+    def news(self) -> Iterator[_News]:
+        """The news for one who waits."""
+        news = _News(self)
+        try:
+            yield news
+        finally:
+            self.leave(news)
 
-    async def next(self, seconds: float) -> None:
-        """Return when something has changed, at the latest after ``seconds``."""
-        look = _POLL_SECONDS if self._watched < 0 else _LOOK_SECONDS
-        with suppress(asyncio.TimeoutError):
-            await asyncio.wait_for(self._changed.wait(), min(max(seconds, 0.0), look))
-            # A file that is being written makes news without end.
-            await asyncio.sleep(min(max(seconds, 0.0), _TURN_SECONDS))
+    def join(self, news: _News, folder: str) -> int:
+        """Tell ``news`` of that folder from now on; its number, or -1 if it cannot be watched."""
+        if self._fd < 0:
+            self._fd = self._libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC)
+            if self._fd >= 0:
+                asyncio.get_running_loop().add_reader(self._fd, self._on_news)
+        # A folder that is watched already has the same number, unless it is a new one of its name.
+        found: int = self._libc.inotify_add_watch(self._fd, os.fsencode(folder), _MASK)
+        if found >= 0:
+            self._news.setdefault(found, set()).add(news)
+        return found
+
+    def leave(self, news: _News) -> None:
+        """Tell ``news`` of its folder no more."""
+        known = self._news.get(news.folder, set())
+        known.discard(news)
+        if news.folder in self._news and not known:
+            del self._news[news.folder]
+            self._libc.inotify_rm_watch(self._fd, news.folder)
 
     def _on_news(self) -> None:
         with suppress(BlockingIOError):
-            os.read(self._fd, 65_536)
-        self._changed.set()
+            data = os.read(self._fd, 65_536)
+            while data:
+                folder, _, _, length = _EVENT.unpack_from(data)
+                data = data[_EVENT.size + length :]
+                # -1: there were more than the kernel keeps.
+                told = self._news.values() if folder < 0 else [self._news.get(folder, set())]
+                for each in (news for some in told for news in some):
+                    each.changed.set()
 
 
-@contextmanager
-def _folder_news() -> Iterator[_FolderNews]:
-    news = _FolderNews()
-    try:
-        yield news
-    finally:
-        news.close()
+class _News:
+    """What one who waits hears of one folder at a time."""
+
+    def __init__(self, folders: Folders) -> None:
+        self._folders = folders
+        self._loop = asyncio.get_running_loop()
+        self._ready_at = 0.0
+        self.folder = -1
+        self.changed = asyncio.Event()
+
+    def watch(self, folder: str) -> None:
+        """Hear of that folder from now on, and of no other."""
+        self.changed.clear()
+        found = self._folders.join(self, folder)
+        if found != self.folder:
+            self._folders.leave(self)
+            self.folder = found
+
+    async def next(self, seconds: float) -> None:
+        """Return when something has changed, at the latest after ``seconds``."""
+        look = _POLL_SECONDS if self.folder < 0 else _LOOK_SECONDS
+        with suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(self.changed.wait(), min(max(seconds, 0.0), look))
+            # A file that is being written makes news without end.
+            await asyncio.sleep(max(0.0, min(self._ready_at - self._loop.time(), seconds)))
+        self._ready_at = self._loop.time() + _TURN_SECONDS

@@ -11,7 +11,7 @@ import sys
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import pytest
 
@@ -39,15 +39,29 @@ async def once(waiting: Awaitable[T], happen: Callable[[], object]) -> tuple[T, 
     return await asyncio.wait_for(task, 10), loop.time() - began
 
 
-def file(path: Path | str, *, stable_ms: int = 0, seconds: float = 10) -> Awaitable[FileInfo]:
-    wanted = w.FileExists(path=str(path), stable_ms=stable_ms, seconds=seconds)
-    return files.exists(str(path), wanted)
-
-
 # Files.
 
 
-async def test_a_file_that_comes_is_told_of_at_once(tmp_path: Path) -> None:
+class Wait(Protocol):
+    def __call__(
+        self, path: Path, *, stable_ms: int = 0, seconds: float = 10
+    ) -> Awaitable[FileInfo]: ...
+
+
+@pytest.fixture
+async def file() -> AsyncIterator[Wait]:
+    folders = files.Folders()
+
+    def wait(path: Path, *, stable_ms: int = 0, seconds: float = 10) -> Awaitable[FileInfo]:
+        wanted = w.FileExists(path=str(path), stable_ms=stable_ms, seconds=seconds)
+        return files.exists(folders, str(path), wanted)
+
+    yield wait
+    assert not folders._news
+    folders.close()
+
+
+async def test_a_file_that_comes_is_told_of_at_once(file: Wait, tmp_path: Path) -> None:
     path = tmp_path / "a"
     found, seconds = await once(file(path), lambda: path.write_text("hello"))
     assert (found.path, found.kind) == (str(path), "file")
@@ -57,7 +71,7 @@ async def test_a_file_that_comes_is_told_of_at_once(tmp_path: Path) -> None:
     await once(file(moved), lambda: path.rename(moved))
 
 
-async def test_a_file_in_folders_that_are_still_to_come(tmp_path: Path) -> None:
+async def test_a_file_in_folders_that_are_still_to_come(file: Wait, tmp_path: Path) -> None:
     path = tmp_path / "new" / "deeper" / "a"
 
     def make() -> None:
@@ -77,7 +91,7 @@ async def test_a_file_in_folders_that_are_still_to_come(tmp_path: Path) -> None:
     assert (await asyncio.wait_for(waiting, 5)).path == str(path)
 
 
-async def test_a_download_is_complete_when_it_grows_no_more(tmp_path: Path) -> None:
+async def test_a_download_is_complete_when_it_grows_no_more(file: Wait, tmp_path: Path) -> None:
     path = tmp_path / "big"
     loop = asyncio.get_running_loop()
     waiting = asyncio.ensure_future(file(path, stable_ms=300))
@@ -96,7 +110,7 @@ async def test_a_download_is_complete_when_it_grows_no_more(tmp_path: Path) -> N
     assert loop.time() - began < 1
 
 
-async def test_a_pattern_is_the_newest_file_that_fits_it(tmp_path: Path) -> None:
+async def test_a_pattern_is_the_newest_file_that_fits_it(file: Wait, tmp_path: Path) -> None:
     for age, name in enumerate(("new.pdf", "old.pdf", ".hidden.pdf", "other.txt")):
         (tmp_path / name).write_text("")
         os.utime(tmp_path / name, (1000 - age, 1000 - age))
@@ -110,7 +124,7 @@ async def test_a_pattern_is_the_newest_file_that_fits_it(tmp_path: Path) -> None
     assert found.name == "x1.pdf"
 
 
-async def test_a_file_that_does_not_come(tmp_path: Path) -> None:
+async def test_a_file_that_does_not_come(file: Wait, tmp_path: Path) -> None:
     (tmp_path / "report.pdf.crdownload").write_bytes(b"x" * 123)
     with pytest.raises(TimedOut, match=r"no .*report\.pdf within 0\.1 s") as told:
         await file(tmp_path / "report.pdf", seconds=0.1)
@@ -126,16 +140,14 @@ async def test_a_file_that_does_not_come(tmp_path: Path) -> None:
 
 
 async def test_without_inotify_it_is_looked_at(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    file: Wait, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    opened = len(os.listdir("/proc/self/fd"))
     monkeypatch.setattr(files, "_MASK", 0)  # the kernel refuses that
     await once(file(tmp_path / "a"), (tmp_path / "a").touch)
     waiting = asyncio.ensure_future(file(tmp_path / "b"))
     await asyncio.sleep(0.05)
     waiting.cancel()
     await asyncio.gather(waiting, return_exceptions=True)
-    assert len(os.listdir("/proc/self/fd")) == opened
 
 
 # Ports.
@@ -145,11 +157,14 @@ async def test_a_port_that_comes_to_be_listened_on() -> None:
     with socket.socket() as server:
         server.bind(("127.0.0.1", 0))
         port = server.getsockname()[1]
+        there = ports.Ports()
         with pytest.raises(TimedOut, match=f"port {port} within 0.1 s") as told:
-            await ports.listens(port, 0.1)
+            await there.listens(port, 0.1)
         assert "The ports that are listened on: " in told.value.hint
-        address, _ = await once(ports.listens(port, 10), server.listen)
-    assert address == "127.0.0.1"
+        both = asyncio.gather(there.listens(port, 10), there.listens(port, 10))
+        addresses, _ = await once(both, server.listen)
+        assert await there.listens(port, 0) == "127.0.0.1"
+    assert addresses == ["127.0.0.1", "127.0.0.1"]
 
 
 def test_the_kernels_table_is_read() -> None:
