@@ -172,7 +172,10 @@ class Scroll(_AtPoint):
 
 
 class Type(_Model):
-    """Type text, any Unicode; newline and tab are the keys Return and Tab."""
+    """Type text, any Unicode; newline and tab are the keys Return and Tab.
+
+    Layout, locks and keys that are held change nothing in it.
+    """
 
     type: Literal["type"] = "type"
     text: Annotated[str, Field(max_length=100_000)]

@@ -41,7 +41,7 @@ REUSE_SECONDS = 0.4
 # For those that can.
 _ANSWER_SECONDS = 2.0
 _ROUNDS = 2
-HUNG_SECONDS = 10.0
+HUNG_SECONDS = 20.0
 # A VNC viewer's keyboard takes blank keycodes too; leave it some.
 _LEFT_BLANK = 2
 _MAX_GIVEN = 72

@@ -126,8 +126,8 @@ HARD_STRINGS: dict[str, str] = {
     # Keys, and length.
     "lines": "one\ntwo\r\nthree\rfour\n\nsix",
     "tabs": "a\tb\t\tc\n\td",
-    "long": _shuffled("abcXYZ09,.!? äöüßéñ世界日本語한글кириллицаΩ≈🚀😀—“”€@#{}[]|\\~`" * 14, 2),
+    "long": _shuffled("abcXYZ09,.!? äöüßéñ世界日本語한글кириллицаΩ≈🚀😀—“”€@#{}[]|\\~`" * 6, 2),
     "everything": _shuffled(
-        _every(0x21, 0x7E, 0xA1, 0xAC, 0xC0, 0x17F, 0x391, 0x3A1, 0x410, 0x44F, 0x1F600, 0x1F60F), 3
+        _every(0x21, 0x7E, 0xC0, 0xFF, 0x391, 0x3A1, 0x410, 0x44F, 0x1F600, 0x1F60F), 3
     ),
 }

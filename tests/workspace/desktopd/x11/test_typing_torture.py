@@ -181,11 +181,11 @@ async def _copied(screen: Screen, end: str) -> str:
 
 
 async def _check_address_bar(screen: Screen) -> None:
-    """Type them, ten at a time, as what is to be searched for, and copy that."""
+    """Type them, five at a time, as what is to be searched for, and copy that."""
     texts = _without("\r\n\t")
     names = list(texts)
-    for start in range(0, len(names), 10):
-        some = {name: texts[name] for name in names[start : start + 10]}
+    for start in range(0, len(names), 5):
+        some = {name: texts[name] for name in names[start : start + 5]}
         whole = "q " + "".join(f"{text} ={number}= " for number, text in enumerate(some.values()))
         await screen.act([a.Key(chord="ctrl+l"), a.Type(text=whole)])
         copied = await _copied(screen, whole[-6:])
