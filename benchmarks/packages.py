@@ -124,12 +124,15 @@ def _wanted(entry: tarfile.TarInfo) -> tarfile.TarInfo | None:
 
 
 def _install(requirements: Sequence[str], python: str, target: Path) -> None:
-    pip = [sys.executable, "-m", "pip", "--python", python, "install", "--quiet"]
-    done = subprocess.run(
-        [*pip, "--disable-pip-version-check", "--root-user-action=ignore",
-         "--target", str(target), *requirements],
-        stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=INSTALL_SECONDS,
-    )  # fmt: skip
+    pip = [sys.executable, "-m", "pip", "--python", python, "--retries", "1", "install", "--quiet"]
+    try:
+        done = subprocess.run(
+            [*pip, "--disable-pip-version-check", "--root-user-action=ignore",
+             "--target", str(target), *requirements],
+            stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=INSTALL_SECONDS,
+        )  # fmt: skip
+    except subprocess.TimeoutExpired as error:
+        raise Missing(f"pip took more than {INSTALL_SECONDS} s") from error
     if done.returncode != 0:
         errors = [line for line in done.stderr.splitlines() if line.startswith("ERROR")]
         raise Missing((errors or ["pip failed"])[-1].removeprefix("ERROR: "))
