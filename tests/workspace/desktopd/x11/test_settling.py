@@ -19,7 +19,7 @@ CLOCK = (1000, 10, 1060, 30)
 ICON = (600, 10, 632, 42)
 VIDEO = (600, 300, 920, 480)
 NOTHING = 0.3
-QUIET = 0.05
+QUIET = 0.045
 
 
 def every(seconds: float, box: Box, *, since: float = 0.0, until: float = 5.0) -> list[Paint]:
@@ -155,7 +155,7 @@ def test_what_moved_before_is_no_effect(movement: list[Paint], still: Box) -> No
     assert (end, settled, changed) == (NOTHING, True, [])
     assert told == [still]
     end, settled, changed, told = settle([(0.02, BUTTON), *after], background=known(movement))
-    assert end == pytest.approx(0.07)
+    assert end == pytest.approx(0.065)
     assert (settled, changed) == (True, [BUTTON])
 
 
@@ -164,7 +164,7 @@ def test_frame_around_an_effect_and_a_spinner_is_an_effect() -> None:
     before, after = spinner(since=-5, until=0), spinner(since=0.004)
     both = (28, 28, 420, 340)
     end, settled, changed, _ = settle([(0.03, both), *after], background=known(before))
-    assert end == pytest.approx(0.08)
+    assert end == pytest.approx(0.075)
     assert (settled, changed) == (True, [both])
 
 
