@@ -6,7 +6,6 @@ Each is there once its ``async with`` block begins, and gone when it ends. On fa
 
 from __future__ import annotations
 
-import io
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
@@ -26,6 +25,7 @@ PYTHON = "/usr/bin/python3"
 TYPED = f"{HOME}/typed"
 COME_SECONDS = 30.0
 ITEMS = 200
+BLANK = (8, 8, 8)  # what a browser shows before its page, as ground() has it
 _BROWSER = (
     "exec $(command -v chromium || command -v google-chrome) --no-first-run --kiosk"
     " --disable-background-networking --disable-component-update --disable-sync"
@@ -101,26 +101,13 @@ async def page(desktop: Desktop, path: str, *flags: str) -> AsyncIterator[None]:
     """Chromium, over the whole screen, with a page of the desktop; it is painted."""
     async with running(desktop, f"{_BROWSER} {' '.join(flags)} file://{quote(path)}"):
         await desktop.wait_for_window(title="a page", seconds=COME_SECONDS)
-        before = [b""]
 
-        async def is_at_rest() -> bool:
-            picture = await desktop.screenshot(format="png", cursor=False)
-            same, before[0] = picture == before[0], picture
-            await anyio.sleep(0.25)
-            return same and ground(picture) != ground(blank)
+        async def is_painted() -> bool:
+            return ground(await desktop.screenshot()) != BLANK
 
-        blank = _blank()
-        await until("The page", is_at_rest)
+        await until("The page", is_painted)
+        await desktop.wait_for_rest(stable_ms=500, seconds=COME_SECONDS)
         yield
-
-
-def _blank() -> bytes:
-    """What a browser shows before its page."""
-    from PIL import Image
-
-    buffer = io.BytesIO()
-    Image.new("RGB", (1280, 800), "white").save(buffer, "PNG")
-    return buffer.getvalue()
 
 
 @asynccontextmanager
