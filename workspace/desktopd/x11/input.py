@@ -24,6 +24,8 @@ from workspace.desktopd.x11.keymap import Keymap, Stroke
 BUTTONS: Mapping[Button, int] = {"left": 1, "middle": 2, "right": 3, "back": 8, "forward": 9}
 # Between the clicks of a double click: Chromium takes two of the same millisecond for one.
 _CLICK_SECONDS = 0.012
+# Programs (Chromium) that find the modifier up again when they come to the click take it as plain.
+_MODIFIER_SECONDS = 0.03
 # Toolkits begin a drag once the pointer has moved some pixels with the button down, and talk to
 # the window under it before they accept a drop: that takes them a few turns of their loops.
 _DRAG_DWELL_SECONDS = 0.06
@@ -97,10 +99,10 @@ class Input:
         self._display.sync()
 
     async def click(
-        self, point: Point | None, button: Button, count: int, modifiers: Iterable[int]
+        self, point: Point | None, button: Button, count: int, modifiers: Sequence[int]
     ) -> None:
         """Click ``count`` times, well inside any double-click interval."""
-        async with self.holding(modifiers):
+        async with self._modified(modifiers):
             if point is not None:
                 self.move(*point)
             self._tap(BUTTONS[button], 1)
@@ -120,11 +122,11 @@ class Input:
         self._put("button", BUTTONS[button], down=down)
         self._display.sync()
 
-    async def drag(self, path: Sequence[Point], button: Button, modifiers: Iterable[int]) -> None:
+    async def drag(self, path: Sequence[Point], button: Button, modifiers: Sequence[int]) -> None:
         """Press at the first point, move along the path, release at the last."""
         pace = min(_DRAG_PACE_SECONDS, _DRAG_MAX_SECONDS / len(interpolate(path)))
         corner = min(_DRAG_CORNER_SECONDS, _DRAG_MAX_SECONDS / len(path))
-        async with self.holding(modifiers):
+        async with self._modified(modifiers):
             self.move(*path[0])
             self._put("button", BUTTONS[button], down=True)
             try:
@@ -140,9 +142,9 @@ class Input:
                 self._put("button", BUTTONS[button], down=False)
                 self._display.sync()
 
-    async def scroll(self, point: Point | None, dx: int, dy: int, modifiers: Iterable[int]) -> None:
+    async def scroll(self, point: Point | None, dx: int, dy: int, modifiers: Sequence[int]) -> None:
         """Turn the wheel: ``dy`` notches down (button 5) or up (4), ``dx`` right (7) or left."""
-        async with self.holding(modifiers):
+        async with self._modified(modifiers):
             if point is not None:
                 self.move(*point)
             for notches, (back, forth) in ((dy, (4, 5)), (dx, (6, 7))):
@@ -198,6 +200,16 @@ class Input:
             self._press(ours)
             if ours:
                 self._display.sync()
+
+    @asynccontextmanager
+    async def _modified(self, keysyms: Sequence[int]) -> AsyncIterator[None]:
+        """Hold modifiers around what the mouse does, long enough to be seen."""
+        async with self.holding(keysyms):
+            if keysyms:
+                await asyncio.sleep(_MODIFIER_SECONDS)
+            yield
+            if keysyms:
+                await asyncio.sleep(_MODIFIER_SECONDS)
 
     def strike(self, strokes: Iterable[Stroke], shift: int) -> None:
         """Press and release keys one after the other, each with Shift or without."""
