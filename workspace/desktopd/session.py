@@ -399,15 +399,23 @@ def _places(home: str, runtime: str, xauthority: str) -> dict[str, str]:
 
 
 async def _is_drawn(screen: Screen) -> bool:
-    """Whether the backdrop's window is there and its last rows are no longer X's black."""
-    if not any(window.window_class == "Xfdesktop" for window in screen.windows.listed()):
+    """Whether backdrop and panel are there and painted: on top of X's black, they take clicks."""
+    there = screen.windows.listed()
+    panel = next((window for window in there if window.kind == "panel"), None)
+    if panel is None or not any(window.window_class == "Xfdesktop" for window in there):
         return False
+    width, height = screen.size
+    last_rows = (width // 2, height - 8)
+    return await _is_painted(screen, *last_rows) and await _is_painted(screen, panel.x, panel.y)
+
+
+async def _is_painted(screen: Screen, x: int, y: int) -> bool:
+    """Whether the eight by eight pixels from there are not all black."""
     from PIL import Image
 
     from workspace.actions import Region, Screenshot
 
-    width, height = screen.size
-    corner = Region(x=width // 2, y=height - 8, width=8, height=8)
-    picture = await screen.screenshot(Screenshot(format="png", region=corner, cursor=False))
+    place = Region(x=x, y=y, width=8, height=8)
+    picture = await screen.screenshot(Screenshot(format="png", region=place, cursor=False))
     with Image.open(io.BytesIO(picture.data)) as image:
         return any(high > 0 for _, high in image.convert("RGB").getextrema())

@@ -170,6 +170,22 @@ async def test_a_screen_too_small_or_too_large_is_refused(
     assert (await light_desktop.health()).screen == (1024, 768)
 
 
+async def test_the_panel_takes_the_first_click(start_daemon: Callable[..., Daemon]) -> None:
+    daemon = start_daemon()
+    assert daemon.wait_until_ready() == {"ready": True}
+    desktop = daemon.connect()
+    before = await picture(desktop)
+    await desktop.click(50, 14)
+
+    async def has_opened() -> bool:
+        menu = (await picture(desktop)).crop((10, 90, 140, 300))
+        return menu.tobytes() != before.crop((10, 90, 140, 300)).tobytes()
+
+    await eventually(has_opened)
+    await desktop.aclose()
+    assert before.getpixel((1, 1)) != (0, 0, 0)
+
+
 async def test_xfce_follows_too(daemon: Daemon, desktop: Desktop) -> None:
     launched = await desktop.launch("mousepad")
     assert launched.window is not None
