@@ -353,14 +353,14 @@ class Observation(BaseModel):
 
     ``effect`` is ``not_observed`` unless the screen was watched; ``settled`` is None then, True
     when the screen came to rest before the cap, False when it was still changing. ``changed``
-    bounds what was repainted since the first action began, without what moves by itself (a
+    bounds what looks different from before the first action, without what moves by itself (a
     caret, a clock, a video); ``still_changing`` is where that is, and where a screen that has not
     settled was changing last. ``focused`` is the window with the keyboard, ``focus_moved`` whether
-    another had it before; ``focused_element`` is None where accessibility tells of none in time.
-    ``summary`` says all of it in a sentence or two. ``typed`` tells how text was typed, of all
-    ``type`` actions together; None if there was none. ``unchanged``: there is no screenshot because
-    it would be the frame that was asked ``since``. ``delta``: nor is there one where a screenshot
-    asked for a delta and less than half of it had changed.
+    another window or element had it before; ``focused_element`` is None where accessibility tells
+    of none in time. ``summary`` says all of it in a sentence or two. ``typed`` tells how text was
+    typed, of all ``type`` actions together; None if there was none. ``unchanged``: there is no
+    screenshot because it would be the frame that was asked ``since``. ``delta``: nor is there one
+    where a screenshot asked for a delta and less than half of it had changed.
     """
 
     model_config = ConfigDict(frozen=True)

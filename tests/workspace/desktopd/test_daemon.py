@@ -39,9 +39,10 @@ async def test_ready_means_a_whole_desktop(daemon: Daemon, desktop: Desktop) -> 
 async def test_the_agent_types_into_a_program(daemon: Daemon, desktop: Desktop) -> None:
     job = await desktop.start("xterm -e bash -c 'read x; printf %s \"$x\" >~/typed'")
     await until_window(desktop, "XTerm")
-    seen = await desktop.act(a.Type(text="Grüße, 世界 🚀\n"))
+    seen = await desktop.act(a.Type(text="Grüße, 世界 🚀"))
     assert seen.effect == "changed"
     assert seen.screenshot is not None
+    await desktop.act(a.Key(chord="Return"))
     assert (await desktop.poll(job.id, wait_seconds=10)).exit_code == 0
     assert await desktop.read_file("typed") == "Grüße, 世界 🚀".encode()
 
