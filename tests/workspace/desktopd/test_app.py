@@ -99,6 +99,7 @@ async def test_the_field_is_named(http: httpx.AsyncClient) -> None:
         ("PUT", "/files?path=x&mode=999"), ("PUT", "/files?path=x&mode=rw"),
         ("PUT", "/environment"), ("PUT", "/clipboard"), ("POST", "/files/move"),
         ("POST", "/processes"),
+        ("GET", "/clipboard?selection=both"), ("GET", "/clipboard?only=all"), ("POST", "/wait"),
         ("GET", "/windows/wait"), ("GET", "/windows/wait?title="),
         ("GET", "/windows/wait?title=x&seconds=51"), ("GET", "/windows/wait?title=x&seconds=nan"),
         ("POST", "/windows/1/move"), ("POST", "/windows/1/resize"), ("POST", "/windows/1/state"),

@@ -12,7 +12,7 @@ once ``NoCapacity``, a broken connection ``DesktopLost``.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -29,7 +29,8 @@ from workspace.desktopd.x11.settling import is_caret
 from workspace.errors import NoCapacity
 
 MAX_WATCHES = 8  # each keeps a picture of what it watches
-_TURN_SECONDS = 0.02  # at most so often is a part looked at
+_TURN_SECONDS = 0.02  # at most so often is a part looked at,
+_PAUSE_FACTOR = 4  # and not sooner than this many times what a look by each watch takes
 _MAX_BOXES = 200
 _MAX_CARETS = 64
 
@@ -37,10 +38,18 @@ _MAX_CARETS = 64
 class Watch:
     """One part of the screen; made by :meth:`Watching.watch`."""
 
-    def __init__(self, display: Display, capture: Capture, region: Region, damage: int) -> None:
+    def __init__(
+        self,
+        display: Display,
+        capture: Capture,
+        region: Region,
+        damage: int,
+        others: Mapping[int, Watch],
+    ) -> None:
         self._display = display
         self._capture = capture
         self._damage = damage
+        self._others = others
         self._parts: int = display.connection.generate_id()
         self._loop = asyncio.get_running_loop()
         self._news = asyncio.Event()
@@ -48,7 +57,7 @@ class Watch:
         self._carets: set[Box] = set()
         self.region = region
         self.painted: float | None = None  # when it was last painted on, on the loop's clock
-        self._ready_at = 0.0
+        self._ready_at = 0.0  # when the next look may be
         display.xfixes.CreateRegion(self._parts, 0, [])
 
     def close(self) -> None:
@@ -65,8 +74,12 @@ class Watch:
         """
         deadline = self._loop.time() + seconds
         while True:
+            await asyncio.sleep(max(0.0, min(self._ready_at, deadline) - self._loop.time()))
             self._news.clear()
+            began = self._loop.time()
             changed = [box for area in self._painted() if (box := self._compare(area)) is not None]
+            pause = _PAUSE_FACTOR * len(self._others) * (self._loop.time() - began)
+            self._ready_at = self._loop.time() + max(_TURN_SECONDS, pause)
             if changed:
                 return changed
             left = deadline - self._loop.time()
@@ -76,8 +89,6 @@ class Watch:
                 await asyncio.wait_for(self._news.wait(), left)
             except asyncio.TimeoutError:
                 continue  # to a last look
-            turn = min(self._ready_at, deadline) - self._loop.time()
-            await asyncio.sleep(max(0.0, turn))
 
     async def change_but_carets(self, seconds: float) -> list[Box] | None:
         """Like :meth:`change`, without carets that blink where they did before."""
@@ -94,7 +105,6 @@ class Watch:
         with self._display.talking():
             self._display.damage.Subtract(self._damage, 0, self._parts)
             fetched = self._display.reply(self._display.xfixes.FetchRegion(self._parts))
-        self._ready_at = self._loop.time() + _TURN_SECONDS
         areas = [(r.x, r.y, r.x + r.width, r.y + r.height) for r in fetched.rectangles]
         if len(areas) > _MAX_BOXES:
             extents = fetched.extents
@@ -156,7 +166,8 @@ class Watching:
                 # A new damage has all of the screen in it. Looked at after that, so that nothing
                 # is missed in between.
                 self._display.damage.Subtract(damage, 0, 0)
-                watch = self._watches[damage] = Watch(self._display, self._capture, whole, damage)
+                watch = Watch(self._display, self._capture, whole, damage, self._watches)
+                self._watches[damage] = watch
             yield watch
         finally:
             self._watches.pop(damage, None)
