@@ -187,7 +187,9 @@ async def _check_address_bar(screen: Screen) -> None:
     for start in range(0, len(names), 5):
         some = {name: texts[name] for name in names[start : start + 5]}
         whole = "q " + "".join(f"{text} ={number}= " for number, text in enumerate(some.values()))
-        await screen.act([a.Key(chord="ctrl+l"), a.Type(text=whole)])
+        # The page is asked first whether it wants the chord: what is typed meanwhile is its own.
+        await screen.act([a.Key(chord="ctrl+l")], settle_ms=2000)
+        await screen.act([a.Type(text=whole)])
         copied = await _copied(screen, whole[-6:])
         assert copied[:2] == "q "
         _compare("Chromium's address bar", some, re.sub(r" =(\d+)= ", "\n=\\1=\n", copied[2:]))
