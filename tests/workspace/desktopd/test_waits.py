@@ -47,6 +47,9 @@ async def test_a_program_and_its_dialog_are_waited_for(desktop: Desktop) -> None
     with pytest.raises(TimedOut, match="'Grüse' was not shown") as told:
         await desktop.wait_for_text("Grüse", seconds=0.1)
     assert "'Grüße, 世界'" in told.value.hint
+    with pytest.raises(TimedOut, match="'grüße' was still shown") as told:
+        await desktop.wait_for_text_gone("grüße", seconds=0)
+    assert " shows it, a " in told.value.hint
     asking = [
         asyncio.ensure_future(desktop.wait_for_text("save the changes", seconds=20)),
         asyncio.ensure_future(desktop.wait_for_change(seconds=20)),
