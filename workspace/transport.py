@@ -6,7 +6,7 @@ Nothing is retried: an action's lost reply is an error that the caller sees.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from typing import Any, ParamSpec, TypeVar
 
 import anyio
@@ -55,10 +55,16 @@ async def stream(
         DesktopLost: the connection broke or could not be made.
         TimedOut: no answer in time.
         CarrelError: what the server answered, by its code.
+        InvalidRequest: what is asked cannot be sent.
     """
     headers = {"Accept-Encoding": "identity", **options.pop("headers", {})}
     try:
-        async with http.stream(method, url, headers=headers, **options) as response:
+        request = http.build_request(method, url, headers=headers, **options)
+    except UnicodeEncodeError as error:
+        raise errors.InvalidRequest("A text holds half of a pair of surrogates.") from error
+    try:
+        response = await http.send(request, stream=True)
+        async with aclosing(response):
             if response.headers.get("content-encoding", "identity") != "identity":
                 raise errors.DesktopLost(f"The answer to {method} {url} is compressed unasked.")
             if not (response.is_success or response.status_code == httpx.codes.NOT_MODIFIED):

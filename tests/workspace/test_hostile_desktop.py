@@ -16,7 +16,7 @@ from workspace import transport
 from workspace.backends.base import Endpoint
 from workspace.calls import wire
 from workspace.desktop import Desktop, connect
-from workspace.errors import CarrelError, DesktopLost, TimedOut, TooLarge
+from workspace.errors import CarrelError, DesktopLost, InvalidRequest, TimedOut, TooLarge
 
 pytestmark = pytest.mark.anyio
 
@@ -104,3 +104,10 @@ async def test_a_picture_that_says_not_what_it_is(tmp_path: Path) -> None:
     async with answering(tmp_path, whole(b"", status=304), 0) as desktop:
         with pytest.raises(DesktopLost):
             await desktop.screenshot_since(None)  # nothing is unchanged since no frame
+
+
+async def test_text_that_no_wire_carries(tmp_path: Path) -> None:
+    async with answering(tmp_path, whole(b"{}"), 0) as desktop:
+        for asking in (desktop.run(["\ud800"]), desktop.read_file("\udfff")):
+            with pytest.raises(InvalidRequest, match="surrogates"):
+                await asking
