@@ -27,9 +27,9 @@ _LOOK_SECONDS, _POLL_SECONDS = 1.0, 0.2  # with inotify, and without
 _TURN_SECONDS = 0.02
 _MAX_TOLD = 20
 _MAX_NAMES = 100_000
+_EVENT = struct.Struct("=iIII")  # the folder, what happened, a cookie, the length of a name
 # IN_MODIFY, IN_ATTRIB, IN_CLOSE_WRITE, IN_MOVED_FROM, IN_MOVED_TO, IN_CREATE, IN_DELETE,
 # IN_DELETE_SELF, IN_MOVE_SELF, IN_ONLYDIR
-_EVENT = struct.Struct("=iIII")  # the folder, what happened, a cookie, the length of a name
 _MASK = 0x2 | 0x4 | 0x8 | 0x40 | 0x80 | 0x100 | 0x200 | 0x400 | 0x800 | 0x01000000
 
 
@@ -177,10 +177,10 @@ class Folders:
 
     def _on_news(self) -> None:
         with suppress(BlockingIOError):
-            data = os.read(self._fd, 65_536)
-            while data:
-                folder, _, _, length = _EVENT.unpack_from(data)
-                data = data[_EVENT.size + length :]
+            data, at = os.read(self._fd, 65_536), 0
+            while at < len(data):
+                folder, _, _, length = _EVENT.unpack_from(data, at)
+                at += _EVENT.size + length
                 # -1: there were more than the kernel keeps.
                 told = self._news.values() if folder < 0 else [self._news.get(folder, set())]
                 for each in (news for some in told for news in some):
