@@ -179,6 +179,18 @@ class Handle:
         role, states, _ = await self.look()
         return role, _is_typed(role, states)
 
+    async def selects(self) -> None:
+        """Return once some of its text is selected, if it has any; at last after a moment.
+
+        Browsers take keys and clicks by different ways: what comes next might overtake them.
+        """
+        deadline = time.monotonic() + _FOCUS_SECONDS
+        while time.monotonic() < deadline:
+            length, count = await self._ask(LENGTH, of("Text", "GetNSelections"))
+            if not isinstance(length, int) or length <= 0 or count:
+                return
+            await asyncio.sleep(_POLL_SECONDS)
+
     async def has_text(self, text: str) -> None:
         """Return once it holds that text; TimedOut if it does not. A password's is not read."""
         role, _, _ = await self.look()

@@ -57,8 +57,9 @@ async def _set_value(
                 f"The element {element} ({role}) does not let itself be set: {refusal}.",
                 hint="Click it, or use the keyboard.",
             ) from refusal
-        await act(a.Click(element=element))
+        await _focus(accessibility, element, act)
         await act(a.Key(chord="ctrl+a"))
+        await handle.selects()
         text = value if isinstance(value, str) else f"{value:g}"
         await act(a.Type(text=text) if text else a.Key(chord="BackSpace"))
         await handle.has_text(text)

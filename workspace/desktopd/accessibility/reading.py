@@ -163,6 +163,8 @@ class _Reader:
         """What each answered, without the tuple around it; None for what did not."""
         replies = [self._program.ask(path, method) for path, method in asked]
         told = await answers(replies, self._budget.left)
+        if None in told and self._budget.left <= 0:
+            self._budget.cut.add("seconds")
         return [None if each is None or len(each) != 1 else each[0] for each in told]
 
     # The levels.

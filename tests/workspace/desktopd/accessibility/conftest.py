@@ -45,7 +45,7 @@ class Seat:
         profile = tempfile.mkdtemp(dir=self.server.folder)
         return self.start(
             *("chromium", "--no-sandbox", "--no-first-run", f"--user-data-dir={profile}"),
-            *("--window-position=0,0", "--window-size=1280,800", f"file://{path}"),
+            *("--window-position=0,0", "--window-size=1280,740", f"file://{path}"),
         )
 
 
