@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import httpx
 
 from workspace.calls.files import FileCalls
+from workspace.calls.recording import RecordingCalls
 from workspace.calls.screen import ScreenCalls
 from workspace.calls.shell import ShellCalls
 from workspace.calls.ui import UiCalls
@@ -37,7 +38,7 @@ def connect(endpoint: Endpoint) -> Desktop:
     return Desktop(http)
 
 
-class Desktop(ScreenCalls, UiCalls, ShellCalls, FileCalls, WindowCalls, WaitCalls):
+class Desktop(ScreenCalls, UiCalls, ShellCalls, FileCalls, WindowCalls, WaitCalls, RecordingCalls):
     """One desktop: screen, keyboard, mouse, shell, files, clipboard, windows.
 
     Every method may raise :class:`~workspace.errors.DesktopLost` (the connection broke; nothing is

@@ -436,3 +436,29 @@ class Extend(_Input):
     """The body of ``POST .../extend``: the new time left, from now."""
 
     ttl_seconds: Seconds
+
+
+class RecordingRequest(_Input):
+    """The body of ``POST .../recording``: an MP4 of the screen, within these limits."""
+
+    fps: Annotated[int, Field(ge=1, le=30, description="at most, while the screen changes")] = 15
+    max_seconds: Annotated[float, Field(gt=0, le=4 * 3600)] = 600
+    max_mib: Annotated[int, Field(ge=1, le=4096)] = 256
+
+
+class Recording(_Output):
+    """A recording of the screen; ``frames`` were encoded, ``size`` is in bytes.
+
+    Of a finished one the reason is ``stopped``, ``max_seconds``, ``max_size``, ``disk_full``,
+    ``encoder_failed`` or ``desktop_lost``; what was recorded until then is there in any case.
+    """
+
+    state: Literal["recording", "finished"]
+    reason: str = ""
+    started_at: datetime
+    seconds: float
+    frames: int
+    size: int
+    width: int
+    height: int
+    fps: int

@@ -9,9 +9,9 @@ that a cancelled call does; leaving the ``with`` block releases what was claimed
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from concurrent.futures import Future
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractAsyncContextManager, ExitStack, contextmanager
 from functools import update_wrapper
 from types import TracebackType
 from typing import Any, Concatenate, ParamSpec, TypeVar
@@ -140,11 +140,29 @@ class SyncDesktop:
     wait_for_exit = _desktop(Desktop.wait_for_exit)
     applications = _desktop(Desktop.applications)
     launch = _desktop(Desktop.launch)
+    start_recording = _desktop(Desktop.start_recording)
+    recording = _desktop(Desktop.recording)
+    stop_recording = _desktop(Desktop.stop_recording)
+    save_recording = _desktop(Desktop.save_recording)
+    remove_recording = _desktop(Desktop.remove_recording)
 
     @contextmanager
     def open_file(self, path: str) -> Iterator[Iterator[bytes]]:
         """A file's bytes as they come: ``with desktop.open_file(p) as chunks``."""
-        with self._portal.wrap_async_context_manager(self._desktop.open_file(path)) as chunks:
+        with self._chunks(self._desktop.open_file(path)) as chunks:
+            yield chunks
+
+    @contextmanager
+    def open_recording(self) -> Iterator[Iterator[bytes]]:
+        """The recording's bytes as they come: ``with desktop.open_recording() as chunks``."""
+        with self._chunks(self._desktop.open_recording()) as chunks:
+            yield chunks
+
+    @contextmanager
+    def _chunks(
+        self, source: AbstractAsyncContextManager[AsyncIterator[bytes]]
+    ) -> Iterator[Iterator[bytes]]:
+        with self._portal.wrap_async_context_manager(source) as chunks:
 
             async def following() -> bytes | None:
                 return await anext(chunks, None)

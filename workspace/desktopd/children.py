@@ -208,7 +208,7 @@ def drain(fd: int, sink: Callable[[bytes], None]) -> asyncio.Event:
     return ended
 
 
-async def write_all(fd: int, data: bytes, seconds: float) -> None:
+async def write_all(fd: int, data: bytes | memoryview, seconds: float) -> None:
     """Write to a non-blocking pipe or terminal, waiting while it is full.
 
     Raises:

@@ -17,6 +17,7 @@ from workspace.desktopd.waiting import Waiting
 from workspace.errors import NotReady
 
 if TYPE_CHECKING:
+    from workspace.desktopd.recorder import Recorder
     from workspace.desktopd.screen import Screen
 
 
@@ -28,6 +29,7 @@ class Desk:
     programs: Programs
     files: Files
     vnc_path: str
+    recorder: Recorder
     screen: Screen | None = None
     waiting: Waiting = field(default_factory=Waiting)
     started_at: float = field(default_factory=time.monotonic)

@@ -201,6 +201,12 @@ class Files:
             raise
         return describe(target)
 
+    async def room(self, path: str) -> int:
+        """How many bytes a file of the home folder may grow to."""
+        name = self.resolve(path)
+        _, free, _ = await in_thread(lambda: _prepare(name, self.home))
+        return await self._left(free, None)
+
     async def _left(self, free: int, length: int | None) -> int:
         """How much of ``free`` the home folder's limit leaves."""
         if self._limit_bytes is None:

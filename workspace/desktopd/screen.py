@@ -29,6 +29,7 @@ from workspace.desktopd.x11.capture import Capture, encode
 from workspace.desktopd.x11.clipboard import Clipboard
 from workspace.desktopd.x11.damage import Damage
 from workspace.desktopd.x11.display import Display
+from workspace.desktopd.x11.filming import Film
 from workspace.desktopd.x11.frames import Frames
 from workspace.desktopd.x11.input import Input
 from workspace.desktopd.x11.keymap import Keymap
@@ -58,6 +59,7 @@ class Screen:
         self._capture = Capture(display)
         self._frames = Frames(display, self._capture)
         self._damage = Damage(display, self._capture)
+        self.film = Film(display)
         self.clipboard = Clipboard(display)
         self._typist = Typist(display, keymap, self._input, self.clipboard)
         self.windows = Windows(display)
@@ -107,6 +109,7 @@ class Screen:
         self._damage.close()
         self.clipboard.close()
         self._frames.close()
+        self.film.close()
         self._capture.close()
         self._display.close()
 

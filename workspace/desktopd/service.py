@@ -17,6 +17,7 @@ from workspace.desktopd.app import create_app
 from workspace.desktopd.config import Config
 from workspace.desktopd.desk import Desk
 from workspace.desktopd.files import Files
+from workspace.desktopd.recorder import Recorder
 from workspace.desktopd.session import Session
 from workspace.desktopd.shell import Shell
 from workspace.protocols import HttpProtocol, WebSocketProtocol
@@ -32,11 +33,13 @@ class Service:
         self, session: Session, config: Config, home: str, listener: socket.socket
     ) -> None:
         limit = config.disk_mib << 20 if config.disk_mib is not None else None
+        files = Files(home, limit_bytes=limit)
         self.desk = Desk(
             shell=Shell(session.programs),
             programs=session.programs,
-            files=Files(home, limit_bytes=limit),
+            files=files,
             vnc_path=session.vnc_path,
+            recorder=Recorder(session.programs, files),
         )
         self._server = _Server(_config(self.desk, config.token))
         self.ended = asyncio.ensure_future(self._server.serve(sockets=[listener]))
@@ -44,6 +47,7 @@ class Service:
     async def aclose(self) -> None:
         """Take no more requests, and end what they began; ``ended`` is when they are answered."""
         self._server.should_exit = True
+        await self.desk.recorder.aclose()
         await self.desk.shell.aclose()
         if self.desk.screen is not None:
             await self.desk.screen.aclose()

@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from starlette.routing import BaseRoute
 
-from workspace.desktopd.routes import files, processes, screen, sockets, ui, waiting, windows
+from workspace.desktopd.routes import (
+    files,
+    processes,
+    recording,
+    screen,
+    sockets,
+    ui,
+    waiting,
+    windows,
+)
 
 ROUTES: list[BaseRoute] = [
     *screen.ROUTES,
@@ -13,5 +22,6 @@ ROUTES: list[BaseRoute] = [
     *waiting.ROUTES,
     *processes.ROUTES,
     *files.ROUTES,
+    *recording.ROUTES,
     *sockets.ROUTES,
 ]

@@ -23,13 +23,11 @@ from workspace.models import FileMove
 _MOVE = TypeAdapter(FileMove)
 
 
-class _Download(Response):
+class Download(Response):
     """A file's bytes, read as fast as the caller takes them; closed whatever happens."""
 
-    media_type = "application/octet-stream"
-
-    def __init__(self, file: OpenFile) -> None:
-        super().__init__(headers={"content-length": str(file.size)})
+    def __init__(self, file: OpenFile, media_type: str = "application/octet-stream") -> None:
+        super().__init__(headers={"content-length": str(file.size)}, media_type=media_type)
         self._file = file
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -49,7 +47,7 @@ class _Download(Response):
 
 async def read_file(request: Request) -> Response:
     query = parse_query(queries.File, request)
-    return _Download(await desk_of(request).files.open(query.path))
+    return Download(await desk_of(request).files.open(query.path))
 
 
 async def write_file(request: Request) -> Response:

@@ -1,0 +1,72 @@
+"""The recording of a desktop's screen."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from fastapi import APIRouter, Request
+from fastapi.responses import Response
+
+from controller.routes import Id, desktop, recorded
+from controller.streams import Download, until_gone
+from workspace.models import Recording, RecordingRequest
+
+router = APIRouter(prefix="/v1/workspaces/{workspace_id}/recording", tags=["recording"])
+_MP4: dict[int | str, dict[str, Any]] = {  # Any: FastAPI's own type
+    200: {"content": {"application/octet-stream": {}}, "description": "The MP4's bytes"}
+}
+
+
+@router.post("")
+async def start(
+    request: Request, workspace_id: Id, body: RecordingRequest | None = None
+) -> Recording:
+    """Record the screen as an MP4, until it is stopped or reaches a limit."""
+    wanted = body or RecordingRequest()
+    target = await desktop(request, workspace_id)
+    async with recorded(request, workspace_id, "recording_start", **wanted.model_dump()):
+        return await target.start_recording(**wanted.model_dump())
+
+
+@router.get("")
+async def status(request: Request, workspace_id: Id) -> Recording:
+    """The recording that runs, or the last one."""
+    return await (await desktop(request, workspace_id)).recording()
+
+
+@router.post("/stop")
+async def stop(request: Request, workspace_id: Id) -> Recording:
+    """End the recording; its file is complete then. Again is the same again."""
+    target = await desktop(request, workspace_id)
+
+    async def stopping() -> Recording:
+        async with recorded(request, workspace_id, "recording_stop") as told:
+            done = await target.stop_recording()
+            told |= {"reason": done.reason, "seconds": done.seconds, "size": done.size}
+            return done
+
+    return await until_gone(request.receive, stopping())
+
+
+@router.get("/file", response_class=Response, responses=_MP4)
+async def download(request: Request, workspace_id: Id) -> Response:
+    """The MP4 of a recording that has ended, as an attachment."""
+    target = await desktop(request, workspace_id)
+
+    @asynccontextmanager
+    async def reading() -> AsyncIterator[AsyncIterator[bytes]]:
+        async with recorded(request, workspace_id, "recording_read"):
+            async with target.open_recording() as chunks:
+                yield chunks
+
+    return Download(reading(), path=f"{workspace_id}.mp4")
+
+
+@router.delete("", status_code=204)
+async def remove(request: Request, workspace_id: Id) -> None:
+    """End the recording if it runs, and remove its file from the desktop."""
+    target = await desktop(request, workspace_id)
+    async with recorded(request, workspace_id, "recording_remove"):
+        await target.remove_recording()
