@@ -38,6 +38,8 @@ T = TypeVar("T")
 
 _TAIL_BYTES = 4096
 _POLL_SECONDS = 0.01
+_REST_SECONDS = 0.06
+_MOST_UNREST_SECONDS = 1.0
 _END_SECONDS = 1.0
 _WINDOW_MANAGERS: Mapping[SessionKind, Sequence[str]] = {
     "xfce": ("xfwm4", "--compositor=off"),
@@ -260,6 +262,8 @@ class Session:
             while not await _is_drawn(screen):  # noqa: ASYNC110  # drawing sends no event
                 await asyncio.sleep(_POLL_SECONDS)
             self._mark("backdrop")
+            await _until_rest(screen)
+            self._mark("rest")
         except TimedOut as error:
             raise StartFailed(error.message) from error
         return screen
@@ -396,6 +400,20 @@ class Session:
 
 def _places(home: str, runtime: str, xauthority: str) -> dict[str, str]:
     return {"HOME": home, "XDG_RUNTIME_DIR": runtime, "XAUTHORITY": xauthority}
+
+
+async def _until_rest(screen: Screen) -> None:
+    """Return once nothing paints any more: the backdrop is painted over, soon after the first time.
+
+    What goes on painting is not waited for.
+    """
+    clock = asyncio.get_running_loop().time
+    deadline = clock() + _MOST_UNREST_SECONDS
+    with screen.watching.watch(None) as watch:
+        while clock() < deadline:
+            changed = await watch.change(_REST_SECONDS)
+            if changed is None and clock() - (watch.painted or 0.0) >= _REST_SECONDS:
+                return
 
 
 async def _is_drawn(screen: Screen) -> bool:

@@ -187,20 +187,19 @@ async def test_the_panel_takes_the_first_click(start_daemon: Callable[..., Daemo
 
 
 async def test_xfce_follows_too(daemon: Daemon, desktop: Desktop) -> None:
-    launched = await desktop.launch("mousepad")
-    assert launched.window is not None
-    editor = launched.window.id
-    await desktop.set_window_state(editor, "maximised")
+    job = await desktop.start("xterm")
+    terminal = await until_window(desktop, "XTerm")
+    await desktop.set_window_state(terminal, "maximised")
     await desktop.set_screen(1024, 700)
-    await eventually(lambda: fills(desktop, editor, 900, most=1024))
+    await eventually(lambda: fills(desktop, terminal, 900, most=1024))
 
     async def has_followed() -> bool:
         sizes = {each.window_class: each.width for each in await desktop.windows()}
         return sizes["Xfce4-panel"] == sizes["Xfdesktop"] == 1024
 
     await eventually(has_followed)
-    await desktop.close_window(editor)
-    await desktop.poll(launched.job.id, wait_seconds=10)
+    await desktop.close_window(terminal)
+    await desktop.poll(job.id, wait_seconds=10)
     await desktop.set_screen(1280, 800)
     await eventually(lambda: backdrop_reaches(desktop, 1270, 790))
 
