@@ -67,7 +67,7 @@ def _bars(axes: Axes, those: Sequence[Measured], longest: float) -> None:
         weight = "bold" if each.who in OURS else "normal"
         axes.text(each.p50 + _FIRST, at, told, va="center", fontsize=9, color=INK, weight=weight)
     axes.set_xscale("log")
-    axes.set_xlim(_FIRST, longest * 150)  # room for what is told at the end of a bar
+    axes.set_xlim(_FIRST, longest * 300)  # room for what is told at the end of a bar
     axes.set_ylim(len(those) - 0.5, -0.5)
     axes.set_yticks(range(len(those)), [each.who for each in those])
     axes.set_xticks([])

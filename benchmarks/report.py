@@ -58,7 +58,7 @@ def markdown(found: Sequence[Measured]) -> str:
 def _cell(found: Sequence[Measured], each: Measured) -> str:
     told = f"{quantity(each.p50)} {each.unit}"
     ours = _ours(found, each)
-    if each.who == REST:
+    if each.who == REST and each.unit != "MiB":
         told = f"**{told}**"
     if ours is not None:
         told += f" ({ratio(each, ours):g}x)"
