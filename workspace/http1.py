@@ -246,10 +246,11 @@ class _Link(asyncio.Protocol):
                 if left < 0:
                     break
             if is_chunked and piece:
-                data += b"%x\r\n%b\r\n" % (len(piece), piece)
-            else:
-                data += piece
-            if not await self._send(data, seconds):
+                piece = b"%x\r\n%b\r\n" % (len(piece), piece)
+            if len(data) + len(piece) > MAX_BUFFERED_BYTES:
+                if not (await self._send(data, seconds) and await self._send(piece, seconds)):
+                    return False
+            elif not await self._send(data + piece, seconds):
                 return False
             data = b""
         if left:
@@ -257,11 +258,15 @@ class _Link(asyncio.Protocol):
         return await self._send(data + b"0\r\n\r\n" if is_chunked else data, seconds)
 
     async def _send(self, data: bytes, seconds: float | None) -> bool:
-        if data and not self._is_over:
-            self._way.write(data)
-        while self._is_full and not self._is_over:
-            if not await self._wait(seconds):
-                raise httpx.WriteTimeout("what was sent was not taken in time")
+        view = memoryview(data)
+        # In parts: asyncio moves what is left of all that it was given with each bit that goes.
+        for start in range(0, len(data), MAX_BUFFERED_BYTES):
+            if self._is_over:
+                break
+            self._way.write(view[start : start + MAX_BUFFERED_BYTES])
+            while self._is_full and not self._is_over:
+                if not await self._wait(seconds):
+                    raise httpx.WriteTimeout("what was sent was not taken in time")
         return not self._is_over
 
     async def _wait(self, seconds: float | None) -> bool:
