@@ -20,6 +20,7 @@ from workspace.actions import Button
 from workspace.desktopd.x11 import keys
 from workspace.desktopd.x11.display import Display
 from workspace.desktopd.x11.keymap import Keymap, Stroke
+from workspace.desktopd.x11.manager import Manager
 
 BUTTONS: Mapping[Button, int] = {"left": 1, "middle": 2, "right": 3, "back": 8, "forward": 9}
 # Between the clicks of a double click: Chromium takes two of the same millisecond for one.
@@ -63,6 +64,8 @@ class Input:
     def __init__(self, display: Display, keymap: Keymap) -> None:
         self._display = display
         self._keymap = keymap
+        self._manager = Manager(display)
+        self._has_clicked = True
         self._held: dict[Held, None] = {}  # in the order they were pressed
 
     # What is held.
@@ -87,6 +90,7 @@ class Input:
             self._held.pop((kind, code), None)
         if kind == "key" and down:
             self._keymap.pressed(code)
+        self._has_clicked |= kind == "button"
 
     # The pointer.
 
@@ -153,6 +157,12 @@ class Input:
                     await asyncio.sleep(0)
 
     # Keys.
+
+    async def catch_up(self) -> None:
+        """Return once the window manager has dealt with the clicks: one may move the focus."""
+        if self._has_clicked:
+            self._has_clicked = False
+            await self._manager.catch_up()
 
     async def key(self, keysyms: Sequence[int], repeat: int) -> None:
         """Press and release a chord."""
@@ -229,6 +239,7 @@ class Input:
         """The keycodes of a chord in the order to press them, with the Shift that it needs."""
         if not keysyms:
             return []
+        await self.catch_up()
         strokes = await self._keymap.provide([*keysyms, keys.SHIFT])
         codes: list[int] = []
         for keysym in keysyms:

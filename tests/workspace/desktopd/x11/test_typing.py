@@ -202,3 +202,26 @@ async def test_a_program_that_hangs_keeps_its_keys(
         editor.send_signal(signal.SIGCONT)
     await screen.act([a.Type(text="漢字"), a.Key(chord="ctrl+s")])
     await eventually(lambda: file.read_text().strip() == some + "漢字")
+
+
+@pytest.mark.parametrize("manager", [("xfwm4", "--compositor=off"), ("openbox",)])
+async def test_what_is_typed_after_a_click_goes_where_it_was_clicked(
+    server: Server, screen: Screen, tmp_path: Path, manager: tuple[str, ...]
+) -> None:
+    server.start_on_bus(*manager)
+    await screen.wait_for_window_manager(20)
+    points: list[tuple[int, int]] = []
+    for n in range(2):
+        script = f"touch {tmp_path / f'ready{n}'}; exec cat > {tmp_path / f'out{n}'}"
+        place = f"40x10+{50 + n * 500}+100"
+        server.start("xterm", "-T", f"number {n}", "-geometry", place, "-e", "bash", "-c", script)
+        await eventually((tmp_path / f"ready{n}").exists)
+        window = await screen.windows.wait_for(f"number {n}", None, 20)
+        points.append((window.x + 50, window.y + 50))
+    for turn in range(40):
+        x, y = points[turn % 2]
+        await screen.act([a.Click(x=x, y=y), a.Type(text=f"{turn % 2}\n")])
+    for n in range(2):
+        out = tmp_path / f"out{n}"
+        await eventually(lambda out=out: out.stat().st_size >= 40)  # type: ignore[misc]  # mypy: a lambda's default
+        assert out.read_text() == f"{n}\n" * 20
