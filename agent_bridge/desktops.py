@@ -17,7 +17,7 @@ from mcp.types import ContentBlock, TextContent
 from pydantic import Field
 
 from agent_bridge import pictures
-from agent_bridge.caller import Caller
+from agent_bridge.caller import Caller, view_of
 from agent_bridge.inputs import Input, OnDesktop
 from workspace.errors import CarrelError, TimedOut
 from workspace.models import Workspace
@@ -65,7 +65,7 @@ async def desktop_create(caller: Caller, asked: DesktopCreate) -> list[ContentBl
         raise
     content: list[ContentBlock] = [_json(_described(caller, workspace))]
     with suppress(CarrelError):  # it is there all the same; the next call says what is wrong
-        view = caller.remember(workspace)
+        view = view_of(workspace)
         seen = await pictures.look(caller.carrel.desktop(workspace.id), view)
         if seen.screenshot is not None:
             content.append(pictures.content(seen.screenshot.data, seen.screenshot.format))
@@ -94,7 +94,7 @@ def _described(caller: Caller, workspace: Workspace) -> dict[str, Any]:  # Any: 
         "name": workspace.name,
         "state": workspace.state,
         "template": workspace.template,
-        "screen": caller.remember(workspace).size,
+        "screen": view_of(workspace).size,
         "watch_url": workspace.watch_url,
         "seconds_left": max(0, int(left)) if workspace.ended_at is None else 0,
     }
