@@ -18,7 +18,7 @@ from workspace.desktopd.screen import Screen
 from workspace.desktopd.x11.boxes import regions
 
 PNG = a.Screenshot(format="png", cursor=False)
-SOON = 700  # ms: far from the cap of 3000, and from what a busy machine adds
+SOON = 1500  # ms: far from the cap of 3000, and from what a busy machine adds
 NOWHERE = (1100, 700)
 
 
@@ -108,9 +108,10 @@ async def test_starts_to_move(page: Page) -> None:
     seen = await page.act(a.Key(chord="v"))
     try:
         assert (seen.effect, seen.settled) == ("changed", True)
-        assert 600 <= seen.elapsed_ms < 2000
         assert covers(seen.changed, *page.at(700, 100))
-        assert covers(seen.still_changing, *page.at(700, 100))
+        assert seen.elapsed_ms < SOON
+        async with moving(page, None, (700, 100)):
+            await clicks_are_answered(page)
     finally:
         await page.act(a.Key(chord="v"))
 
