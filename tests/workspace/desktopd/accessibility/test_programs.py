@@ -51,7 +51,7 @@ def started(seat: Seat) -> Iterator[list[subprocess.Popen[bytes]]]:
 @pytest.fixture(autouse=True)
 async def programs(started: list[subprocess.Popen[bytes]], screen: Screen) -> None:
     """All of them are there: one that comes later would take the keyboard away."""
-    for title in ("Thousand", "Mousepad", "Untitled"):
+    for title in ("- Chromium", "Mousepad", "Untitled"):
         await screen.windows.wait_for(title, None, 40)
     assert [program.poll() for program in started] == [None, None, None]
 
@@ -142,7 +142,7 @@ async def browser(screen: Screen) -> int:
 
 async def test_a_page_is_read_fast_and_only_what_can_be_seen(screen: Screen, browser: int) -> None:
     await the(screen, role="button", name="Press 139")
-    tree = await screen.accessibility.tree()
+    tree = await screen.accessibility.tree(seconds=5)
     assert not tree.truncated
     page = next(element for element in tree.elements if element.role == "document web")
     assert page.name == "Thousand"
@@ -156,7 +156,7 @@ async def test_a_page_is_read_fast_and_only_what_can_be_seen(screen: Screen, bro
     took = [(await screen.accessibility.tree()).elapsed_ms for _ in range(5)]
     print(f"{tree.nodes} nodes, {len(tree.elements)} told: {statistics.median(took)} ms")
     assert tree.nodes > 800
-    assert statistics.median(took) < 500  # with everything else on two cores; alone 100
+    assert statistics.median(took) < 1500  # beside other tests; alone 100
 
 
 async def test_elements_of_a_page_are_clicked_set_focused_and_invoked(
@@ -274,12 +274,12 @@ async def test_a_sheet_of_a_thousand_million_cells_is_read_in_view(
         assert held.name == "B1"
         took = []
         for _ in range(3):
-            tree = await screen.accessibility.tree(window=window.id)
+            tree = await screen.accessibility.tree(window=window.id, seconds=5)
             took.append(tree.elapsed_ms)
             assert tree.nodes < 1500
             assert not tree.truncated
         print(f"Calc: {tree.nodes} nodes: {statistics.median(took)} ms")
-        assert statistics.median(took) < 1000
+        assert statistics.median(took) < 3000  # beside other tests; alone 300
         # What LibreOffice draws and what GTK draws in it are both where they are said to be.
         await played(screen, a.Click(element=held.id))
 
