@@ -21,6 +21,7 @@ from agent_bridge.screen import FlatAction
 from tests.agent_bridge.conftest import URL, carrel_for, pictures_of, text_of
 from tests.agent_bridge.fake import KEY, FakeController
 from workspace import actions as a
+from workspace.models import Screen
 
 pytestmark = pytest.mark.anyio
 
@@ -59,7 +60,7 @@ def test_every_action_and_every_field_of_it_has_a_place_in_the_flat_schema() -> 
     models = get_args(get_args(a.Action)[0])
     kinds = FlatAction.model_json_schema()["properties"]["action"]["enum"]
     assert kinds == [model.model_fields["type"].default for model in models]
-    of_pictures = {"format", "quality", "scale", "cursor", "width", "since"}
+    of_pictures = {"format", "quality", "scale", "cursor", "width", "since", "delta"}
     fields = {name for model in models for name in model.model_fields} - of_pictures - {"type"}
     assert fields == set(FlatAction.model_fields) - {"action"}
 
@@ -190,6 +191,19 @@ async def test_a_large_screen_is_seen_small_and_hit_exactly(
     zoomed = await client.call_tool("screenshot", {"desktop_id": id_, "region": region})
     assert opened(pictures_of(zoomed)[0].data).size == (800, 400)
     assert "stay those of the whole screen, 1920x1080" in text_of(zoomed)
+
+
+async def test_a_screen_that_changed_is_hit_where_it_is_now(
+    client: Client, controller: FakeController
+) -> None:
+    id_ = await create(client)
+    asked = {"desktop_id": id_, "action": "click", "x": 1279, "y": 799}
+    assert "Mouse at (1279, 799)." in text_of(await client.call_tool("computer", asked))
+    desktop = controller.desktops[id_]
+    screen = Screen(width=2560, height=1600)
+    desktop.workspace = desktop.workspace.model_copy(update={"screen": screen})
+    assert "Mouse at (1279, 799)." in text_of(await client.call_tool("computer", asked))
+    assert desktop.actions[-1] == a.Click(x=2559, y=1599)
 
 
 async def test_what_was_done_is_told_even_without_a_picture_of_it(

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import time
+from pathlib import Path
 
 import pytest
 
 from tests.workspace.backends.conftest import Place, left_of, processes_of
 from workspace.backends.bubblewrap import BubblewrapBackend
+from workspace.backends.remains import State
+from workspace.errors import InvalidRequest
 
 pytestmark = pytest.mark.anyio
 JPEG = b"\xff\xd8\xff"
@@ -33,6 +36,45 @@ async def test_a_desktop_comes_up_and_leaves_nothing(real: Place) -> None:
             assert target.strip().startswith(("pipe:", "/dev/null", "/proc/"))
         state = desktop.state
     assert left_of(real, desktop.id, state) == []
+
+
+async def test_a_light_desktop_is_light(real: Place) -> None:
+    async with real.live(session="openbox") as desktop:
+        assert (await desktop.desktop.screenshot()).startswith(JPEG)
+        programs = (await desktop.says("cat /proc/[0-9]*/comm | sort -u")).split()
+        assert "openbox" in programs
+        assert not {"xfwm4", "xfdesktop", "xfce4-panel"} & set(programs)
+        assert memory_of(desktop.state) <= 130
+
+
+async def test_an_xfce_desktop_keeps_to_its_memory_too(real: Place) -> None:
+    async with real.live() as desktop:
+        assert memory_of(desktop.state) <= 260
+
+
+def memory_of(state: State) -> float:
+    """What all of a sandbox takes, in MiB: each process's share (PSS)."""
+    rollups = [Path(f"/proc/{pid}/smaps_rollup").read_text() for pid in processes_of(state)]
+    lines = [line for text in rollups for line in text.splitlines()]
+    return sum(int(line.split()[1]) for line in lines if line.startswith("Pss:")) / 1024
+
+
+async def test_it_speaks_a_language_that_is_not_installed(real: Place) -> None:
+    template = {"locale": "de_DE.UTF-8", "timezone": "Asia/Tokyo", "keyboard": "us(intl)"}
+    async with real.live(session="openbox", **template) as desktop:
+        assert await desktop.says("locale decimal_point") == ","
+        assert await desktop.says("date -d @0 '+%A %H:%M'") == "Donnerstag 09:00"
+        told = await desktop.says("setxkbmap -query")
+        assert told.split()[-4:] == ["layout:", "us", "variant:", "intl"]
+        assert (await desktop.run("locale")).stderr == ""
+
+
+async def test_a_place_that_is_not_there_starts_nothing(real: Place) -> None:
+    for wrong in ({"timezone": "Europe/Berln"}, {"keyboard": "zz"}, {"locale": "de_XX.UTF-8"}):
+        with pytest.raises(InvalidRequest):
+            async with real.live(**wrong):
+                pass
+    assert not list(real.run_dir.iterdir())
 
 
 async def test_it_outlives_a_fork_bomb_and_a_memory_hog(real: Place) -> None:
