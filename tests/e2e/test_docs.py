@@ -26,9 +26,10 @@ def blocks(path: str, language: str) -> list[str]:
     return [block["text"] for block in found if block["language"] == language]
 
 
-def first_column(text: str) -> set[str]:
-    """The names in code in the first column of a document's tables."""
-    rows = re.findall(r"^\| (`.*?) \|", text, re.MULTILINE)
+def first_column(text: str, head: str) -> set[str]:
+    """The names in code in the column ``head``, the first of a document's table."""
+    (table,) = re.findall(rf"^\| {head} \|.*\n((?:\|.*\n)+)", text, re.MULTILINE)
+    rows = re.findall(r"^\| (`.*?) \|", table, re.MULTILINE)
     return {name for row in rows for name in re.findall(r"`(\w+)`", row)}
 
 
@@ -124,12 +125,14 @@ def test_the_template_example_is_one() -> None:
 
 def test_every_setting_is_in_the_operators_table() -> None:
     text = (ROOT / "docs/operators.md").read_text(encoding="utf-8")
-    assert first_column(text) == {f"CARREL_{name.upper()}" for name in Settings.model_fields}
+    assert first_column(text, "variable") == {
+        f"CARREL_{name.upper()}" for name in Settings.model_fields
+    }
 
 
 def test_every_tool_is_in_the_agents_table() -> None:
     text = (ROOT / "docs/agents.md").read_text(encoding="utf-8")
-    assert first_column(text) == {tool.name for tool in TOOLS}
+    assert first_column(text, "tool") == {tool.name for tool in TOOLS}
     for example in blocks("docs/agents.md", "json"):
         json.loads(example)
 
