@@ -47,10 +47,11 @@ _GROWTH = 0.25  # of the time that the effect went on, added to its pause
 _SMALL = (128, 128)
 _CARET = (10, 48)  # the largest a blinking text caret gets, in pixels
 _MAX_TRACKS = 64
-_MAX_PAIRED = 8
+_MAX_PAIRED = 8  # of what moves, for the boxes around two of them
 _MIN_GAP = 0.004  # reports closer than that are of one repaint
 _LATE_FACTOR, _LATE_SECONDS = 2.5, 0.01  # how late a repaint may be and still be in step
 _MAX_PAUSE = 1.5  # seconds that a place seen once is remembered: clocks tick once in one
+# How often, and from the first to the last for how long, it is seen before it is known to move.
 _SIGHTINGS, _CARET_SIGHTINGS, _SIGHTED_SECONDS = 3, 2, 0.09
 
 
@@ -178,8 +179,8 @@ class Settling:
         self._moved: list[Track] = []  # those of them that were seen since
         self._tracks: list[Track] = []  # all else, since the last action began
         self._painted: list[Box] = []
+        self.paints = 0  # how many repaints that was
         self._is_staged = False
-        self.paints = 0  # how many that was
         self._since = now  # when the wait for a first change began
         self._first: float | None = None  # of the unrest since the last action began
         self._last: float | None = None
