@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -33,7 +34,7 @@ from workspace.desktopd.x11.filming import Film
 from workspace.desktopd.x11.frames import Frames
 from workspace.desktopd.x11.input import Input
 from workspace.desktopd.x11.keymap import Keymap
-from workspace.desktopd.x11.keys import parse_chord, parse_chords
+from workspace.desktopd.x11.keys import is_command, parse_chord, parse_chords
 from workspace.desktopd.x11.settling import Settling
 from workspace.desktopd.x11.typing import Typist
 from workspace.desktopd.x11.watching import Watching
@@ -44,6 +45,7 @@ from workspace.summary import summary_of
 logger = logging.getLogger(__name__)
 
 HELD_SECONDS = 60.0
+COMMAND_SECONDS = 0.5  # at most, from a chord to its effect
 _Seen = a.Image | a.Delta
 _LOOKS = (a.Screenshot, a.Zoom, a.CursorPosition)
 
@@ -68,6 +70,7 @@ class Screen:
         self._turn = asyncio.Lock()  # wakes its waiters in the order they came
         self._watchdog: asyncio.TimerHandle | None = None
         self._typed: a.Typed | None = None  # in the batch that is being played
+        self._commanded = -math.inf  # when a chord last told a program to do something
         self.accessibility = Accessibility(bus, lambda: self.size, self.windows)
         self._keyboard = Keyboard(display, self.accessibility)
 
@@ -214,6 +217,8 @@ class Screen:
         picture: _Seen | None = None
         async with self._releasing_on_failure():
             for number, action in enumerate(actions):
+                if isinstance(action, a.Type):
+                    await self._let_chord_act(mark)
                 if mark is not None and number > 0 and not isinstance(action, _LOOKS):
                     self._damage.expect(mark)
                 try:
@@ -258,7 +263,10 @@ class Screen:
                 typed = await self._typist.type(text)
                 self._typed = typed if self._typed is None else self._typed + typed
             case a.Key(chord=chord, repeat=repeat):
-                await self._input.key(parse_chord(chord), repeat)
+                keysyms = parse_chord(chord)
+                await self._input.key(keysyms, repeat)
+                if is_command(keysyms):
+                    self._commanded = time.monotonic()
             case a.KeyDown(chord=chord):
                 await self._input.key_down(parse_chord(chord))
             case a.KeyUp(chord=chord):
@@ -273,6 +281,23 @@ class Screen:
             case a.CursorPosition():
                 pass  # every observation has it
         return None
+
+    async def _let_chord_act(self, mark: Settling | None) -> None:
+        """Before text, wait until a chord of just now has had its effect, as far as it is seen.
+
+        A browser asks its page first whether it wants Control+L, and a dialog takes its time:
+        text that comes at once would go to where the keyboard was before.
+        """
+        left = self._commanded + COMMAND_SECONDS - time.monotonic()
+        if left <= 0:
+            return
+        self._commanded = -math.inf
+        own = self._damage.mark() if mark is None else mark
+        try:
+            await self._damage.settle(own, left)
+        finally:
+            if mark is None:
+                self._damage.end(own)
 
     async def _point(
         self, action: a.Move | a.Click | a.MouseDown | a.MouseUp | a.Scroll

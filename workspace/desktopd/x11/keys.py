@@ -22,6 +22,7 @@ from workspace.errors import UnknownKey
 RETURN, TAB, INSERT = 0xFF0D, 0xFF09, 0xFF63
 SHIFT, CONTROL, CAPS_LOCK = 0xFFE1, 0xFFE3, 0xFFE5
 _COMMAND_KEYS = frozenset((*range(0xFFE3, 0xFFE5), *range(0xFFE7, 0xFFEF)))  # Control, Alt, Super
+_FUNCTION_KEYS = range(0xFFBE, 0xFFD6)
 _MAX_KEYS = 8
 
 # Alias -> X11's name. Aliases are written as `_plain` leaves them.
@@ -290,6 +291,11 @@ def parse_chord(chord: str) -> list[int]:
             for name, keysym in zip(names, keysyms, strict=True)
         ]
     return list(dict.fromkeys(keysyms))
+
+
+def is_command(keysyms: Iterable[int]) -> bool:
+    """Whether a chord tells a program to do something, as Control+L and F2 do."""
+    return any(keysym in _COMMAND_KEYS or keysym in _FUNCTION_KEYS for keysym in keysyms)
 
 
 def parse_chords(chords: Iterable[str]) -> list[int]:

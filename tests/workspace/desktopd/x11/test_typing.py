@@ -225,3 +225,25 @@ async def test_what_is_typed_after_a_click_goes_where_it_was_clicked(
         out = tmp_path / f"out{n}"
         await eventually(lambda out=out: out.stat().st_size >= 40)  # type: ignore[misc]  # mypy: a lambda's default
         assert out.read_text() == f"{n}\n" * 20
+
+
+async def test_text_waits_for_what_a_chord_does(
+    server: Server, screen: Screen, tmp_path: Path
+) -> None:
+    server.start_on_bus("xfwm4", "--compositor=off")
+    await screen.wait_for_window_manager(20)
+    file = tmp_path / "one.txt"
+    file.write_text("")
+    server.start("mousepad", str(file))
+    await screen.windows.wait_for(None, "Mousepad", 20)
+    await screen.act([a.Wait(seconds=0.2)], settle_ms=5000)
+    name = tmp_path / "other"  # into the dialog that the chord opens, in place of "one"
+    seen = await screen.act(
+        [a.Type(text="text"), a.Key(chord="ctrl+shift+s"), a.Type(text=f"{name}\n")],
+        settle_ms=2000,
+        observe="frame",
+    )
+    saved = tmp_path / "other.txt"
+    await eventually(lambda: saved.exists() and saved.read_text().strip() == "text")
+    assert not file.read_text()
+    assert seen.typed == a.Typed(keys=4 + len(str(name)) + 1)
