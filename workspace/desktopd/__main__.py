@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import ctypes
+import gc
 import importlib
 import json
 import logging
@@ -168,6 +169,8 @@ async def _run(
             _report(ready_fd, StartFailed("The daemon was told to end while it started."))
             return 0 if stop.done() else 1
         service.desk.screen = starting.result()
+        gc.freeze()  # all that was loaded stays
+        gc.enable()
         _report(ready_fd, None)
         await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
         return 0 if stop.done() else 1
