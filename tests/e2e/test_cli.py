@@ -14,6 +14,7 @@ import pytest
 
 from tests.e2e import conftest
 from tests.e2e.conftest import Service
+from tests.waiting import until
 
 
 @pytest.fixture(scope="module")
@@ -81,6 +82,29 @@ def test_files_in_and_out(service: Service, desktop: str, tmp_path: object) -> N
     assert into.stdout.startswith("/home/user/sub/hostname (")
     out = service.carrel("cp", f"{desktop}:sub/hostname", "-")
     assert out.stdout == Path("/etc/hostname").read_text()
+
+
+def test_a_recording_is_saved_also_when_it_is_interrupted(
+    service: Service, desktop: str, tmp_path: Path
+) -> None:
+    film = tmp_path / "film.mp4"
+    done = service.carrel("record", desktop, str(film), "--seconds", "0.5", "--json")
+    told = json.loads(done.stdout)
+    assert (told["path"], told["reason"]) == (str(film), "max_seconds")
+    assert film.stat().st_size == told["size"]
+    assert film.read_bytes()[4:8] == b"ftyp"
+    process = start(service, "record", desktop, str(film), "--seconds", "600", "--json")
+
+    def is_running() -> bool:
+        return service.carrel("logs", desktop, "--json").stdout.count("recording_start") == 2
+
+    until(is_running)
+    process.send_signal(signal.SIGINT)
+    out, _ = process.communicate(timeout=30)
+    assert json.loads(out)["reason"] == "stopped"
+    lost = service.carrel("record", desktop, "/no/folder/film.mp4", "--seconds", "0.1")
+    assert "cannot be written" in lost.stderr
+    assert lost.returncode == 1
 
 
 @pytest.mark.parametrize("role", ["view", "control"])

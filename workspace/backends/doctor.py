@@ -49,6 +49,7 @@ def checks(runtime_dir: Path | None = None) -> list[Check]:
                  "xfce4-panel xfdesktop4 xfce4-settings"),
         _browser(),
         _pictures(),
+        _program("recordings", ("ffmpeg",), "ffmpeg"),
         _fonts(),
         _container(),
         check_memory(Path("/proc/meminfo").read_text(encoding="ascii")),

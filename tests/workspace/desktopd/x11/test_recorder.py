@@ -6,13 +6,17 @@ import asyncio
 import io
 import json
 import os
+import random
 import subprocess
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import PIL.Image
+import psutil
 import pytest
 
+from tests.waiting import eventually
 from tests.workspace.desktopd.x11.harness import Client
 from workspace import actions as a
 from workspace.desktopd.children import Children
@@ -20,8 +24,8 @@ from workspace.desktopd.files import Files
 from workspace.desktopd.programs import Programs
 from workspace.desktopd.recorder import FOLDER, NAME, Recorder
 from workspace.desktopd.screen import Screen
-from workspace.errors import Conflict, NotFound
-from workspace.models import RecordingRequest
+from workspace.errors import Conflict, DiskFull, NotFound, Unsupported
+from workspace.models import RecordingRequest, ScreenChange
 
 RED, GREEN, BLUE = 0xFF0000, 0x00FF00, 0x0000FF
 
@@ -41,7 +45,7 @@ async def recorder(programs: Programs, tmp_path: Path) -> AsyncIterator[Recorder
     await recorder.aclose()
 
 
-def probe(film: Path) -> dict[str, float | str]:
+def probe(film: Path) -> dict[str, Any]:  # Any: JSON values
     told = subprocess.run(
         [
             *("ffprobe", "-v", "error", "-of", "json", "-select_streams", "v", "-show_entries"),
@@ -50,7 +54,7 @@ def probe(film: Path) -> dict[str, float | str]:
         check=True,
         capture_output=True,
     )
-    found = json.loads(told.stdout)
+    found: dict[str, Any] = json.loads(told.stdout)
     return found["streams"][0] | {"times": [float(p["pts_time"]) for p in found["packets"]]}
 
 
@@ -99,10 +103,8 @@ async def test_what_changed_when(
     film = tmp_path / FOLDER / NAME
     assert done.size == film.stat().st_size
     told = probe(film)
-    print(told, done)
     assert (told["codec_name"], told["pix_fmt"]) == ("h264", "yuv420p")
     times = told["times"]
-    assert isinstance(times, list)
     assert len(times) == done.frames
     assert abs(times[-1] - 3.5) < 0.5  # it is as long as it took
     assert is_like(pixel(film, 1.0, 600, 400), RED)
@@ -113,3 +115,77 @@ async def test_what_changed_when(
     assert not film.exists()
     with pytest.raises(NotFound):
         await recorder.forget()
+
+
+async def test_it_ends_by_itself(
+    screen: Screen, client: Client, recorder: Recorder, tmp_path: Path
+) -> None:
+    await recorder.start(screen.film, RecordingRequest(max_seconds=0.3))
+    await eventually(lambda: recorder.status().state == "finished")
+    assert recorder.status().reason == "max_seconds"
+    assert len(probe(tmp_path / FOLDER / NAME)["times"]) == 2
+    file = await recorder.open()
+    try:
+        assert file.size == recorder.status().size
+    finally:
+        file.close()
+    await recorder.start(screen.film, RecordingRequest(max_mib=1, fps=30))
+    chance = random.Random(1)
+    while recorder.status().state == "recording":
+        for _ in range(300):
+            at = (chance.randrange(1280), chance.randrange(800), 40, 40)
+            client.fill(chance.randrange(1 << 24), *at)
+        await asyncio.sleep(0.01)
+    assert recorder.status().reason == "max_size"
+    assert 1 << 20 < recorder.status().size < 5 << 20
+
+
+async def test_a_killed_recorder_leaves_a_film(
+    screen: Screen, client: Client, recorder: Recorder, tmp_path: Path
+) -> None:
+    await recorder.start(screen.film, RecordingRequest())
+    film = tmp_path / FOLDER / NAME
+    for step in range(40):
+        client.fill(RED if step % 2 else BLUE, 0, 0, 1280, 800)
+        await asyncio.sleep(0.1)
+    for process in psutil.Process().children(recursive=True):
+        if process.name() == "ffmpeg":
+            process.kill()
+    await eventually(lambda: recorder.status().state == "finished")
+    assert recorder.status().reason == "encoder_failed"
+    times = probe(film)["times"]
+    assert times[-1] > 2
+    await recorder.start(screen.film, RecordingRequest())  # and the next one is fine
+    assert (await recorder.stop()).reason == "stopped"
+
+
+async def test_a_screen_of_another_size_is_fitted(
+    screen: Screen, client: Client, recorder: Recorder, tmp_path: Path
+) -> None:
+    client.fill(RED, 0, 0, 1280, 800)
+    try:
+        await recorder.start(screen.film, RecordingRequest())
+        await asyncio.sleep(0.3)
+        await screen.change(ScreenChange(width=640, height=801))
+        client.fill(GREEN, 0, 0, 1280, 800)
+        client.collect()
+        await asyncio.sleep(1)
+        done = await recorder.stop()
+    finally:
+        await screen.change(ScreenChange(width=1280, height=800))
+    assert (done.reason, done.width, done.height) == ("stopped", 1280, 800)
+    film = tmp_path / FOLDER / NAME
+    assert is_like(pixel(film, 1.0, 640, 400), GREEN)
+    assert is_like(pixel(film, 1.0, 100, 400), 0)  # beside it
+
+
+async def test_what_it_cannot_do(
+    screen: Screen, programs: Programs, recorder: Recorder, tmp_path: Path
+) -> None:
+    full = Recorder(programs, Files(str(tmp_path), limit_bytes=1 << 20))
+    with pytest.raises(DiskFull):
+        await full.start(screen.film, RecordingRequest())
+    programs.environment["PATH"] = str(tmp_path)
+    with pytest.raises(Unsupported) as caught:
+        await recorder.start(screen.film, RecordingRequest())
+    assert "ffmpeg" in caught.value.hint
