@@ -68,3 +68,12 @@ def test_a_missing_program_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     assert missing is not None
     assert "Xtigervnc" in missing.detail
     assert "apt-get install tigervnc" in missing.mend
+
+
+def test_picture_libraries(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert doctor._pictures().is_ok
+    monkeypatch.setattr(doctor, "_PICTURE_LIBRARIES", ("libc.so.6", "libpictures-of-nobody.so"))
+    check = doctor._pictures()
+    assert not check.is_ok
+    assert check.detail.startswith("libpictures-of-nobody.so missing")
+    assert "libzimg2" in check.mend
