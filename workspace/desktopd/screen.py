@@ -265,12 +265,13 @@ class Screen:
             case a.Key(chord=chord, repeat=repeat):
                 keysyms = parse_chord(chord)
                 await self._input.key(keysyms, repeat)
-                if is_command(keysyms):
-                    self._commanded = time.monotonic()
+                self._note_command(keysyms)
             case a.KeyDown(chord=chord):
                 await self._input.key_down(parse_chord(chord))
             case a.KeyUp(chord=chord):
-                await self._input.key_up(parse_chord(chord))
+                keysyms = parse_chord(chord)
+                await self._input.key_up(keysyms)
+                self._note_command(keysyms)
             case a.HoldKey(chord=chord, seconds=seconds):
                 async with self._input.holding(parse_chord(chord)):
                     await asyncio.sleep(seconds)
@@ -281,6 +282,10 @@ class Screen:
             case a.CursorPosition():
                 pass  # every observation has it
         return None
+
+    def _note_command(self, keysyms: Sequence[int]) -> None:
+        if is_command(keysyms):
+            self._commanded = time.monotonic()
 
     async def _let_chord_act(self, mark: Settling | None) -> None:
         """Before text, wait until a chord of just now has had its effect, as far as it is seen.

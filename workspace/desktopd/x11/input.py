@@ -158,9 +158,12 @@ class Input:
 
     # Keys.
 
-    async def catch_up(self) -> None:
-        """Return once the window manager has dealt with the clicks: one may move the focus."""
-        if self._has_clicked:
+    async def catch_up(self, *, anyway: bool = False) -> None:
+        """Return once the window manager has dealt with the clicks: one may move the focus.
+
+        ``anyway``: also if there was none, since a program may have asked for a focus.
+        """
+        if self._has_clicked or anyway:
             self._has_clicked = False
             await self._manager.catch_up()
 

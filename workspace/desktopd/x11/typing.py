@@ -83,7 +83,7 @@ class Typist:
         """
         check(text)
         text = text.replace("\r\n", "\n")
-        await self._input.catch_up()
+        await self._input.catch_up(anyway=True)
         state = self._keymap.refresh()
         # Spare keycodes come and go with the map: only what real keys give counts as mapped.
         fixed = {each for each in set(text) if self._keymap.is_fixed(keys.keysym_of(each))}
