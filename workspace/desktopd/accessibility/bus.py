@@ -22,6 +22,7 @@ logger = logging.getLogger(__name__)
 _SECONDS = 5.0
 _MAX_UNANSWERED = 20_000
 _MAX_GREETING = 4096
+_MAX_BYTES = 8 << 20  # of a message; what is longer is thrown away unread
 _BUS = ("org.freedesktop.DBus", "/org/freedesktop/DBus")
 Reply = asyncio.Future[tuple[Value, ...]]
 
@@ -42,6 +43,7 @@ class Bus(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._buffer = bytearray()
         self._unsent = bytearray()
+        self._skipped = 0  # bytes to come of a message that is too long
         self._lines: asyncio.Queue[bytes] = asyncio.Queue()
         self._speaks = False  # whether the greeting is over
         self._serial = 0
@@ -94,7 +96,9 @@ class Bus(asyncio.Protocol):
         self._transport = transport
 
     def data_received(self, data: bytes) -> None:
-        self._buffer += data
+        skipped = min(self._skipped, len(data))
+        self._skipped -= skipped
+        self._buffer += data[skipped:]
         try:
             if self._speaks:
                 self._take_messages()
@@ -123,6 +127,10 @@ class Bus(asyncio.Protocol):
         buffer, at = self._buffer, 0
         while len(buffer) - at >= wire.FIXED_BYTES:
             end = at + wire.message_bytes(buffer[at : at + wire.FIXED_BYTES])
+            if end - at > _MAX_BYTES:
+                # Not a reason to hang up: others are on the same bus.
+                self._skipped, at = max(0, end - len(buffer)), min(end, len(buffer))
+                continue
             if end > len(buffer):
                 break
             self._take(wire.parse(bytes(buffer[at:end])))

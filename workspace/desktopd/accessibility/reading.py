@@ -36,6 +36,8 @@ MAX_NAME = 500
 _MANY = 3000  # children that are asked for at once
 _MANY_CELLS = 200  # of a table: a program makes an object for each that is asked for
 _SOME = 500  # of how many that are too many, where it is not known which are in view
+_AT_ONCE = 2000  # calls under way: what they take of memory is held to that
+_LEAVES = {"static", "separator"}
 _MAX_COLUMNS, _MAX_CELLS = 200, 2000
 _CLIPPING = {"scroll pane", "viewport", "document web", "internal frame", "document spreadsheet"}
 
@@ -44,7 +46,7 @@ _CHILDREN, _INDEX = accessible("GetChildren"), accessible("GetIndexInParent")
 _EXTENTS = of("Component", "GetExtents", "u", 0)  # 0: of the screen
 _NAME, _COUNT = get("Accessible", "Name"), get("Accessible", "ChildCount")
 _VALUE, LENGTH = get("Value", "CurrentValue"), get("Text", "CharacterCount")
-_FIRST = (_ROLE, _STATE, _EXTENTS, _COUNT)
+_FIRST = (_ROLE, _STATE, _EXTENTS)
 
 Cut = Literal["max_nodes", "max_depth", "seconds", "large"]
 
@@ -161,8 +163,10 @@ class _Reader:
 
     async def _ask(self, asked: Sequence[tuple[str, Method]]) -> list[Value]:
         """What each answered, without the tuple around it; None for what did not."""
-        replies = [self._program.ask(path, method) for path, method in asked]
-        told = await answers(replies, self._budget.left)
+        told: list[tuple[Value, ...] | None] = []
+        for start in range(0, len(asked), _AT_ONCE):
+            replies = [self._program.ask(*each) for each in asked[start : start + _AT_ONCE]]
+            told += await answers(replies, self._budget.left)
         if None in told and self._budget.left <= 0:
             self._budget.cut.add("seconds")
         return [None if each is None or len(each) != 1 else each[0] for each in told]
@@ -220,11 +224,10 @@ class _Reader:
         """Read what each is and where."""
         told = await self._ask([(node.ref.path, method) for node in nodes for method in _FIRST])
         for number, node in enumerate(nodes):
-            role, states, box, count = told[len(_FIRST) * number :][: len(_FIRST)]
+            role, states, box = told[len(_FIRST) * number :][: len(_FIRST)]
             node.role = words.role_name(role)
             node.states = words.state_bits(states)
             node.told = placing.as_box(box)
-            node.count = count if isinstance(count, int) and count > 0 else 0
             if node.parent is not None and node.told is not None:
                 node.shift = placing.shifted(
                     node.parent.told, node.parent.shift, node.role, node.told
@@ -253,6 +256,8 @@ class _Reader:
         for (node, method), value in zip(asked, told, strict=True):
             if method is _NAME and isinstance(value, str):
                 node.name = value[:MAX_NAME].strip()
+            elif method is _COUNT and isinstance(value, int):
+                node.count = max(0, value)
             elif method is _VALUE and isinstance(value, float):
                 node.value = value
             elif method is LENGTH and isinstance(value, int):
@@ -349,6 +354,8 @@ def _clip(node: Node, *, shifted: bool = True) -> Box:
 
 def _details(node: Node) -> Iterator[Method]:
     yield _NAME
+    if node.role not in _LEAVES:
+        yield _COUNT
     if holds_text(node.role, node.states) or node.is_cell:
         yield LENGTH
     if node.role in words.VALUES:

@@ -1,7 +1,8 @@
 """Accessibility: what the programs of a desktop say is on the screen, and acting on it by that.
 
-It connects to the accessibility bus when it is first asked for something, and again after the
-connection was lost; from then on it follows which element has the keyboard. On failure: where no
+It connects to the accessibility bus when it is first asked for something, and stays: from then on
+it follows which element has the keyboard, and Chromium (156) may crash when the last that asked it
+goes away. On failure: where no
 bus answers, reading brings nothing and acting is ``Unavailable``; programs that do not answer are
 left out (:mod:`reading`).
 """
@@ -228,7 +229,8 @@ class Accessibility:
             trial = Budget(budget.max_nodes, budget.max_depth, max(0.05, budget.left))
             roots = await read(there, scene, trial)
             budget.nodes, budget.cut = trial.nodes, trial.cut
-            is_awaited = _await_pages(there, roots)
+            # What a budget has cut off may have been the page.
+            is_awaited = _await_pages(there, roots) and not trial.cut
             if budget.left < 2 * _PAGE_SECONDS or not is_awaited:
                 return roots
             await asyncio.sleep(_PAGE_SECONDS)

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 METHOD_CALL, METHOD_RETURN, ERROR, SIGNAL = 1, 2, 3, 4
 NO_REPLY = 1
-MAX_MESSAGE_BYTES = 8 << 20
+MAX_MESSAGE_BYTES = 128 << 20  # the protocol's own limit
 FIXED_BYTES = 16  # of every message: what says how long it is
 _MAX_DEPTH = 8
 _PATH, _INTERFACE, _MEMBER, _ERROR_NAME, _REPLY_SERIAL, _DESTINATION, _SENDER, _SIGNATURE = range(
@@ -141,6 +141,11 @@ def message_bytes(head: bytes | bytearray | memoryview) -> int:
     return whole
 
 
+_heads: dict[bytes, Message] = {}  # by a reply's header without the call's number: few differ
+_MAX_HEADS = 500
+_REPLY_FIELD = bytes([_REPLY_SERIAL, 1, 0x75, 0])
+
+
 def parse(data: bytes) -> Message:
     """A whole message.
 
@@ -149,8 +154,28 @@ def parse(data: bytes) -> Message:
     """
     order = "<" if data[0] == 0x6C else ">"
     serial, length = struct.unpack_from(order + "II", data, 8)
+    end = FIXED_BYTES + length
+    body = data[end + -end % 8 :]
+    at = data.find(_REPLY_FIELD, FIXED_BYTES, end)
+    if at < 0 or at % 8:
+        return _parse_head(data, end, order, serial, body)
+    at += len(_REPLY_FIELD)
+    key = data[:4] + data[FIXED_BYTES:at] + data[at + 4 : end]
+    head = _heads.get(key)
+    if head is None:
+        if len(_heads) >= _MAX_HEADS:
+            _heads.clear()
+        head = _heads[key] = _parse_head(data, end, order, 0, b"")
+    (reply,) = struct.unpack_from(order + "I", data, at)
+    kind, _, _, path, interface, member, sender, error, signature, _, _ = head
+    return Message(
+        kind, serial, reply, path, interface, member, sender, error, signature, body, order
+    )
+
+
+def _parse_head(data: bytes, end: int, order: str, serial: int, body: bytes) -> Message:
     fields: dict[int, Value] = {}
-    at, end = FIXED_BYTES, FIXED_BYTES + length
+    at = FIXED_BYTES
     try:
         while at < end:
             code = data[at]
@@ -175,7 +200,7 @@ def parse(data: bytes) -> Message:
         sender=text(_SENDER),
         error=text(_ERROR_NAME),
         signature=text(_SIGNATURE),
-        body=data[end + -end % 8 :],
+        body=body,
         order=order,
     )
 
@@ -197,6 +222,8 @@ def unpack(signature: str, data: bytes, order: str = "<") -> tuple[Value, ...]:
 @lru_cache(maxsize=256)
 def _struct_of(signature: str, depth: int) -> Parser:
     """What reads values of those types, one after the other, as a tuple."""
+    if signature and not signature.strip("iu"):
+        return _same_size(signature)
     parsers = []
     at = 0
     while at < len(signature):
@@ -209,6 +236,20 @@ def _struct_of(signature: str, depth: int) -> Parser:
             value, at = parser(data, at, order)
             values.append(value)
         return tuple(values), at
+
+    return read
+
+
+def _same_size(signature: str) -> Parser:
+    """What reads numbers of four bytes."""
+    size = 4 * len(signature)
+    readers = {
+        order: struct.Struct(order + signature.replace("u", "I")).unpack_from for order in "<>"
+    }
+
+    def read(data: bytes, at: int, order: str) -> tuple[Value, int]:
+        at += -at % 4
+        return readers[order](data, at), at + size
 
     return read
 
@@ -276,13 +317,19 @@ def _short_text(data: bytes, at: int, order: str) -> tuple[Value, int]:
 
 def _variant(data: bytes, at: int, order: str) -> tuple[Value, int]:
     signature, at = _short_text(data, at, order)
+    return _only(signature)(data, at, order)
+
+
+@lru_cache(maxsize=256)
+def _only(signature: str) -> Parser:
+    """What reads a value of the one type that a variant holds."""
     # Variants in variants are not part of AT-SPI; refusing them bounds how deep reading goes.
-    if "v" in signature:
-        raise Malformed("a variant in a variant")
-    values, at = _struct_of(signature, 1)(data, at, order)
-    if len(values) != 1:
+    if not signature or "v" in signature:
+        raise Malformed("a variant of nothing, or in a variant")
+    parser, end = _parser(signature, 0, 1)
+    if end != len(signature):
         raise Malformed("a variant holds one value")
-    return values[0], at
+    return parser
 
 
 def _aligned(inside: Parser, size: int) -> Parser:

@@ -57,10 +57,12 @@ def seat() -> Iterator[Seat]:
         seat.server.stop()
 
 
-@pytest.fixture
-async def screen(seat: Seat, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Screen]:
-    monkeypatch.setenv("XAUTHORITY", str(seat.server.authority))
-    screen = await Screen.open(seat.server.display, seat.bus)
+@pytest.fixture(scope="package")
+async def screen(seat: Seat) -> AsyncIterator[Screen]:
+    """One for all, as in a desktop: Chromium may crash when the last that asked it goes away."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XAUTHORITY", str(seat.server.authority))
+        screen = await Screen.open(seat.server.display, seat.bus)
     await screen.wait_for_window_manager(20)
     yield screen
     await screen.aclose()

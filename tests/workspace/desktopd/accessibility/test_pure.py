@@ -274,7 +274,7 @@ def _children(*paths: str) -> bytes:
 async def test_a_program_that_answers_nonsense_is_hung_up_on(short_dir: Path) -> None:
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await _call(reader)
-        writer.write(struct.pack("<4BIII", 0x6C, 2, 0, 1, 1 << 31, 1, 0))
+        writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
         await reader.read()
 
     async with _lying(short_dir, serve) as bus:
@@ -284,6 +284,22 @@ async def test_a_program_that_answers_nonsense_is_hung_up_on(short_dir: Path) ->
         with pytest.raises(Gone):
             await bus.call(call, "/")
         assert await answers([bus.start(call, "/")], 1) == [None]
+
+
+async def test_a_message_that_is_too_long_is_thrown_away(short_dir: Path) -> None:
+    length = 20 << 20
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        serial, _, _ = await _call(reader)
+        writer.write(struct.pack("<4BIII", 0x6C, 4, 0, 1, length, 1, 0))
+        for _ in range(20):
+            writer.write(bytes(1 << 20))
+            await writer.drain()
+        writer.write(_answer(serial, "i", struct.pack("<i", 4)))
+        await reader.read()
+
+    async with _lying(short_dir, serve) as bus:
+        assert await bus.call(Call("", "a.b", "C"), "/") == (4,)
 
 
 async def test_a_wrong_answer_is_no_answer_and_the_next_is(short_dir: Path) -> None:
