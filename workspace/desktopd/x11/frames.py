@@ -31,6 +31,7 @@ from workspace.desktopd.x11.paints import Paints
 
 MAX_KEPT = 8
 MAX_KEPT_BYTES = 8 << 20
+REST_SECONDS = 30.0  # after which an encoder that nobody needed gives memory back
 MAX_KNOWN = 256  # frames whose changes can be told
 MAX_SCATTERED = 32  # boxes that do not touch
 
@@ -71,11 +72,14 @@ class Frames:
         self._known: dict[str, tuple[a.Region, _Moment]] = {}  # by id; the newest at the end
         self._encoder = ThreadPoolExecutor(max_workers=1, thread_name_prefix="encode")
         self._quick = jpeg.Quick()
+        self._rest: asyncio.TimerHandle | None = None
         self._nonce = secrets.token_hex(4)  # another daemon's ids are none of ours
         self._count = itertools.count(1)
 
     def close(self) -> None:
         self._encoder.shutdown(wait=False, cancel_futures=True)
+        if self._rest is not None:
+            self._rest.cancel()
         self._quick.close()
 
     async def take(self, request: a.Screenshot | a.Zoom) -> a.Image:
@@ -135,6 +139,9 @@ class Frames:
         data = None
         if request.format == "jpeg":
             data = self._quick.encode(pixels.data, pixels.size, size, request.quality)
+            if self._rest is not None:
+                self._rest.cancel()
+            self._rest = loop.call_later(REST_SECONDS, self._quick.rest)
         if data is not None:
             done: asyncio.Future[bytes] = loop.create_future()
             done.set_result(data)

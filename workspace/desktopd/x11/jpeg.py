@@ -22,7 +22,6 @@ LIBRARY = "libturbojpeg.so.0"
 # pixels: to copy them and to wake another thread takes longer. A pixel that is only read counts a
 # quarter of one that is written.
 MAX_COST_AT_ONCE = 3 << 20
-_MAX_KEPT_BYTES = 4 << 20  # of planes, from one picture to the next
 # turbojpeg.h
 _BGRX = 3
 _CHROMA_444, _CHROMA_420 = 0, 2
@@ -142,7 +141,11 @@ def load() -> Turbo | None:
 
 
 class Quick:
-    """Makes JPEGs at once, those that are not too large for that."""
+    """Makes JPEGs at once, those that are not too large for that.
+
+    To scale it takes memory, as much as half of the screen's own and at most 24 MiB, which is kept
+    until ``rest``: to get it anew takes longer than all the rest.
+    """
 
     def __init__(self) -> None:
         self._turbo = load()
@@ -154,6 +157,10 @@ class Quick:
             self._turbo.close()
         if self._scaler is not None:
             self._scaler.close()
+
+    def rest(self) -> None:
+        """Give memory back."""
+        self._planes = None
 
     def encode(self, pixels: memoryview, size: Size, target: Size, quality: int) -> bytes | None:
         """A picture of ``size``, scaled to ``target``; None if it is not to be made so."""
@@ -175,5 +182,5 @@ class Quick:
             return self._planes
         # A picture that gets smaller loses no colour to the eye when that is halved first.
         room = Planes(size, is_halved=target[0] <= size[0]), Planes(target, is_halved=True)
-        self._planes = room if room[0].length + room[1].length <= _MAX_KEPT_BYTES else None
+        self._planes = room
         return room

@@ -11,10 +11,11 @@ import PIL.ImageDraw
 import PIL.ImageStat
 import pytest
 
+from tests.waiting import eventually
 from tests.workspace.desktopd.x11.harness import Client
 from workspace import actions as a
 from workspace.desktopd.screen import Screen
-from workspace.desktopd.x11 import jpeg, zimg
+from workspace.desktopd.x11 import frames, jpeg, zimg
 from workspace.desktopd.x11.capture import Pixels, encode
 
 
@@ -118,9 +119,20 @@ def test_sizes_that_come_in_turn() -> None:
             assert made is not None
             assert decoded(made).size == target
             assert likeness(decoded(made), PIL.Image.new("RGB", target, (32, 64, 96))) > 40
-    assert quick._planes is not None
-    assert sum(planes.length for planes in quick._planes) < 1 << 20
     quick.close()
+
+
+async def test_memory_is_given_back(screen: Screen, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(frames, "REST_SECONDS", 0.05)
+    quick = screen._frames._quick
+    half = a.Screenshot(scale=0.5)
+    first = await screen.screenshot(half)
+    assert quick._planes is not None
+    await eventually(lambda: quick._planes is None)
+    monkeypatch.setattr(screen._frames, "_kept", {})
+    assert (await screen.screenshot(half)).data == first.data
+    await screen.screenshot(a.Screenshot(scale=4))  # the largest are not scaled so
+    assert sum(planes.length for planes in quick._planes or ()) < 24 << 20
 
 
 def test_what_would_take_long_is_left_to_a_thread() -> None:
