@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -62,11 +63,11 @@ def _has(file: Path, number: int) -> Callable[[], bool]:
 
 async def _start(
     server: Server, screen: Screen, window_class: str, *command: str, **environment: str
-) -> None:
+) -> subprocess.Popen[bytes]:
     """Start a program under a window manager, and wait until its window has the keyboard."""
     server.start_on_bus("xfwm4", "--compositor=off")
     await screen.wait_for_window_manager(20)
-    server.start(*command, **environment)
+    program = server.start(*command, **environment)
     await eventually(
         lambda: any(
             w.is_focused and window_class in w.window_class.lower() for w in screen.windows.listed()
@@ -74,6 +75,7 @@ async def _start(
         60,
     )
     await screen.act([a.Wait(seconds=0.2)], settle_ms=5000)
+    return program
 
 
 async def test_xterm(server: Server, screen: Screen, tmp_path: Path) -> None:
@@ -236,7 +238,7 @@ async def test_calc(server: Server, screen: Screen, tmp_path: Path) -> None:
     profile, file = tmp_path / "profile", tmp_path / "sheet.fods"
     _write_settings(profile)
     file.write_text(_SPREADSHEET)
-    await _start(
+    office = await _start(
         *(server, screen, "libreoffice-calc", "soffice", "--calc", "--norestore", "--nologo"),
         *(f"-env:UserInstallation={profile.as_uri()}", str(file)),
         SAL_USE_VCLPLUGIN="gtk3",
@@ -249,6 +251,8 @@ async def test_calc(server: Server, screen: Screen, tmp_path: Path) -> None:
     await eventually(lambda: file.read_text() != _SPREADSHEET and _is_whole(file))
     cells = ["".join(map(_text_of, cell))[1:] for cell in ElementTree.parse(file).iter(_CELL)]
     _compare("Calc", texts, "".join(f"{text}\n={n}=\n" for n, text in enumerate(cells)))
+    await screen.act([a.Key(chord="ctrl+q")])  # killed, it would leave a socket behind
+    await eventually(lambda: office.poll() is not None)
 
 
 def _is_whole(file: Path) -> bool:
