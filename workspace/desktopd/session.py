@@ -161,7 +161,6 @@ class Session:
         os.makedirs("/tmp/.X11-unix", mode=0o1777, exist_ok=True)
         self._write_cookie()
         starting_x, starting_bus = self._start_x(), self._start_bus()
-        making_locale = asyncio.ensure_future(self._make_locale())
         furnish(self.programs.home, config.session, config.theme, config.screen.dpi)
         # What the screen needs takes a while to load: meanwhile the programs start.
         loading = asyncio.ensure_future(
@@ -174,8 +173,8 @@ class Session:
         environment |= {"DISPLAY": display, "DBUS_SESSION_BUS_ADDRESS": address}
         os.environ["XAUTHORITY"] = environment["XAUTHORITY"]  # for this process's X connection
         self._mark("bus")
-        await self._set_keyboard()
-        await making_locale
+        await self._or_death(self._set_keyboard())
+        await self._or_death(self._make_locale())
         self._start_programs()
         await loading
         self._mark("imports")
@@ -188,9 +187,11 @@ class Session:
         if making is not None:
             os.makedirs(folder, mode=0o755, exist_ok=True)
             # It warns by its exit code of what is no obstacle: it is the locale that counts.
-            await self._run(making.command)
+            done = await self._run(making.command)
             if not locality.is_made(self._config.locale, folder):
-                raise StartFailed(f"The locale {self._config.locale} could not be made.")
+                raise StartFailed(
+                    f"The locale {self._config.locale} could not be made: {done.last_words()}"
+                )
             self.programs.environment |= making.environment
             self._mark("locale")
 
@@ -198,18 +199,19 @@ class Session:
         """Before any program reads the keyboard's map."""
         command = locality.setting_keyboard(self._config.keyboard)
         if command is not None:
-            exit_code = await self._run(command)
-            if exit_code != 0:
-                raise StartFailed(f"setxkbmap ended with {exit_code} for {self._config.keyboard}.")
+            done = await self._run(command)
+            if done.child.exit_code != 0:
+                raise StartFailed(
+                    f"The keyboard {self._config.keyboard} could not be set: {done.last_words()}"
+                )
             self._mark("keyboard")
 
-    async def _run(self, command: Sequence[str]) -> int:
-        """Run a program to its end; its exit code."""
+    async def _run(self, command: Sequence[str]) -> _Part:
+        """Run a program to its end."""
         self._part(command[0], command, self.programs.environment, is_needed=False)
-        child = self._parts.pop().child
-        await child.exited.wait()
-        assert child.exit_code is not None, "it has ended"
-        return child.exit_code
+        part = self._parts.pop()
+        await part.child.exited.wait()
+        return part
 
     def _start_window_manager(self) -> None:
         # It has nothing to be read aloud, and starts sooner without.
