@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import importlib
-import io
 import logging
 import os
 import secrets
@@ -37,9 +36,6 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 _TAIL_BYTES = 4096
-_POLL_SECONDS = 0.01
-_REST_SECONDS = 0.06
-_MOST_UNREST_SECONDS = 1.0
 _END_SECONDS = 1.0
 _WINDOW_MANAGERS: Mapping[SessionKind, Sequence[str]] = {
     "xfce": ("xfwm4", "--compositor=off"),
@@ -245,6 +241,7 @@ class Session:
         return part
 
     async def _wait_for_desktop(self, display: str) -> Screen:
+        from workspace.desktopd import readiness
         from workspace.desktopd.screen import Screen
 
         seconds = self._config.start_seconds
@@ -261,10 +258,9 @@ class Session:
                 return screen
             await screen.wait_for_panel(seconds)
             self._mark("panel")
-            while not await _is_drawn(screen):  # noqa: ASYNC110  # drawing sends no event
-                await asyncio.sleep(_POLL_SECONDS)
+            await readiness.until_painted(screen)
             self._mark("backdrop")
-            await _until_rest(screen)
+            await readiness.until_rest(screen)
             self._mark("rest")
         except TimedOut as error:
             raise StartFailed(error.message) from error
@@ -402,40 +398,3 @@ class Session:
 
 def _places(home: str, runtime: str, xauthority: str) -> dict[str, str]:
     return {"HOME": home, "XDG_RUNTIME_DIR": runtime, "XAUTHORITY": xauthority}
-
-
-async def _until_rest(screen: Screen) -> None:
-    """Return once nothing paints any more: the backdrop is painted over, soon after the first time.
-
-    What goes on painting is not waited for.
-    """
-    clock = asyncio.get_running_loop().time
-    deadline = clock() + _MOST_UNREST_SECONDS
-    with screen.watching.watch(None) as watch:
-        while clock() < deadline:
-            changed = await watch.change(_REST_SECONDS)
-            if changed is None and clock() - (watch.painted or 0.0) >= _REST_SECONDS:
-                return
-
-
-async def _is_drawn(screen: Screen) -> bool:
-    """Whether backdrop and panel are there and painted: on top of X's black, they take clicks."""
-    there = screen.windows.listed()
-    panel = next((window for window in there if window.kind == "panel"), None)
-    if panel is None or not any(window.window_class == "Xfdesktop" for window in there):
-        return False
-    width, height = screen.size
-    last_rows = (width // 2, height - 8)
-    return await _is_painted(screen, *last_rows) and await _is_painted(screen, panel.x, panel.y)
-
-
-async def _is_painted(screen: Screen, x: int, y: int) -> bool:
-    """Whether the eight by eight pixels from there are not all black."""
-    from PIL import Image
-
-    from workspace.actions import Region, Screenshot
-
-    place = Region(x=x, y=y, width=8, height=8)
-    picture = await screen.screenshot(Screenshot(format="png", region=place, cursor=False))
-    with Image.open(io.BytesIO(picture.data)) as image:
-        return any(high > 0 for _, high in image.convert("RGB").getextrema())
