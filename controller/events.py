@@ -85,12 +85,18 @@ class Events:
     async def _keep(self, group: list[NewEvent]) -> CarrelError | None:
         try:
             await self._store.append(group)
-        except Exception as error:  # whatever a database may raise; its callers are told
+        except CarrelError as error:
+            _log.error("events could not be written: %s", error.message)
+            return _not_kept(error.message)
+        except Exception as error:  # a defect: its callers are told, and the next group comes
             _log.exception("events could not be written")
-            await self._store.abandon()
-            return Unavailable(
-                f"The log of events cannot be written: {getattr(error, 'orig', None) or error}",
-                hint="What was asked may have been done: look before you repeat it. "
-                "Whoever runs the controller should look at its disk.",
-            )
+            return _not_kept(type(error).__name__)
         return None
+
+
+def _not_kept(why: str) -> CarrelError:
+    return Unavailable(
+        f"The log of events cannot be written: {why}",
+        hint="What was asked may have been done: look before you repeat it. "
+        "Whoever runs the controller should look at its database.",
+    )

@@ -14,7 +14,7 @@ from pathlib import Path
 
 PROGRAMS = re.compile(
     r"^(Xtigervnc|bwrap|xfwm4|xfce4-.*|xfdesktop|xfsettingsd|xfconfd|dbus-.*|chromium|xterm|mousepad"
-    r"|raylet|gcs_server|ray::.*|at-spi.*)$"
+    r"|raylet|gcs_server|ray::.*|at-spi.*|postgres)$"
 )
 SCRIPTS = re.compile(r"desktopd\.py|backends/supervisor|ray_cluster/keeper|/ray/.*\.py|bin/ray ")
 FOLDERS = (

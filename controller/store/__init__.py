@@ -7,47 +7,25 @@ may take the last moments, a killed process nothing). The schema is brought up t
 
 from __future__ import annotations
 
-import os
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import anyio
 from alembic.util import CommandError
-from sqlalchemy import (
-    URL,
-    Row,
-    Select,
-    create_engine,
-    insert,
-    literal,
-    select,
-    text,
-    tuple_,
-    update,
-)
-from sqlalchemy import event as sqlalchemy_event
-from sqlalchemy.engine.interfaces import DBAPIConnection
-from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
-from sqlalchemy.pool import ConnectionPoolEntry
+from sqlalchemy import Row, Select, insert, literal, select, text, tuple_, update
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from controller.store import databases
 from controller.store.journal import AsyncJournal, Journal, ThreadJournal
 from controller.store.migrations import upgrade
 from controller.store.tables import UtcTime, events, workspaces
-from workspace.errors import CarrelError, DiskFull, InvalidRequest, Unavailable
+from workspace.errors import InvalidRequest
 from workspace.models import Event, State, Workspace
 
-SQLITE_PRAGMAS = (
-    "PRAGMA journal_mode=WAL",
-    "PRAGMA synchronous=NORMAL",
-    "PRAGMA busy_timeout=5000",
-    "PRAGMA foreign_keys=ON",
-)
-
-
+T = TypeVar("T")
 _APPEND = insert(events)
 
 
@@ -64,11 +42,14 @@ class NewEvent(NamedTuple):
 class Store:
     """One database, usable while ``run`` is entered.
 
-    Every method may raise :class:`~workspace.errors.Unavailable`.
+    Every method may raise :class:`~workspace.errors.Unavailable`, after a few seconds at most.
+    What failed was not done, if it only reads; else it may have been.
     """
 
     def __init__(self, url: str) -> None:
-        self._engine = _engine(url)
+        self._url = url
+        self._engine = databases.connect(url)
+        self._insert = (postgresql if databases.is_postgres(self._engine) else sqlite).insert
         self._log = _journal(self._engine)
 
     @asynccontextmanager
@@ -80,46 +61,58 @@ class Store:
         """
         try:
             try:
-                async with self._engine.begin() as connection:
+                async with databases.transactional(self._engine).begin() as connection:
                     await connection.run_sync(upgrade)
-                await self._log.open()
-            except (SQLAlchemyError, CommandError, OSError) as error:
-                raise _unavailable(self._engine.url, error) from error
+                await self._log.ready()
+            except (*databases.FAILURES, CommandError) as error:
+                raise databases.unavailable(self._url, error) from error
             yield
         finally:
-            with anyio.CancelScope(shield=True):  # closing waits for nobody
+            with anyio.CancelScope(shield=True), anyio.move_on_after(databases.TRY_SECONDS):
                 await self._log.close()
+            with anyio.CancelScope(shield=True), anyio.move_on_after(databases.TRY_SECONDS):
                 await self._engine.dispose()
 
-    @asynccontextmanager
-    async def _transaction(self) -> AsyncIterator[AsyncConnection]:
-        try:
+    async def _do(
+        self, work: Callable[[AsyncConnection], Awaitable[T]], *, is_repeatable: bool = True
+    ) -> T:
+        """One thing on one connection; again while the server is away, if that is harmless."""
+
+        async def once() -> T:
             async with self._engine.begin() as connection:
-                yield connection
-        except (SQLAlchemyError, OSError) as error:
-            raise _unavailable(self._engine.url, error) from error
+                return await work(connection)
+
+        return await databases.attempt(once, self._url, is_repeatable=is_repeatable)
+
+    async def _rows(self, statement: Select[Any]) -> Sequence[Row[Any]]:  # Any: column values
+        async def read(connection: AsyncConnection) -> Sequence[Row[Any]]:
+            found: Sequence[Row[Any]] = (await connection.execute(statement)).all()
+            return found
+
+        return await self._do(read)
 
     async def ping(self) -> None:
-        async with self._transaction() as connection:
-            await connection.execute(text("SELECT 1"))
+        await self._do(lambda it: it.execute(text("SELECT 1")), is_repeatable=False)
 
     # Workspaces.
 
     async def add(self, workspace: Workspace, *, owner: str) -> None:
-        async with self._transaction() as connection:
-            await connection.execute(insert(workspaces).values(owner=owner, **_row(workspace)))
+        """Write a new one; one of that id that is there already is left as it is."""
+        new = self._insert(workspaces).values(owner=owner, **_row(workspace))
+        await self._do(lambda it: it.execute(new.on_conflict_do_nothing()))
 
     async def save(self, workspace: Workspace) -> None:
         """Write what has become of a workspace."""
         statement = update(workspaces).where(workspaces.c.id == workspace.id)
-        async with self._transaction() as connection:
-            await connection.execute(statement.values(**_row(workspace)))
+        changed = statement.values(**_row(workspace))
+        await self._do(lambda it: it.execute(changed))
 
     async def get(self, workspace_id: str) -> Workspace | None:
+        if "\0" in workspace_id:  # PostgreSQL refuses to be asked
+            return None
         statement = select(workspaces).where(workspaces.c.id == workspace_id)
-        async with self._transaction() as connection:
-            row = (await connection.execute(statement)).one_or_none()
-        return None if row is None else _workspace(row)
+        rows = await self._rows(statement)
+        return _workspace(rows[0]) if rows else None
 
     async def page(
         self, states: Sequence[State] | None, *, limit: int, after: str | None = None
@@ -135,32 +128,29 @@ class Store:
         )
         if states is not None:
             statement = statement.where(workspaces.c.state.in_(states))
-        async with self._transaction() as connection:
-            if after is not None:
-                found = await connection.execute(
-                    select(workspaces.c.created_at).where(workspaces.c.id == after)
+        if after is not None:
+            asked = select(workspaces.c.created_at).where(workspaces.c.id == after)
+            found = [] if "\0" in after else await self._rows(asked)
+            if not found:
+                raise InvalidRequest(
+                    f"after: there is no workspace {after!r}.",
+                    hint="Give the 'after' of the page before, or none for the first page.",
                 )
-                created_at = found.scalar_one_or_none()
-                if created_at is None:
-                    raise InvalidRequest(
-                        f"after: there is no workspace {after!r}.",
-                        hint="Give the 'after' of the page before, or none for the first page.",
-                    )
-                statement = statement.where(
-                    age < tuple_(literal(created_at, UtcTime), literal(after))
-                )
-            rows = (await connection.execute(statement.limit(limit))).all()
-        return [_workspace(row) for row in rows]
+            statement = statement.where(age < tuple_(literal(found[0][0], UtcTime), literal(after)))
+        return [_workspace(row) for row in await self._rows(statement.limit(limit))]
 
     # Events.
 
     async def append(self, new: Sequence[NewEvent]) -> None:
-        """Write events in one commit. One caller at a time: it has a connection of its own."""
-        await self._log.append(_APPEND, [event._asdict() for event in new])
+        """Write events in one commit. One caller at a time: it has a connection of its own.
 
-    async def abandon(self) -> None:
-        """Roll back what a failed ``append`` left open."""
-        await self._log.abandon()
+        What was sent is not sent again: if this raises, they may have been kept.
+        """
+        rows = [event._asdict() for event in new]
+        await databases.attempt(self._log.ready, self._url, is_repeatable=True)
+        await databases.attempt(
+            lambda: self._log.append(_APPEND, rows), self._url, is_repeatable=False
+        )
 
     async def events(
         self, *, after: int = 0, limit: int, workspace_id: str | None = None
@@ -169,57 +159,13 @@ class Store:
         statement = select(events).where(events.c.id > after).order_by(events.c.id).limit(limit)
         if workspace_id is not None:
             statement = statement.where(events.c.workspace_id == workspace_id)
-        async with self._transaction() as connection:
-            rows = (await connection.execute(statement)).all()
+        rows = await self._rows(statement)
         return [Event.model_validate(dict(row._mapping)) for row in rows]
 
 
-def _unavailable(url: URL, error: Exception) -> CarrelError:
-    why = getattr(error, "orig", None) or error  # the driver's words, without the statement
-    if "disk is full" in str(why):
-        return DiskFull(f"The database {url!r} has no room.", hint="Free some room on its disk.")
-    return Unavailable(
-        f"The database {url!r} cannot be used: {why}",  # the URL's repr hides its password
-        hint="Check CARREL_DATABASE_URL, and the room on the disk.",
-    )
-
-
-def _engine(url: str) -> AsyncEngine:
-    try:
-        engine = create_async_engine(url)
-        if engine.dialect.name == "sqlite":
-            _private(engine.url.database)
-    except (SQLAlchemyError, ImportError, OSError) as error:
-        raise Unavailable(
-            f"The database that CARREL_DATABASE_URL names cannot be used: {error}",
-            hint="Give an asynchronous one, such as sqlite+aiosqlite:///path/to/carrel.db.",
-        ) from error
-    if engine.dialect.name == "sqlite":
-        sqlalchemy_event.listen(engine.sync_engine, "connect", _set_pragmas)
-    return engine
-
-
 def _journal(engine: AsyncEngine) -> Journal:
-    url = engine.url
-    if engine.dialect.name != "sqlite" or url.database in (None, "", ":memory:"):
-        return AsyncJournal(engine)
-    own = create_engine(url.set(drivername="sqlite"))
-    sqlalchemy_event.listen(own, "connect", _set_pragmas)
-    return ThreadJournal(own)
-
-
-def _private(path: str | None) -> None:
-    """Make the file 0600 before SQLite does; its log files get the same mode."""
-    if path and path != ":memory:":
-        Path(path).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
-
-
-def _set_pragmas(connection: DBAPIConnection, _record: ConnectionPoolEntry) -> None:
-    cursor = connection.cursor()
-    for pragma in SQLITE_PRAGMAS:
-        cursor.execute(pragma)
-    cursor.close()
+    own = databases.in_thread(engine)
+    return AsyncJournal(engine) if own is None else ThreadJournal(own)
 
 
 def _row(workspace: Workspace) -> dict[str, Any]:  # Any: column values

@@ -4,7 +4,9 @@ A commit takes four steps of the driver. aiosqlite hands each to its thread apar
 what a line costs; so for a file of SQLite's all four are taken in one thread at one go (0.1 ms
 instead of 0.6). Every other database is written to by its own asynchronous driver.
 
-On failure both raise what SQLAlchemy raises, and want ``abandon`` before they are used again.
+On failure both raise what SQLAlchemy raises, with nothing of the call left open. A PostgreSQL's
+connection may die at any time: ``ready`` replaces one that has, so that what ``append`` was given
+was sent at most once. It also holds the lock by which a restore knows that a controller lives.
 """
 
 from __future__ import annotations
@@ -14,21 +16,29 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, ParamSpec, Protocol, TypeVar
 
-from sqlalchemy import Connection, Engine, Insert
+import anyio
+from sqlalchemy import Connection, Engine, Insert, text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from controller.store.databases import FAILURES, is_postgres
+from workspace.errors import Unavailable
 
 P = ParamSpec("P")
 T = TypeVar("T")
 Rows = Sequence[dict[str, Any]]  # Any: column values
+# PostgreSQL's advisory lock, shared by those who use the database, whole for who restores it.
+IN_USE = 0x6361_7272_656C
+CLOSE_SECONDS = 2.0
 
 
 class Journal(Protocol):
     """One caller at a time."""
 
-    async def open(self) -> None: ...
-    async def append(self, statement: Insert, rows: Rows) -> None: ...
-    async def abandon(self) -> None:
-        """Roll back what a failed ``append`` left open."""
+    async def ready(self) -> None:
+        """Connect, if that is due. Harmless to do again."""
+
+    async def append(self, statement: Insert, rows: Rows) -> None:
+        """Write; whether it was kept is not known if the connection dies meanwhile."""
 
     async def close(self) -> None: ...
 
@@ -41,19 +51,21 @@ class ThreadJournal:
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="journal")
         self._connection: Connection | None = None
 
-    async def open(self) -> None:
-        self._connection = await self._do(self._engine.connect)
+    async def ready(self) -> None:
+        if self._connection is None:
+            self._connection = await self._do(self._engine.connect)
 
     async def append(self, statement: Insert, rows: Rows) -> None:
         await self._do(self._append, statement, rows)
 
     def _append(self, statement: Insert, rows: Rows) -> None:
         connection = self._opened()
-        connection.execute(statement, rows)
-        connection.commit()
-
-    async def abandon(self) -> None:
-        await self._do(self._opened().rollback)
+        try:
+            connection.execute(statement, rows)
+            connection.commit()
+        except BaseException:
+            connection.rollback()
+            raise
 
     async def close(self) -> None:
         if self._connection is not None:
@@ -62,7 +74,7 @@ class ThreadJournal:
         self._thread.shutdown(wait=False)
 
     def _opened(self) -> Connection:
-        assert self._connection is not None, "open it first"
+        assert self._connection is not None, "make it ready first"
         return self._connection
 
     async def _do(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
@@ -76,21 +88,60 @@ class AsyncJournal:
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
         self._connection: AsyncConnection | None = None
+        self._is_closed: Callable[[], bool] = lambda: False
 
-    async def open(self) -> None:
-        self._connection = await self._engine.connect()
+    async def ready(self) -> None:
+        connection = self._connection
+        if connection is not None and (connection.invalidated or self._is_closed()):
+            await self._drop()
+        if self._connection is None:
+            self._connection = await self._connect()
+
+    async def _connect(self) -> AsyncConnection:
+        connection = await self._engine.connect()
+        if not is_postgres(self._engine):
+            return connection
+        driver = (await connection.get_raw_connection()).driver_connection
+        assert driver is not None, "it was just connected"
+        self._is_closed = driver.is_closed
+        taken = await connection.scalar(text(f"SELECT pg_try_advisory_lock_shared({IN_USE})"))
+        if not taken:
+            await connection.close()
+            raise Unavailable("This database is being restored.", hint="Wait until that is done.")
+        return connection
 
     async def append(self, statement: Insert, rows: Rows) -> None:
-        await self._opened().execute(statement, rows)
-        await self._opened().commit()
+        assert self._connection is not None, "make it ready first"
+        try:
+            await self._connection.execute(statement, rows)
+            await self._connection.commit()
+        except BaseException:
+            await self._clear()
+            raise
 
-    async def abandon(self) -> None:
-        await self._opened().rollback()
+    async def _clear(self) -> None:
+        """Leave nothing of a failed ``append`` open, if need be by another connection."""
+        assert self._connection is not None, "it failed on one"
+        is_clear = False
+        with anyio.move_on_after(CLOSE_SECONDS, shield=True):
+            try:
+                await self._connection.rollback()
+                is_clear = not self._connection.invalidated and not self._is_closed()
+            except FAILURES:  # it is dead, or as good as that
+                pass
+        if not is_clear:
+            await self._drop()
+
+    async def _drop(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with anyio.move_on_after(CLOSE_SECONDS, shield=True):
+                try:
+                    await connection.invalidate()
+                    await connection.close()
+                except FAILURES:  # nobody will use it again
+                    pass
 
     async def close(self) -> None:
         if self._connection is not None:
             await self._connection.close()
-
-    def _opened(self) -> AsyncConnection:
-        assert self._connection is not None, "open it first"
-        return self._connection

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -15,6 +15,7 @@ from pydantic import SecretStr
 
 from controller.app import create_app
 from controller.settings import Settings
+from tests.postgres import Postgres, postgres
 from workspace.backends.base import Endpoint
 from workspace.backends.fake import FakeBackend
 from workspace.errors import WorkspaceNotFound
@@ -78,9 +79,35 @@ class LocalCluster:
         return [Node(id="n1", name="here", desktops=len(self.live), slots=8)]
 
 
+@pytest.fixture(scope="session")
+def server() -> Iterator[Postgres]:
+    """A PostgreSQL that the tests share, a database each; who stops it starts one of his own."""
+    with postgres() as server:
+        yield server
+
+
 @pytest.fixture
-def settings(tmp_path: Path) -> Settings:
-    return Settings(home=tmp_path / "home", api_key=SecretStr(KEY), run_dir=tmp_path / "run")
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """A new database: SQLite's, or, for tests marked ``both_databases``, one of each."""
+    if getattr(request, "param", "sqlite") == "sqlite":
+        return f"sqlite+aiosqlite:///{tmp_path / 'home' / 'carrel.db'}"
+    server = request.getfixturevalue("server")
+    assert isinstance(server, Postgres)
+    return server.database()
+
+
+both_databases = pytest.mark.parametrize("database_url", ["sqlite", "postgresql"], indirect=True)
+on_postgres = pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+
+
+@pytest.fixture
+def settings(tmp_path: Path, database_url: str) -> Settings:
+    return Settings(
+        home=tmp_path / "home",
+        api_key=SecretStr(KEY),
+        run_dir=tmp_path / "run",
+        database_url=database_url,
+    )
 
 
 @pytest.fixture

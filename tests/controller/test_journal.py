@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import text
-from sqlalchemy.exc import SQLAlchemyError
 
 from controller.store import NewEvent, Store
 from controller.store.journal import AsyncJournal, ThreadJournal
+from tests.controller.conftest import both_databases
+from workspace.errors import Unavailable
 
 NOW = datetime(2026, 1, 2, tzinfo=timezone.utc)
 KILLED = """
@@ -40,28 +41,24 @@ async def kinds(store: Store) -> list[str]:
     return [each.kind for each in await store.events(limit=100)]
 
 
-async def test_what_was_appended_survives_a_kill(tmp_path: Path) -> None:
-    command = [sys.executable, "-c", KILLED, url(tmp_path)]
+@both_databases
+async def test_what_was_appended_survives_a_kill(database_url: str) -> None:
+    command = [sys.executable, "-c", KILLED, database_url]
     assert (await asyncio.to_thread(subprocess.run, command, timeout=60)).returncode == -9
-    async with (store := Store(url(tmp_path))).run():
+    async with (store := Store(database_url)).run():
         assert await kinds(store) == ["one", "two"]
 
 
-@pytest.mark.parametrize("is_threaded", [True, False])
-async def test_a_commit_that_fails_leaves_nothing_and_the_next_is_kept(
-    tmp_path: Path, is_threaded: bool
-) -> None:
-    store = Store(url(tmp_path))
-    assert isinstance(store._log, ThreadJournal)
-    if not is_threaded:  # as for every other database
-        await store._log.close()
-        store._log = AsyncJournal(store._engine)
+@both_databases
+async def test_a_commit_that_fails_leaves_nothing_and_the_next_is_kept(database_url: str) -> None:
+    store = Store(database_url)
+    is_sqlite = database_url.startswith("sqlite")
+    assert isinstance(store._log, ThreadJournal if is_sqlite else AsyncJournal)
     async with store.run():
         await store.append([event("one")])
         nobody: str = None  # type: ignore[assignment]  # what the table does not take
-        with pytest.raises(SQLAlchemyError):
+        with pytest.raises(Unavailable):
             await store.append([event("two"), event("three", nobody)])
-        await store.abandon()
         await store.append([event("four")])
         assert await kinds(store) == ["one", "four"]
 
@@ -76,4 +73,3 @@ async def test_the_journal_writes_as_the_rest_does(tmp_path: Path) -> None:
             for name in asked
         ]
         assert found == ["wal", 1, 5000, 1]
-        await store.abandon()

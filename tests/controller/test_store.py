@@ -9,17 +9,23 @@ import sqlite3
 import stat
 import subprocess
 import sys
-from datetime import datetime, timezone
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import create_engine, text
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, text
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from controller.events import Events
-from controller.store import NewEvent, Store
+from controller.store import NewEvent, Store, databases
+from controller.store.migrations import configuration, upgrade
 from controller.store.tables import metadata
+from tests.controller.conftest import both_databases, on_postgres
 from workspace.errors import InvalidRequest, Unavailable
 from workspace.models import ErrorInfo, Screen, Workspace
 
@@ -29,6 +35,15 @@ NOW = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=timezone.utc)
 
 def url(folder: Path) -> str:
     return f"sqlite+aiosqlite:///{folder / 'carrel.db'}"
+
+
+@asynccontextmanager
+async def raw(database_url: str) -> AsyncIterator[AsyncConnection]:
+    """A connection beside the store's."""
+    engine = databases.transactional(databases.connect(database_url))
+    async with engine.begin() as connection:
+        yield connection
+    await engine.dispose()
 
 
 def list_(folder: Path) -> list[Path]:
@@ -50,8 +65,9 @@ def workspace(workspace_id: str = "abcdefghjk") -> Workspace:
     )
 
 
-async def test_a_workspace_comes_back_as_it_was(tmp_path: Path) -> None:
-    store = Store(url(tmp_path))
+@both_databases
+async def test_a_workspace_comes_back_as_it_was(database_url: str) -> None:
+    store = Store(database_url)
     async with store.run():
         await store.add(workspace(), owner="admin")
         assert await store.get("abcdefghjk") == workspace()
@@ -64,8 +80,9 @@ async def test_a_workspace_comes_back_as_it_was(tmp_path: Path) -> None:
         await store.ping()
 
 
-async def test_pages_hold_together_when_times_are_equal(tmp_path: Path) -> None:
-    store = Store(url(tmp_path))
+@both_databases
+async def test_pages_hold_together_when_times_are_equal(database_url: str) -> None:
+    store = Store(database_url)
     ids = [f"abcdefgh{n:02}" for n in range(7)]
     async with store.run():
         for each in ids:
@@ -76,19 +93,99 @@ async def test_pages_hold_together_when_times_are_equal(tmp_path: Path) -> None:
         assert found == ids[::-1]
 
 
+@both_databases
 async def test_the_schema_is_what_the_tables_say_and_a_second_start_keeps_it(
-    tmp_path: Path,
+    database_url: str,
 ) -> None:
     for _ in range(2):
-        store = Store(url(tmp_path))
+        store = Store(database_url)
         async with store.run():
             await store.append([NewEvent(NOW, None, "admin", "test", {})])
-    engine = create_engine(f"sqlite:///{tmp_path / 'carrel.db'}")
-    with engine.connect() as connection:
+
+    def compare(connection: Connection) -> None:
         context = MigrationContext.configure(connection, opts={"compare_type": True})
         assert compare_metadata(context, metadata) == []
-        assert context.get_current_revision() == "0001"
-    engine.dispose()
+        script = ScriptDirectory.from_config(configuration())
+        assert context.get_current_revision() == script.get_current_head()
+
+    async with raw(database_url) as connection:
+        await connection.run_sync(compare)
+
+
+def _steps() -> list[str]:
+    script = ScriptDirectory.from_config(configuration())
+    return [step.revision for step in script.walk_revisions()][::-1]
+
+
+@both_databases
+@pytest.mark.parametrize("step", _steps())
+async def test_every_earlier_schema_is_brought_up_to_date(database_url: str, step: str) -> None:
+    (Path(database_url.partition(":///")[2]).parent).mkdir(exist_ok=True)
+    async with raw(database_url) as connection:
+        await connection.run_sync(upgrade, step)
+    async with (store := Store(database_url)).run():
+        await store.add(workspace(), owner="admin")
+        await store.append([NewEvent(NOW, "abcdefghjk", "admin", "test", {})])
+        assert await store.get("abcdefghjk") == workspace()
+
+
+@on_postgres  # of a file of SQLite one controller has a lock
+async def test_several_may_start_at_once(database_url: str) -> None:
+    stores = [Store(database_url) for _ in range(3)]
+    async with AsyncExitStack() as stack:
+        await asyncio.gather(*(stack.enter_async_context(store.run()) for store in stores))
+        await stores[0].add(workspace(), owner="admin")
+        assert await stores[2].get("abcdefghjk") == workspace()
+
+
+@both_databases
+async def test_any_text_is_kept_but_for_what_no_database_takes(database_url: str) -> None:
+    hard = (
+        "\U0001f9d1\u200d\U0001f680 \u202e\ufeff ' \" ; -- \\u0000 \\\\ {} \x1f\x7f "
+        + "é" * 200_000
+    )
+    kept = workspace().model_copy(
+        update={
+            "name": "'; DROP TABLE workspaces; --",
+            "error": ErrorInfo(code="start_failed", message=hard),
+            "created_at": NOW.astimezone(timezone(timedelta(hours=-5, minutes=-30))),
+        }
+    )
+    async with (store := Store(database_url)).run():
+        await store.add(kept, owner="admin")
+        await store.add(kept, owner="another")  # done twice it is as done once
+        found = await store.get(kept.id)
+        assert found == kept
+        assert found.created_at.utcoffset() == timedelta(0)
+        data = {"text": hard, "nul\0": ["a\0b", {"c": "\\\0"}], "big": 2**53 + 1, "none": None}
+        await store.append([NewEvent(NOW, kept.id, "admin", "test", data)])
+        (event,) = await store.events(limit=9, workspace_id=kept.id)
+        assert event.at == NOW
+        assert event.data == {
+            "text": hard,
+            "nul\ufffd": ["a\ufffdb", {"c": "\\\ufffd"}],
+            "big": 2**53 + 1,
+            "none": None,
+        }
+        assert await store.get("\0") is None
+        with pytest.raises(InvalidRequest):
+            await store.page(None, limit=5, after="\0")
+
+
+@both_databases
+async def test_many_may_write_at_once(database_url: str) -> None:
+    ids = [f"abcdefg{n:03}" for n in range(60)]
+    async with (store := Store(database_url)).run():
+        await asyncio.gather(*(store.add(workspace(each), owner="admin") for each in ids))
+        states = ("released", "failed")
+        await asyncio.gather(
+            *(
+                store.save(workspace(each).model_copy(update={"state": state}))
+                for each in ids
+                for state in states
+            )
+        )
+        assert {each.id for each in await store.page(states, limit=100)} == set(ids)
 
 
 async def test_a_database_that_cannot_be_used_is_said_so(tmp_path: Path) -> None:
@@ -121,10 +218,11 @@ async def test_sqlite_is_private_and_durable(tmp_path: Path) -> None:
         assert modes == dict.fromkeys(("carrel.db", "carrel.db-wal", "carrel.db-shm"), 0o600)
 
 
+@both_databases
 async def test_events_are_kept_in_order_and_in_groups(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    store = Store(url(tmp_path))
+    store = Store(database_url)
     groups: list[int] = []
     append = store.append
 
@@ -145,10 +243,11 @@ async def test_events_are_kept_in_order_and_in_groups(
             await events.record("k", actor="a")
 
 
+@both_databases
 async def test_a_log_that_cannot_be_written_says_so_and_goes_on(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    store = Store(url(tmp_path))
+    store = Store(database_url)
     async with store.run():
         events = Events(store)
         async with events.run():
@@ -159,8 +258,9 @@ async def test_a_log_that_cannot_be_written_says_so_and_goes_on(
         assert kept.data == {"good": 1}
 
 
-async def test_a_caller_that_gives_up_does_not_hold_the_others_up(tmp_path: Path) -> None:
-    store = Store(url(tmp_path))
+@both_databases
+async def test_a_caller_that_gives_up_does_not_hold_the_others_up(database_url: str) -> None:
+    store = Store(database_url)
     async with store.run():
         events = Events(store)
         async with events.run():
@@ -192,9 +292,10 @@ asyncio.run(main())
 """
 
 
-def test_what_was_acknowledged_survives_a_kill(tmp_path: Path) -> None:
+@both_databases
+def test_what_was_acknowledged_survives_a_kill(database_url: str) -> None:
     with subprocess.Popen(
-        [sys.executable, "-c", _WRITER, url(tmp_path)], stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", _WRITER, database_url], stdout=subprocess.PIPE, text=True
     ) as writer:
         assert writer.stdout is not None
         said = -1
@@ -204,7 +305,7 @@ def test_what_was_acknowledged_survives_a_kill(tmp_path: Path) -> None:
         said = max([said, *(int(line) for line in writer.stdout if line.endswith("\n"))])
 
     async def read() -> list[object]:
-        store = Store(url(tmp_path))
+        store = Store(database_url)
         async with store.run():
             return [event.data["n"] for event in await store.events(limit=100_000)]
 
