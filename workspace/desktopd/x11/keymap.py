@@ -44,7 +44,6 @@ _ROUNDS = 2
 HUNG_SECONDS = 20.0
 # A VNC viewer's keyboard takes blank keycodes too; leave it some.
 _LEFT_BLANK = 2
-_MAX_GIVEN = 72
 _VENDOR = 0x10000000  # keysyms from here on are of special keys, such as XF86's
 # Programs act on the keycodes of some special keys whatever they carry: volume, brightness, sleep,
 # a browser's back and forward (XF86XK_MonBrightnessUp to XF86XK_BackForward), and Close, Copy, Cut,
@@ -163,7 +162,7 @@ class Keymap:
 
     def capacity(self) -> int:
         """How many keysyms that are on no key can be provided at a time."""
-        return min(_MAX_GIVEN, len(self._given) + len(self._spare()))
+        return len(self._given) + len(self._spare())
 
     def _spare(self) -> list[int]:
         """The keycodes that can be given away, the blank ones first."""
@@ -199,10 +198,9 @@ class Keymap:
             raise Unavailable("Something else is changing the keyboard's map.") from None
 
     async def _give(self, missing: Sequence[int], keep: set[int]) -> None:
-        spare = self._spare()[: self.capacity() - len(self._given)]
         given = [keycode for keycode, keysym in self._given.items() if keysym not in keep]
         given.sort(key=lambda keycode: self._presses[keycode].at if keycode in self._presses else 0)
-        chosen = dict(zip(spare + given, missing, strict=False))
+        chosen = dict(zip(self._spare() + given, missing, strict=False))
         if len(chosen) < len(missing):
             raise Unavailable("The keyboard has no spare key left for those characters.")
         await self._until_translated([self._presses[k] for k in chosen if k in self._presses])
