@@ -21,6 +21,7 @@ from starlette.routing import Route
 
 from workspace import actions as a
 from workspace import errors
+from workspace.elements import Element, ElementTree, Marks
 from workspace.models import (
     Application,
     ApplicationList,
@@ -80,6 +81,7 @@ class FakeDesktop:
     seen: dict[str, object] = field(default_factory=dict)  # more of what an observation says
     cursor: tuple[int, int] = (0, 0)
     windows: dict[int, Window] = field(default_factory=dict)
+    elements: list[Element] = field(default_factory=list)
     clipboard: dict[str, Clipboard] = field(default_factory=dict)
     waits: list[Wait] = field(default_factory=list)
     waited: Waited | None = None  # what every wait is answered; None: that it was not so
@@ -162,6 +164,9 @@ class FakeController:
                 Route(f"{workspace}/files", self.write, methods=["PUT"]),
                 Route(f"{workspace}/files/stat", self.stat),
                 Route(f"{workspace}/files/list", self.files),
+                Route(f"{workspace}/ui", self.ui),
+                Route(f"{workspace}/ui/find", self.ui),
+                Route(f"{workspace}/ui/marks", self.ui_marks),
                 Route(f"{workspace}/windows", self.windows),
                 Route(
                     f"{workspace}/windows/{{window:int}}/{{how}}", self.arrange, methods=["POST"]
@@ -323,6 +328,17 @@ class FakeController:
         files = sorted(self._live(request).files.items())
         entries = [_info(path, data).model_dump(mode="json") for path, data in files]
         return JSONResponse({"entries": entries, "after": None})
+
+    async def ui(self, request: Request) -> Response:
+        name = request.query_params.get("name", "")
+        there = [each for each in self._live(request).elements if name in each.name]
+        return JSONResponse(ElementTree(elements=there).model_dump(mode="json"))
+
+    async def ui_marks(self, request: Request) -> Response:
+        desktop = self._live(request)
+        picture = desktop.picture(a.Screenshot(scale=float(request.query_params["scale"])))
+        marks = Marks.model_construct(screenshot=picture, elements=desktop.elements)
+        return Response(marks.model_dump_json(), media_type="application/json")
 
     async def windows(self, request: Request) -> Response:
         windows = self._live(request).windows.values()

@@ -49,7 +49,8 @@ class Ids:
         if known is None:
             self._last += 1
             known = self._ids[ref] = f"e{self._last}"
-        self._known[known] = Known(ref, shift, window)
+        if known not in self._known or window is not None:
+            self._known[known] = Known(ref, shift, window)
         self._known.move_to_end(known)
         if len(self._known) > self._most:
             _, forgotten = self._known.popitem(last=False)

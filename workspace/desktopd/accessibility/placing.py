@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from workspace.models import Window
 
-_FARTHEST = 32767
+_FARTHEST = 32_000  # pixels; what X has, and room to be moved
 _ROOT_PANE_SLACK = 2
 
 

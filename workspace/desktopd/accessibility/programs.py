@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -131,6 +131,7 @@ class Programs:
     def __init__(self, bus: Bus) -> None:
         self._bus = bus
         self._known: dict[str, Program] = {}
+        self._listing = asyncio.Lock()
 
     @classmethod
     async def connect(cls, session_bus: str, on_signal: Callable[[Message], None]) -> Programs:
@@ -177,6 +178,10 @@ class Programs:
         (children,) = await self._bus.call(asking, _ROOT)
         roots = [as_ref(child) for child in children] if isinstance(children, list) else []
         there = {root.program: root for root in roots[:_MAX_PROGRAMS] if root is not None}
+        async with self._listing:
+            return await self._met(there)
+
+    async def _met(self, there: Mapping[str, Ref]) -> list[Program]:
         for name in self._known.keys() - there.keys():
             self._known.pop(name).close()
         new = [root for name, root in there.items() if self._is_unknown(name)]

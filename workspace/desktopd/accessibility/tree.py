@@ -15,38 +15,32 @@ import logging
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from typing import Protocol
 
 from workspace.actions import FocusedElement
-from workspace.desktopd.accessibility import outline, words
+from workspace.desktopd.accessibility import focus, outline, words
 from workspace.desktopd.accessibility.acting import Handle
 from workspace.desktopd.accessibility.bus import Refused
+from workspace.desktopd.accessibility.focus import Focus, HasWindows
 from workspace.desktopd.accessibility.outline import Ids, Wanted
 from workspace.desktopd.accessibility.placing import Box
-from workspace.desktopd.accessibility.programs import Program, Programs, Ref, as_ref
+from workspace.desktopd.accessibility.programs import Program, Programs
 from workspace.desktopd.accessibility.reading import Budget, Node, Scene, read
-from workspace.desktopd.accessibility.wire import Malformed, Message
+from workspace.desktopd.accessibility.wire import Message
 from workspace.elements import Element, ElementTree
 from workspace.errors import ElementNotFound, Unavailable, WindowNotFound
-from workspace.models import Window
 
 logger = logging.getLogger(__name__)
 
-_FIRST_SECONDS = 0.5
-_SEARCH_SECONDS = 1.0
 _POLL_SECONDS = 0.25
 _PAGE_SECONDS = 0.05
 _PAGES_SECONDS = 2.0
 _RAISE_SECONDS = 0.5
 _SCROLL_SECONDS = 0.5
 _RAISED_SECONDS = 0.01
-_OBJECT = "type='signal',interface='org.a11y.atspi.Event.Object'"
-_FOCUS_RULES = (
-    f"{_OBJECT},member='StateChanged',arg0='focused'",
-    f"{_OBJECT},member='ActiveDescendantChanged'",
+_CHANGE_RULES = (
+    "type='signal',interface='org.a11y.atspi.Event.Object'",
+    "type='signal',interface='org.a11y.atspi.Event.Window'",
 )
-_FOCUS_EVENTS = ("object:state-changed:focused", "object:active-descendant-changed")
-_CHANGE_RULES = (_OBJECT, "type='signal',interface='org.a11y.atspi.Event.Window'")
 _CHANGE_EVENTS = (
     "object:children-changed",
     "object:text-changed",
@@ -54,13 +48,6 @@ _CHANGE_EVENTS = (
     "object:state-changed:showing",
     "window:create",
 )
-
-
-class HasWindows(Protocol):
-    """What is known of the X windows."""
-
-    def listed(self) -> list[Window]: ...
-    def focus(self, window: int) -> None: ...
 
 
 class Accessibility:
@@ -78,8 +65,7 @@ class Accessibility:
         self._ids = Ids()
         self._programs: Programs | None = None
         self._connecting: asyncio.Future[None] | None = None
-        self._focused: Ref | None = None
-        self._searched_at = 0.0
+        self._focus = Focus(self._ids, size, windows)
         self._changed = asyncio.Event()
         self._waiting = 0
 
@@ -112,8 +98,8 @@ class Accessibility:
         try:
             programs = await Programs.connect(self._session_bus, self._on_signal)
             try:
-                await programs.listen(*_FOCUS_RULES)
-                await programs.want_events(*_FOCUS_EVENTS)
+                await programs.listen(*focus.RULES)
+                await programs.want_events(*focus.EVENTS)
             except BaseException:
                 programs.close()
                 raise
@@ -238,84 +224,18 @@ class Accessibility:
     # The element with the keyboard.
 
     def _on_signal(self, message: Message) -> None:
-        if message.member == "StateChanged" or message.member == "ActiveDescendantChanged":
-            try:
-                self._follow_focus(message)
-            except (Malformed, IndexError):
-                logger.info("A program sent an event that cannot be read.")
+        self._focus.follow(message)
         self._changed.set()
-
-    def _follow_focus(self, message: Message) -> None:
-        at = as_ref((message.sender, message.path))
-        if message.member == "ActiveDescendantChanged":
-            inner = as_ref(message.values()[3])
-            if inner is not None and inner.program == message.sender:
-                self._focused = inner
-            return
-        name, is_set = message.values()[:2]
-        if name != "focused":
-            return
-        if is_set == 1:
-            self._focused = at
-        elif at == self._focused:
-            self._focused = None
 
     async def focused(self) -> FocusedElement | None:
         """The element with the keyboard; None if no program says that it has it.
 
         It is known from the programs' events, so that asking takes a few calls to one program.
-        Where none came (a program was there before us), the window with the keyboard is searched.
         """
         try:
-            programs = await self._connected()
-            found = await self._read_focused(programs)
-            if found is None and time.monotonic() - self._searched_at > _SEARCH_SECONDS:
-                self._searched_at = time.monotonic()
-                searching = asyncio.ensure_future(self._search_focus(programs))
-                searching.add_done_callback(_look_at)
-                await asyncio.shield(searching)  # it goes on for the next who asks
-                found = await self._read_focused(programs)
+            return await self._focus.element(await self._connected())
         except (Unavailable, Refused):
             return None
-        return found
-
-    async def _read_focused(self, programs: Programs) -> FocusedElement | None:
-        ref = self._focused
-        if ref is None:
-            return None
-        program = programs.get(ref.program)
-        if program is None:
-            await programs.listed()
-            program = programs.get(ref.program)
-        window = self._active()
-        if program is None or (window and window.pid and window.pid != program.pid):
-            return None
-        handle = Handle(self._ids.of(ref), program, ref.path)
-        try:
-            await program.wake()
-            role, states, _ = await handle.look()
-            if not states & words.FOCUSED:
-                return None
-            name, text = await handle.said()
-        except ElementNotFound:
-            return None
-        return FocusedElement(id=handle.id, role=role, name=name, text=text)
-
-    def _active(self) -> Window | None:
-        return next((each for each in self._windows.listed() if each.is_focused), None)
-
-    async def _search_focus(self, programs: Programs) -> None:
-        """Find what has the keyboard: programs tell only when it changes."""
-        window = self._active()
-        if window is None:
-            return
-        scene = Scene(Box(0, 0, *self._size()), [window], window.id)
-        roots = await read(await programs.listed(), scene, Budget(seconds=_FIRST_SECONDS))
-        held = [node for root in roots for node in root.all() if node.states & words.FOCUSED]
-        # Qt says so of what is around it and in it, too.
-        best = max(held, key=_takes_keys, default=None)
-        if best is not None:
-            self._focused = best.ref
 
     # Acting.
 
@@ -390,16 +310,14 @@ def _look_at(done: asyncio.Future[None]) -> None:
         done.exception()
 
 
-def _takes_keys(node: Node) -> tuple[bool, bool, int]:
-    return bool(node.states & words.EDITABLE), bool(node.states & words.FOCUSABLE), node.depth
-
-
 def _await_pages(programs: Sequence[Program], roots: Sequence[Node]) -> bool:
     """Whether to read again, because a browser does not tell its page yet: not for ever."""
     now = time.monotonic()
     is_awaited = False
     for program in programs:
-        own = [each for each in roots if each.ref.program == program.root.program and each.window]
+        # One that is hidden altogether has nothing in it.
+        shown = (each for each in roots if each.window is not None and each.children)
+        own = [each for each in shown if each.ref.program == program.root.program]
         lacks = any(not any(_is_page(node) for node in root.all()) for root in own)
         if not program.is_chromium or not lacks:
             program.lacks_page_since = None

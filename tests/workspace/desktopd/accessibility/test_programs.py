@@ -14,6 +14,7 @@ from tests.waiting import eventually
 from tests.workspace.desktopd.accessibility.conftest import Seat, the, window_of
 from workspace import actions as a
 from workspace.desktopd.screen import Screen
+from workspace.elements import Element
 from workspace.errors import ElementNotFound, InvalidRequest, TimedOut, WindowNotFound
 
 pytestmark = pytest.mark.anyio
@@ -265,9 +266,15 @@ async def test_a_sheet_of_a_thousand_million_cells_is_read_in_view(
     program = seat.start("soffice", "--calc", "--norestore", "--nologo")
     try:
         window = await window_of(screen, "LibreOffice Calc")
-        cells = await screen.accessibility.find(role="table cell", limit=500, seconds=5)
-        assert len(cells.elements) > 300
-        first = cells.elements[0]
+        cells: list[Element] = []
+
+        async def is_read() -> bool:
+            found = await screen.accessibility.find(role="table cell", limit=500, seconds=5)
+            cells[:] = found.elements
+            return len(cells) > 300
+
+        await eventually(is_read, 30)
+        first = cells[0]
         assert first.name == "A1"
         await played(screen, a.Click(element=first.id), a.Type(text="first\tsecond\n"))
         held = await the(screen, role="table cell", text="second")
