@@ -106,6 +106,8 @@ class Draw:
         high = schema.get("maximum", schema.get("exclusiveMaximum", 1000))
         if name in _TIMES:
             return self.chance.randint(0, 30) if is_whole else self.chance.uniform(0, 0.03)
+        if name == "ttl_seconds":  # what they are all sent to is to live on
+            return self.chance.randint(60, 600)
         if name in ("repeat", "dx", "dy"):
             low, high = max(low, -3), min(high, 3)
         elif self.chance.random() < 0.1:
