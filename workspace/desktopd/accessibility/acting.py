@@ -12,7 +12,7 @@ import time
 from collections.abc import Awaitable, Callable
 
 from workspace.desktopd.accessibility import placing, words
-from workspace.desktopd.accessibility.bus import Gone, Refused, answers
+from workspace.desktopd.accessibility.bus import Gone, Refused, Silent, answers
 from workspace.desktopd.accessibility.placing import Box
 from workspace.desktopd.accessibility.programs import Method, Program, accessible, get, of, put
 from workspace.desktopd.accessibility.reading import LENGTH, MAX_NAME, MAX_TEXT, holds_text, text_of
@@ -104,6 +104,7 @@ class Handle:
 
         Raises:
             WillNot: it has none, or does not do it. InvalidRequest: it has none of that name.
+            TimedOut: its program does not answer.
         """
         names = await self._actions()
         number = 0
@@ -118,13 +119,11 @@ class Handle:
             number = fitting[0]
         if not names:
             raise WillNot("it has no actions")
-        (done,) = await self._ask(of("Action", "DoAction", "i", number))
-        if not done:
-            raise WillNot("its program does not do it")
+        await self._done(of("Action", "DoAction", "i", number))
 
     async def _actions(self) -> list[str]:
         (count,) = await self._ask(get("Action", "NActions"))
-        if not isinstance(count, int):
+        if not isinstance(count, int) or count < 0:
             return []
         asked = [of("Action", "GetName", "i", number) for number in range(min(count, _MAX_ACTIONS))]
         told = await self._ask(*asked)
@@ -202,10 +201,15 @@ class Handle:
             answer = await self.program.answer(self._path, method, _SECONDS)
         except Gone as error:
             raise self.gone() from error
+        except Silent as error:  # not to be done again by other means
+            raise TimedOut(
+                f"The program of the element {self.id} has not answered.",
+                hint="It may have done what was asked: look at it before you go on.",
+            ) from error
         except Refused as error:
             raise WillNot(str(error)) from error
         if answer and answer[0] in (False, 0):
-            raise WillNot("its program does not set it")
+            raise WillNot("its program does not do it")
 
     async def _until_it_holds(
         self, reading: Callable[[], Awaitable[Value]], wanted: str | float

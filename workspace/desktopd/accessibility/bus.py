@@ -31,6 +31,10 @@ class Refused(Exception):
     """The other side answered with an error, or with what is no answer."""
 
 
+class Silent(Refused):
+    """There was no answer in time: what was asked may have been done, or yet be."""
+
+
 class Gone(Refused):
     """The connection is closed."""
 
@@ -187,7 +191,7 @@ class Bus(asyncio.Protocol):
         try:
             return await asyncio.wait_for(self.start(call, path), seconds)
         except asyncio.TimeoutError as error:
-            raise Refused("there was no answer in time") from error
+            raise Silent("there was no answer in time") from error
 
     def close(self) -> None:
         self.closed.set()

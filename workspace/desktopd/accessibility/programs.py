@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from workspace.desktopd.accessibility.bus import Bus, Refused, Reply, answers
+from workspace.desktopd.accessibility.bus import Bus, Refused, Reply, Silent, answers
 from workspace.desktopd.accessibility.wire import Call, Message, Value
 
 _REGISTRY = "org.a11y.atspi.Registry"
@@ -109,7 +109,7 @@ class Program:
         try:
             return await asyncio.wait_for(self.ask(path, method), seconds)
         except asyncio.TimeoutError as error:
-            raise Refused("there was no answer in time") from error
+            raise Silent("there was no answer in time") from error
 
     async def wake(self) -> None:
         """Have Chromium describe its pages.

@@ -11,6 +11,7 @@ Never fails: what a program does not tell, or tells wrongly, is left out.
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -36,6 +37,7 @@ MAX_NAME = 500
 _MANY = 3000  # children that are asked for at once
 _MANY_CELLS = 200  # of a table: a program makes an object for each that is asked for
 _SOME = 500  # of how many that are too many, where it is not known which are in view
+_MAX_INT = (1 << 31) - 1
 _AT_ONCE = 800  # calls under way: what they take of memory is held to that
 _LEAVES = {"static", "separator"}
 _MAX_COLUMNS, _MAX_CELLS = 200, 2000
@@ -153,7 +155,8 @@ class _Reader:
         children = await self._ask([(self._program.root.path, _CHILDREN)])
         level = self._made(None, children[0])
         await self._look(level)
-        roots = [node for node in await self._named(level) if self._place(node)]
+        await self._tell(level)
+        roots = [node for node in level if self._place(node)]
         level = [node for node in roots if node.states & words.SHOWING]
         while level and self._budget.left > 0:
             level = await self._descend(level)
@@ -242,10 +245,6 @@ class _Reader:
         visible = box.within(node.clip)
         return visible is not None and not placing.is_covered(visible, node.covers)
 
-    async def _named(self, nodes: list[Node]) -> list[Node]:
-        await self._tell(nodes)
-        return nodes
-
     async def _tell(self, nodes: Sequence[Node]) -> None:
         """Read the names, texts and values."""
         asked: list[tuple[Node, Method]] = []
@@ -258,7 +257,7 @@ class _Reader:
                 node.name = value[:MAX_NAME].strip()
             elif method is _COUNT and isinstance(value, int):
                 node.count = max(0, value)
-            elif method is _VALUE and isinstance(value, float):
+            elif method is _VALUE and isinstance(value, float) and math.isfinite(value):
                 node.value = value
             elif method is LENGTH and isinstance(value, int):
                 node.text = ""
@@ -311,7 +310,7 @@ class _Reader:
         rows, columns = await self._ask(
             [(table.ref.path, get("Table", "NRows")), (table.ref.path, get("Table", "NColumns"))]
         )
-        if last is None and isinstance(rows, int) and isinstance(columns, int):
+        if last is None and _is_place(rows) and _is_place(columns):
             last = rows - 1, columns - 1
         if last is None:
             return []
@@ -331,13 +330,16 @@ class _Reader:
         if ref is None:
             return None
         (index,) = await self._ask([(ref.path, _INDEX)])
-        if not isinstance(index, int) or index < 0:
+        if not _is_place(index):
             return None
         asked = [of("Table", f"Get{what}AtIndex", "i", index) for what in ("Row", "Column")]
         row, column = await self._ask([(table.ref.path, method) for method in asked])
-        if not isinstance(row, int) or not isinstance(column, int) or row < 0 or column < 0:
-            return None
-        return row, column
+        return (row, column) if _is_place(row) and _is_place(column) else None
+
+
+def _is_place(value: Value) -> bool:
+    """Whether that is a number that can be sent back."""
+    return isinstance(value, int) and 0 <= value <= _MAX_INT
 
 
 def _many(node: Node) -> int:
@@ -374,7 +376,7 @@ def text_of(length: int, *, is_end: bool = False, most: int = MAX_TEXT) -> Metho
 
     The end is told exactly: LibreOffice gives nothing of a text that is shorter than it is asked.
     """
-    end = length if is_end else min(length, most)
+    end = min(length, _MAX_INT) if is_end else min(length, most)
     return of("Text", "GetText", "ii", max(0, end - most), end)
 
 

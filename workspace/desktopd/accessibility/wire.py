@@ -21,6 +21,7 @@ NO_REPLY = 1
 MAX_MESSAGE_BYTES = 128 << 20  # the protocol's own limit
 FIXED_BYTES = 16  # of every message: what says how long it is
 _MAX_DEPTH = 8
+_MAX_VALUES = 50_000  # of an array: what a program sends is made into objects here
 _PATH, _INTERFACE, _MEMBER, _ERROR_NAME, _REPLY_SERIAL, _DESTINATION, _SENDER, _SIGNATURE = range(
     1, 9
 )
@@ -355,6 +356,8 @@ def _array(element: Parser, alignment: int) -> Parser:
             if at == before:
                 raise Malformed("an array of nothing")
             values.append(value)
+            if len(values) > _MAX_VALUES:
+                raise Malformed("an array of too many values")
         return values, at
 
     return read

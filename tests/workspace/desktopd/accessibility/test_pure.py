@@ -69,6 +69,7 @@ def test_values_are_read(signature: str, data: bytes, value: object) -> None:
         ("v", b"\x01v\0"),
         ("a" * 40 + "i", bytes(8)),
         ("z", b""),
+        ("ay", struct.pack("<I", 60_000) + bytes(60_000)),  # more than is taken
     ],
 )
 def test_what_does_not_hold_together_is_refused(signature: str, data: bytes) -> None:
