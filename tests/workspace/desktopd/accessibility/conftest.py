@@ -80,13 +80,22 @@ async def window_of(screen: Screen, title: str) -> Window:
     return window
 
 
-async def the(screen: Screen, **wanted: str) -> Element:
+async def the(
+    screen: Screen,
+    *,
+    role: str | None = None,
+    name: str | None = None,
+    text: str | None = None,
+    window: int | None = None,
+) -> Element:
     """The one element that fits, once there is one."""
     found = ElementTree(elements=[])
 
     async def is_there() -> bool:
         nonlocal found
-        found = await screen.accessibility.find(seconds=5, **wanted)
+        found = await screen.accessibility.find(
+            role=role, name=name, text=text, window=window, seconds=5
+        )
         return bool(found.elements)
 
     await eventually(is_there, 30)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import statistics
 import subprocess
 import time
@@ -131,6 +132,26 @@ async def test_a_window_that_is_gone_takes_its_elements_along(seat: Seat, screen
         assert refusal.value.details == {"index": 1, "completed": 1}
     with pytest.raises(WindowNotFound):
         await screen.accessibility.tree(window=window.id)
+
+
+async def test_a_program_that_hangs_leaves_the_others_whole(
+    started: list[subprocess.Popen[bytes]], screen: Screen
+) -> None:
+    window = await window_of(screen, "Mousepad")
+    menu = await the(screen, role="menu", name="Help", window=window.id)
+    editor = started[1]
+    editor.send_signal(signal.SIGSTOP)
+    try:
+        began = time.monotonic()
+        tree = await screen.accessibility.tree(seconds=0.7)
+        assert time.monotonic() - began < 3
+        assert tree.truncated == ["seconds"]
+        assert "Thousand" in {element.name for element in tree.elements}
+        with pytest.raises((TimedOut, ElementNotFound)):
+            await played(screen, a.Invoke(element=menu.id))
+    finally:
+        editor.send_signal(signal.SIGCONT)
+    await eventually(lambda: screen.accessibility.wait_for_text("Help", 0.2))
 
 
 # The browser.
