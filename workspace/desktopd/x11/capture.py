@@ -11,6 +11,7 @@ On failure: a region that is not on the screen is ``OffScreen``, a picture too l
 from __future__ import annotations
 
 import ctypes
+import importlib
 import io
 import os
 import struct
@@ -238,6 +239,8 @@ def encode(
         return _png(picture)
     out = io.BytesIO()
     if format == "webp":
+        # Else Pillow looks for it by loading every format it knows: 40 modules.
+        importlib.import_module("PIL.WebPImagePlugin")
         picture.save(out, "WEBP", quality=quality, method=0)
     else:
         picture.save(out, "JPEG", quality=quality)
