@@ -323,26 +323,32 @@ class Lifecycle:
         )
         self.metrics.ended[live.end_state] += 1
         is_kept = await self._quietly(self._save(live), "writing its end")
-        reason = {"code": live.error.code, "message": live.error.message} if live.error else {}
-        await self._quietly(
-            self.events.record(
-                live.end_state, actor=live.ended_by, workspace_id=workspace_id, **reason
-            ),
-            "recording its end",
-        )
-        if is_kept or not live.is_written or self._tasks is None:
+        is_told = await self._quietly(self._record_end(live), "recording its end")
+        if (is_kept and is_told) or not live.is_written or self._tasks is None:
             del self._live[workspace_id]
         else:  # it is told from here until it can be written
-            self._tasks.start_soon(self._write_later, live)
+            self._tasks.start_soon(self._write_later, live, is_kept)
         live.written.set()
         live.settled.set()
         live.gone.set()
 
-    async def _write_later(self, live: Live) -> None:
-        while True:
+    async def _record_end(self, live: Live) -> None:
+        assert live.end_state is not None, "it has ended"
+        reason = {"code": live.error.code, "message": live.error.message} if live.error else {}
+        await self.events.record(
+            live.end_state, actor=live.ended_by, workspace_id=live.workspace.id, **reason
+        )
+
+    async def _write_later(self, live: Live, is_kept: bool) -> None:
+        async def record() -> None:  # what failed to be recorded may have been
+            if not await self.store.has_event(live.workspace.id, str(live.end_state)):
+                await self._record_end(live)
+
+        is_told = False
+        while not (is_kept and is_told):
             await anyio.sleep(WRITE_AGAIN_SECONDS)
-            if await self._quietly(self._save(live), "writing its end"):
-                break
+            is_kept = is_kept or await self._quietly(self._save(live), "writing its end")
+            is_told = is_kept and await self._quietly(record(), "recording its end")
         del self._live[live.workspace.id]
 
     async def _save(self, live: Live) -> None:

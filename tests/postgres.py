@@ -21,7 +21,7 @@ from tests.waiting import until
 START_SECONDS = 60
 STOP_SECONDS = 20
 # What a power cut would take does not matter here.
-_FAST = ("fsync=off", "synchronous_commit=off", "full_page_writes=off", "shared_buffers=16MB")
+_FAST = ("fsync=off", "full_page_writes=off", "shared_buffers=16MB")
 
 
 def programs() -> Path:

@@ -21,6 +21,7 @@ from pydantic import (
 
 WORKSPACE_ID = r"^[a-z0-9]{8,20}$"
 MAX_TTL_SECONDS = 24 * 3600
+_NO_NUL = r"^[^\x00]*$"  # what no database keeps in a text
 
 Environment = Annotated[
     dict[
@@ -136,12 +137,12 @@ class WorkspaceRequest(_Input):
     locale: Locale | None = None
     timezone: TimeZone | None = None
     keyboard: Keyboard | None = None
-    name: Annotated[str, Field(max_length=100)] = ""
+    name: Annotated[str, Field(max_length=100, pattern=_NO_NUL)] = ""
     ttl_seconds: Seconds = 1800
     metadata: Annotated[
         dict[
-            Annotated[str, Field(min_length=1, max_length=100)],
-            Annotated[str, Field(max_length=1000)],
+            Annotated[str, Field(min_length=1, max_length=100, pattern=_NO_NUL)],
+            Annotated[str, Field(max_length=1000, pattern=_NO_NUL)],
         ],
         Field(max_length=50),
     ] = {}

@@ -24,10 +24,10 @@ from controller.settings import Settings
 from controller.store import Store
 from controller.templates import Templates
 from workspace.desktop import Desktop
-from workspace.errors import CarrelError
+from workspace.errors import CarrelError, Unavailable
 from workspace.models import ErrorInfo, Workspace
 
-RECORD_SECONDS = 5.0
+RECORD_SECONDS = 10.0  # the log's own limits come first
 Id = Annotated[str, Path(description="the workspace's id", examples=["k7mq2xw9ra"])]
 
 
@@ -95,7 +95,11 @@ async def recorded(
     kind: str,
     **data: Any,  # Any: JSON values
 ) -> AsyncIterator[dict[str, Any]]:
-    """Record what the block does, and how it ended, before anybody is answered."""
+    """Record what the block does, and how it ended, before anybody is answered.
+
+    Raises:
+        Unavailable: it was done, or failed, and could not be recorded.
+    """
     try:
         yield data
     except CarrelError as error:
@@ -105,9 +109,14 @@ async def recorded(
         data["error"] = "caller_gone"
         raise
     finally:
-        with anyio.CancelScope(shield=True), anyio.move_on_after(RECORD_SECONDS):
+        with anyio.move_on_after(RECORD_SECONDS, shield=True) as scope:
             await parts(connection).events.record(
                 kind, actor=caller(connection).name, workspace_id=workspace_id, **data
+            )
+        if scope.cancelled_caught:
+            raise Unavailable(
+                "The log of events does not answer.",
+                hint="What was asked may have been done: look before you repeat it.",
             )
 
 

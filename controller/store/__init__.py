@@ -26,7 +26,7 @@ from workspace.errors import InvalidRequest
 from workspace.models import Event, State, Workspace
 
 T = TypeVar("T")
-_APPEND = insert(events)
+_APPEND = insert(events).inline()  # nobody asks for the new ids
 
 
 class NewEvent(NamedTuple):
@@ -161,6 +161,13 @@ class Store:
             statement = statement.where(events.c.workspace_id == workspace_id)
         rows = await self._rows(statement)
         return [Event.model_validate(dict(row._mapping)) for row in rows]
+
+    async def has_event(self, workspace_id: str, kind: str) -> bool:
+        """Whether the log tells of such a thing that became of a workspace."""
+        statement = select(events.c.id).where(
+            events.c.workspace_id == workspace_id, events.c.kind == kind
+        )
+        return bool(await self._rows(statement.limit(1)))
 
 
 def _journal(engine: AsyncEngine) -> Journal:

@@ -21,6 +21,7 @@ from tests.controller.conftest import (
     BEARER,
     LocalCluster,
     add_template,
+    both_databases,
     claim,
     client,
     serving,
@@ -31,7 +32,7 @@ from tests.waiting import eventually
 from workspace.errors import Unavailable
 from workspace.models import ErrorInfo, Screen, Template, Workspace
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, both_databases]
 
 
 async def kinds(http: httpx.AsyncClient, workspace_id: object) -> list[str]:
