@@ -19,7 +19,7 @@ from workspace.desktopd.accessibility.acting import Handle
 from workspace.desktopd.accessibility.outline import Ids
 from workspace.desktopd.accessibility.placing import Box
 from workspace.desktopd.accessibility.programs import Programs, Ref, as_ref
-from workspace.desktopd.accessibility.reading import Budget, Node, Scene, read
+from workspace.desktopd.accessibility.reading import Budget, Node, Scene, let_go, read
 from workspace.desktopd.accessibility.wire import Malformed, Message
 from workspace.errors import ElementNotFound
 from workspace.models import Window
@@ -122,6 +122,7 @@ class Focus:
         best = max(held, key=_takes_keys, default=None)
         if best is not None:
             self._at = best.ref
+        let_go(roots)
 
 
 def _takes_keys(node: Node) -> tuple[bool, bool, int]:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -85,6 +85,14 @@ class Node:
             node = waiting.pop()
             yield node
             waiting.extend(reversed(node.children))
+
+
+def let_go(roots: Iterable[Node]) -> None:
+    """Free what was read at once: parents and children hold each other."""
+    for root in roots:
+        for node in list(root.all()):
+            node.parent = None
+            node.children.clear()
 
 
 @dataclass

@@ -24,7 +24,7 @@ from workspace.desktopd.accessibility.focus import Focus, HasWindows
 from workspace.desktopd.accessibility.outline import Ids, Wanted
 from workspace.desktopd.accessibility.placing import Box
 from workspace.desktopd.accessibility.programs import Program, Programs
-from workspace.desktopd.accessibility.reading import Budget, Node, Scene, read
+from workspace.desktopd.accessibility.reading import Budget, Node, Scene, let_go, read
 from workspace.desktopd.accessibility.wire import Message
 from workspace.elements import Element, ElementTree
 from workspace.errors import ElementNotFound, Unavailable, WindowNotFound
@@ -127,9 +127,9 @@ class Accessibility:
             WindowNotFound: there is no such window. Unavailable: there is no accessibility.
         """
         budget = Budget(max_nodes, max_depth, seconds)
-        roots = await self._read(budget, window)
         kept = (lambda node: True) if everything else outline.is_told
-        return _tree(outline.outlined(roots, self._ids, kept), budget)
+        async with self._reading(budget, window) as roots:
+            return _tree(outline.outlined(roots, self._ids, kept), budget)
 
     async def find(
         self,
@@ -148,20 +148,22 @@ class Accessibility:
         """
         budget = Budget(seconds=seconds)
         wanted = Wanted(role, name, text)
-        found = list(outline.matching(await self._read(budget, window), wanted, limit))
-        return _tree([outline.element(node, self._ids) for node in found], budget)
+        async with self._reading(budget, window) as roots:
+            found = outline.matching(roots, wanted, limit)
+            return _tree([outline.element(node, self._ids) for node in found], budget)
 
     async def actionable(self, window: int | None, limit: int) -> list[Element]:
         """What can be seen and acted on, at most ``limit``; all of it has a box."""
-        roots = await self._read(Budget(), window)
-        seen = (node for root in roots for node in root.all() if outline.is_in_reach(node))
-        return [outline.element(node, self._ids) for node in itertools.islice(seen, limit)]
+        async with self._reading(Budget(), window) as roots:
+            seen = (node for root in roots for node in root.all() if outline.is_in_reach(node))
+            return [outline.element(node, self._ids) for node in itertools.islice(seen, limit)]
 
     async def texts(self, *, seconds: float = 1.0) -> list[str]:
         """All names and texts that can be seen, in order, each once."""
-        roots = await self._read(Budget(seconds=seconds))
-        said = (each for root in roots for node in root.all() for each in (node.name, node.text))
-        return list(dict.fromkeys(each for each in said if each))
+        async with self._reading(Budget(seconds=seconds)) as roots:
+            nodes = (node for root in roots for node in root.all())
+            said = (each for node in nodes for each in (node.name, node.text))
+            return list(dict.fromkeys(each for each in said if each))
 
     async def wait_for_text(self, text: str, seconds: float) -> bool:
         """Whether ``text`` is, or within that time comes to be, among the names and texts seen.
@@ -175,9 +177,9 @@ class Accessibility:
             while True:
                 self._changed.clear()
                 left = deadline - time.monotonic()
-                roots = await self._read(Budget(seconds=max(0.2, min(1.0, left))))
-                if any(wanted.fits(node) for root in roots for node in root.all()):
-                    return True
+                async with self._reading(Budget(seconds=max(0.2, min(1.0, left)))) as roots:
+                    if any(wanted.fits(node) for root in roots for node in root.all()):
+                        return True
                 left = deadline - time.monotonic()
                 if left <= 0:
                     return False
@@ -200,7 +202,17 @@ class Accessibility:
             if self._waiting == 0 and not programs.closed.is_set():
                 await asyncio.shield(_unless_refused(programs, wanted=False))
 
-    async def _read(self, budget: Budget, window: int | None = None) -> list[Node]:
+    @asynccontextmanager
+    async def _reading(
+        self, budget: Budget, window: int | None = None
+    ) -> AsyncIterator[list[Node]]:
+        roots = await self._read(budget, window)
+        try:
+            yield roots
+        finally:
+            let_go(roots)
+
+    async def _read(self, budget: Budget, window: int | None) -> list[Node]:
         windows = self._windows.listed()
         if window is not None and window not in {each.id for each in windows}:
             raise WindowNotFound(f"There is no window {window}.")
@@ -219,6 +231,7 @@ class Accessibility:
             is_awaited = _await_pages(there, roots) and not trial.cut
             if budget.left < 2 * _PAGE_SECONDS or not is_awaited:
                 return roots
+            let_go(roots)
             await asyncio.sleep(_PAGE_SECONDS)
 
     # The element with the keyboard.
