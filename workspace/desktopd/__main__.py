@@ -1,8 +1,8 @@
 """desktopd: the daemon inside every desktop.
 
 ``desktopd.py --config-fd C --listen-fd L --ready-fd R`` where a supervisor hands it open files, or
-``--config FILE --listen HOST:PORT``. It serves from the first moment (503 ``not_ready`` while the
-desktop starts) and says once on R how the start went. It ends, and everything it started with it,
+``--config FILE --listen HOST:PORT``. It serves before the desktop is up (503 ``not_ready`` until
+then) and says once on R how the start went. It ends, and everything it started with it,
 on SIGTERM or SIGINT (exit code 0), and when the X server is gone (exit code 1).
 """
 
@@ -130,14 +130,20 @@ async def _serve(config: Config, listener: socket.socket, ready_fd: int | None) 
     home = os.environ.get("HOME") or "/home/user"
     runtime = os.environ.get("XDG_RUNTIME_DIR") or f"/run/user/{os.getuid()}"
     stopping = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stopping.set)
     children = Children(adopts=True)
     session = Session(config, children, home, runtime)
+
+    def stop() -> None:
+        stopping.set()
+        session.is_under_way.set()  # which is waited for
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop)
     starting = asyncio.ensure_future(session.start())
     service: Service | None = None
     try:
-        # It takes longer to load than the X server takes to start.
+        # To load it takes a while: it is time while the desktop's programs start.
+        await session.is_under_way.wait()
         loaded = await asyncio.to_thread(importlib.import_module, "workspace.desktopd.service")
         service = loaded.Service(session, config, home, listener)
         return await _run(starting, session, service, stopping, ready_fd)

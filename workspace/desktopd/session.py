@@ -97,6 +97,7 @@ class Session:
         self._began = time.monotonic()
         self._marks: list[str] = []
         self._window_managers = 1
+        self.is_under_way = asyncio.Event()  # only programs have yet to do something, or it failed
         self.ended = asyncio.Event()
         self.vnc_path = os.path.join(self._folder, "vnc")
         self.programs = Programs(
@@ -123,6 +124,8 @@ class Session:
                 f"The desktop was not up after {self._config.start_seconds:g} s; it came to: "
                 f"{', '.join(self._marks) or 'nothing'}."
             ) from error
+        finally:
+            self.is_under_way.set()
         logger.info("The desktop is up: %s.", ", ".join(self._marks))
         for part in self._parts:
             self._watchers.append(asyncio.ensure_future(self._watch(part)))
@@ -210,8 +213,8 @@ class Session:
         return part
 
     def _start_window_manager(self) -> None:
-        # It has nothing to be read aloud, and starts sooner without.
-        environment = self.programs.environment | {"NO_AT_BRIDGE": "1"}
+        # It has nothing to be read aloud and draws nothing by OpenGL: it starts sooner without.
+        environment = self.programs.environment | {"NO_AT_BRIDGE": "1", "GDK_GL": "disable"}
         command = _WINDOW_MANAGERS[self._config.session]
         self._part(command[0], command, environment)
 
@@ -221,8 +224,8 @@ class Session:
         if os.path.exists(_A11Y):
             launch = [_A11Y, "--launch-immediately", "--a11y=1"]
             self._part("at-spi", launch, mine, is_needed=False)
-        if self._config.session == "openbox":
-            return
+
+    def _start_panel(self) -> None:
         # What a person starts from these inherits their oom score: they are user programs.
         for name, option in (("xfce4-panel", "-d"), ("xfdesktop", "-D")):
             self._user_part(name, [name, option])
@@ -249,6 +252,9 @@ class Session:
         screen = await Screen.open(display, bus)
         screen.appearance.dress(self._config.theme, self._config.screen.dpi)
         self._mark("screen")
+        if self._config.session == "xfce":
+            self._start_panel()
+        self.is_under_way.set()
         try:
             await screen.wait_for_window_manager(seconds)
             self._mark("window manager")

@@ -15,7 +15,7 @@ from PIL import Image
 from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import InvalidStatus
 
-from tests.waiting import eventually
+from tests.waiting import eventually, until
 from tests.workspace.desktopd.conftest import Daemon, until_closed
 from workspace import actions as a
 from workspace.desktop import Desktop
@@ -141,6 +141,17 @@ async def test_sigterm_ends_everything(start_daemon: Callable[..., Daemon]) -> N
         assert {"sleep 91", "sleep 92", "sleep 93"} <= commands
         assert await asyncio.to_thread(daemon.stop) == 0
     await desktop.aclose()
+
+
+def test_sigterm_ends_a_start_too(start_daemon: Callable[..., Daemon], tmp_path: Path) -> None:
+    server = tmp_path / "Xtigervnc"
+    server.write_text(f"#!/bin/sh\ntouch {tmp_path}/started\nexec sleep 95\n")
+    server.chmod(0o755)
+    daemon = start_daemon(environment={"PATH": f"{tmp_path}:/usr/bin:/bin"})
+    until((tmp_path / "started").exists, 20)
+    daemon.process.send_signal(signal.SIGTERM)
+    assert daemon.wait_until_ready()["error"]["code"] == "start_failed"
+    assert daemon.wait_for_end() == 0
 
 
 async def test_without_its_x_server_it_ends_with_an_error(
