@@ -186,6 +186,13 @@ async def test_the_panel_takes_the_first_click(start_daemon: Callable[..., Daemo
     assert before.getpixel((1, 1)) != (0, 0, 0)
 
 
+def test_the_desktops_own_programs_load_no_opengl(daemon: Daemon) -> None:
+    own = ("xfwm4", "xfce4-panel", "xfdesktop")
+    found = {command.split()[0]: process for command, process in daemon.programs()}
+    loaded = {name: {each.path for each in found[name].memory_maps()} for name in own}
+    assert [path for paths in loaded.values() for path in paths if "libLLVM" in path] == []
+
+
 async def test_xfce_follows_too(daemon: Daemon, desktop: Desktop) -> None:
     job = await desktop.start("xterm")
     terminal = await until_window(desktop, "XTerm")
