@@ -112,7 +112,9 @@ class Fuzzer:
 
     def _parameter(self, name: str) -> str:
         if self.chance.random() < 0.8:
-            return str(self._own[name]() if name in self._own else self.chance.choice(self.made))
+            return str(
+                self._own[name]() if name in self._own else self.chance.choice(self.made[-3:])
+            )
         numbers = ["0", "1", "4294967295", "4294967296", "9" * 30, "-1", "1.0"]
         return self.chance.choice([*numbers, self._draw.segment()])
 
@@ -159,7 +161,7 @@ class Fuzzer:
     def _learn(self, each: Surface, answer: Answer) -> None:
         """Note that a route was reached, and what it made."""
         if answer.status < 400 or json.loads(answer.body)["code"] not in _BEFORE:
-            self.reached.add(each.name)
+            self.reached.add(each.name)  # also where what it names is not there
         if answer.status == 200 and each.name.endswith("POST /processes"):
             job = json.loads(answer.body).get("id")
             self.made = [*self.made, job][-20:] if job else self.made
@@ -219,8 +221,9 @@ class Fuzzer:
         ]
         await self._wire.close()
         answer = await self._told("\r\n".join(headers).encode() + b"\r\n\r\n")
+        if answer is not None:
+            self._learn(each, answer)
         if answer is not None and answer.status == 101:
-            self.reached.add(each.name)
             frames = b"".join(self._frame() for _ in range(self.chance.randrange(1, 5)))
             try:
                 await asyncio.wait_for(self._wire.hang_up(frames), FRAME_SECONDS)
