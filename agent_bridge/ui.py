@@ -49,10 +49,10 @@ async def ui_tree(caller: Caller, asked: UiTree) -> list[ContentBlock]:
     found = await desktop.find_elements(
         role=asked.role, name=asked.name, text=asked.text, window=asked.window, limit=50
     )
-    if not found:
+    if not found.elements:
         told = "No element that can be seen fits. Look at the whole tree, or at a screenshot."
         return [_text(told)]
-    return [_text(_moved(ElementTree(elements=found), view).as_text())]
+    return [_text(_moved(found, view).as_text())]
 
 
 def _moved(tree: ElementTree, view: View) -> ElementTree:

@@ -60,7 +60,7 @@ async def find(
     finding = target.find_elements(
         role=role, name=name, text=text, window=window, limit=limit, seconds=seconds
     )
-    return elements.ElementTree(elements=await until_gone(request.receive, finding))
+    return await until_gone(request.receive, finding)
 
 
 @router.get("/ui/marks", response_model=elements.Marks)

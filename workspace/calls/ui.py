@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from workspace.actions import ImageFormat
 from workspace.calls.wire import Wire, parse
-from workspace.elements import Element, ElementTree, Marks
+from workspace.elements import ElementTree, Marks
 
 
 class UiCalls:
@@ -46,7 +46,7 @@ class UiCalls:
         window: int | None = None,
         limit: int = 20,
         seconds: float = 1.0,
-    ) -> list[Element]:
+    ) -> ElementTree:
         """The elements that can be seen of that role, with those words; none is no error.
 
         ``role`` is the whole role, ``name`` a part of the name, ``text`` a part of the name or of
@@ -60,7 +60,7 @@ class UiCalls:
             params=params | {"limit": limit, "seconds": seconds},
             seconds=seconds,
         )
-        return parse(ElementTree.model_validate_json, body).elements
+        return parse(ElementTree.model_validate_json, body)
 
     async def marks(
         self,

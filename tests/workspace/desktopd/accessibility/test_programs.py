@@ -178,7 +178,7 @@ async def test_a_page_is_read_fast_and_only_what_can_be_seen(screen: Screen, bro
     took = [(await screen.accessibility.tree()).elapsed_ms for _ in range(5)]
     print(f"{tree.nodes} nodes, {len(tree.elements)} told: {statistics.median(took)} ms")
     assert tree.nodes > 800
-    assert statistics.median(took) < 1500  # beside other tests; alone 100
+    assert statistics.median(took) < 1500  # beside other tests; alone 130
 
 
 async def test_elements_of_a_page_are_clicked_set_focused_and_invoked(
