@@ -18,7 +18,7 @@ from workspace.elements import Element
 _MAX_IDS = 20_000
 _LAYOUT = {
     "filler", "panel", "root pane", "section", "viewport", "scroll pane", "split pane", "separator",
-    "scroll bar", "layered pane", "glass pane", "splitter", "grip", "redundant object", "unknown",
+    "scroll bar", "layered pane", "glass pane", "redundant object", "unknown",
     "static", "label", "paragraph", "image", "invalid", "extended",
 }  # fmt: skip
 _SAYING_TWICE = {"static", "label"}

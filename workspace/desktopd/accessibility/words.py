@@ -86,7 +86,3 @@ def state_names(bits: int) -> list[str]:
     if not bits & (SENSITIVE | ENABLED):
         names.append("disabled")
     return names
-
-
-def has_state(bits: int, name: str) -> bool:
-    return bool(bits & _BIT[name])
