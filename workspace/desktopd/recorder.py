@@ -2,8 +2,9 @@
 
 Frames go to one ffmpeg, at low priority, when the screen or the pointer has changed, ``fps`` a
 second at most; while nothing changes there are none, and the one before lasts as long as it did.
-The file is written in fragments of a second or two and can be played as far as it got, however the
-recorder ended. A screen that changes its size meanwhile is fitted into the size of the start.
+The file is written in fragments, each when a frame comes a second or more after its first, and can
+be played as far as it got, however the recorder ended. A screen that changes its size meanwhile is
+fitted into the size of the start.
 
 On failure: a disk that fills up, a limit that is reached or an ffmpeg that dies end the recording;
 :attr:`Recording.reason` says which, and what was written stays. It lies hidden in the home folder,
@@ -163,7 +164,8 @@ class _Take:
             await asyncio.wait_for(self._child.exited.wait(), _END_SECONDS)
         except asyncio.TimeoutError:
             logger.error("ffmpeg did not end its file.")
-            await self._child.end()
+            with suppress(asyncio.TimeoutError):
+                await self._child.end()
         if self._child.exit_code:
             said = self.said.decode("utf-8", "replace").strip()
             logger.error("ffmpeg ended with %s: %s", self._child.exit_code, said)
