@@ -29,7 +29,7 @@ MAX_IDLE = 20
 IDLE_SECONDS = 4.0  # less than a server waits before it closes
 _MAX_LINE = 256  # of a chunk's head
 _STATUS = re.compile(rb"HTTP/1\.([01]) ([1-5][0-9]{2})(?: ([^\x00\r\n]*))?")
-_FIELD = re.compile(rb"([!#-'*+.^-`|~0-9A-Za-z-]+):[ \t]*([^\x00\r\n]*?)[ \t]*")
+_FIELD = re.compile(rb"([!#-'*+.^-`|~0-9A-Za-z-]+):([^\x00\r\n]*)")
 _LENGTH = re.compile(rb"[0-9]{1,18}")
 _CHUNK = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(?:;.*)?")
 
@@ -348,7 +348,7 @@ def _parse_head(head: bytes) -> _Head:
     fields = [_FIELD.fullmatch(line) for line in rest]
     if status is None or None in fields:
         raise httpx.RemoteProtocolError("its answer is not HTTP")
-    found = [(field[1], field[2]) for field in fields if field is not None]
+    found = [(field[1], field[2].strip(b" \t")) for field in fields if field is not None]
     parsed = _Head(int(status[2]), status[3] or b"", False, found)
     is_closed = any(b"close" in value.lower() for value in parsed.all(b"connection"))
     return parsed._replace(is_kept=status[1] == b"1" and not is_closed)

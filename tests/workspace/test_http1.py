@@ -97,6 +97,7 @@ LIES = {
     "an upgrade": b"HTTP/1.1 101 X\r\n\r\n",
     "a folded line": OK + b"A: b\r\n c\r\nContent-Length: 0\r\n\r\n",
     "a name with a space": OK + b"Content-Length : 0\r\n\r\n",
+    "a nul after many spaces": OK + b"A:" + b" " * 60_000 + b"\0\r\nContent-Length: 0\r\n\r\n",
     "a nul": OK + b"A: \0\r\nContent-Length: 0\r\n\r\n",
     "two lengths": OK + b"Content-Length: 1\r\nContent-Length: 1\r\n\r\n!",
     "a negative length": OK + b"Content-Length: -1\r\n\r\n",

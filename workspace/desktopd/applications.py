@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
@@ -22,6 +23,7 @@ from workspace.desktopd.children import is_below
 from workspace.desktopd.desktopfiles import Entry
 from workspace.desktopd.programs import Programs
 from workspace.desktopd.shell import Shell
+from workspace.desktopd.threads import in_thread
 from workspace.errors import Unsupported
 from workspace.models import Application, ApplicationList, Launch, Launched, ProcessRequest, Window
 
@@ -40,7 +42,7 @@ _TERMINALS = (
 
 async def listed(programs: Programs, *, limit: int, after: str | None) -> ApplicationList:
     """A page of what stands in the menus, by name."""
-    entries = await asyncio.to_thread(desktopfiles.installed, programs.environment)
+    entries = await in_thread(partial(desktopfiles.installed, programs.environment))
     rest = [each for each in entries if each.is_listed and (after is None or each.name > after)]
     page = [
         Application(name=each.name, title=each.title, categories=list(each.categories))
@@ -58,7 +60,7 @@ async def launch(programs: Programs, shell: Shell, screen: Screen, wanted: Launc
         ApplicationNotFound: there is none of that name; the hint has the nearest.
         Unsupported: its desktop file cannot be used. And what ``Shell.start`` raises.
     """
-    entries = await asyncio.to_thread(desktopfiles.installed, programs.environment)
+    entries = await in_thread(partial(desktopfiles.installed, programs.environment))
     entry = desktopfiles.find(entries, wanted.name)
     request = _request(entry, wanted.arguments, programs.environment.get("PATH"))
     before = frozenset(window.id for window in screen.windows.listed())

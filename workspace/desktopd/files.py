@@ -8,7 +8,6 @@ calls run in threads, so that a slow disk does not stop the daemon.
 
 from __future__ import annotations
 
-import asyncio
 import errno
 import heapq
 import os
@@ -17,12 +16,13 @@ import shutil
 import stat
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime, timezone
 from typing import Literal, TypeVar
 
 from workspace.desktopd.programs import from_os_error, resolve
+from workspace.desktopd.threads import in_thread
 from workspace.errors import (
     DiskFull,
     FileExists,
@@ -30,7 +30,6 @@ from workspace.errors import (
     Forbidden,
     InvalidRequest,
     IsADirectory,
-    NoCapacity,
     TooLarge,
 )
 from workspace.models import FileInfo, FileList
@@ -43,23 +42,6 @@ _COUNT_SECONDS = 5.0
 _MAX_PSEUDO_BYTES = 4 << 20
 
 T = TypeVar("T")
-
-
-async def in_thread(function: Callable[[], T]) -> T:
-    """Call ``function`` in a thread; cancelled or not, it is over when this returns."""
-    try:
-        work = asyncio.ensure_future(asyncio.to_thread(function))
-        try:
-            return await asyncio.shield(work)
-        except asyncio.CancelledError:
-            await asyncio.wait([work])  # it may be using a file that the caller will close
-            raise
-    except RuntimeError as error:
-        if "can't start new thread" not in str(error):
-            raise
-        raise NoCapacity(
-            "The desktop has too many processes.", hint="End some of its programs."
-        ) from error
 
 
 @contextmanager

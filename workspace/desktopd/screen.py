@@ -23,6 +23,7 @@ from workspace.desktopd.accessibility.placing import Box
 from workspace.desktopd.accessibility.playing import play
 from workspace.desktopd.accessibility.tree import Accessibility
 from workspace.desktopd.keyboard import Holder, Keyboard
+from workspace.desktopd.threads import in_thread
 from workspace.desktopd.x11 import windows
 from workspace.desktopd.x11.appearance import Appearance
 from workspace.desktopd.x11.arranging import Windows
@@ -151,8 +152,10 @@ class Screen:
             self._cancel_watchdog()
             self._typed = None
             try:
+                # What it presses is let go too if its caller leaves while the screen settles.
                 with self._display.talking():
-                    seen = await self._act(actions, settle_ms, observe, started)
+                    async with self._releasing_on_failure():
+                        seen = await self._act(actions, settle_ms, observe, started)
                 return _unless_known(seen, actions)
             finally:
                 self._start_watchdog()
@@ -215,16 +218,15 @@ class Screen:
     async def _play_all(self, actions: Sequence[a.Action], mark: Settling | None) -> _Seen | None:
         """Play them in order; the last picture that one of them asked for."""
         picture: _Seen | None = None
-        async with self._releasing_on_failure():
-            for number, action in enumerate(actions):
-                if isinstance(action, a.Type):
-                    await self._let_chord_act(mark)
-                if mark is not None and number > 0 and not isinstance(action, _LOOKS):
-                    self._damage.expect(mark)
-                try:
-                    picture = await self._play(action) or picture
-                except CarrelError as error:
-                    raise _placed(error, number, actions) from error.__cause__
+        for number, action in enumerate(actions):
+            if isinstance(action, a.Type):
+                await self._let_chord_act(mark)
+            if mark is not None and number > 0 and not isinstance(action, _LOOKS):
+                self._damage.expect(mark)
+            try:
+                picture = await self._play(action) or picture
+            except CarrelError as error:
+                raise _placed(error, number, actions) from error.__cause__
         return picture
 
     def _observation(self, started: float, picture: _Seen | None) -> a.Observation:
@@ -390,7 +392,7 @@ class Screen:
             width, height = marked.size
             return a.Image.model_construct(format=format, width=width, height=height, data=data)
 
-        return Marks.model_construct(screenshot=await asyncio.to_thread(drawn), elements=elements)
+        return Marks.model_construct(screenshot=await in_thread(drawn), elements=elements)
 
     async def _picture(self, request: a.Screenshot | a.Zoom) -> _Seen:
         if isinstance(request, a.Screenshot) and request.delta:

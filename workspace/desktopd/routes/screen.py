@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 
 from pydantic import TypeAdapter
@@ -21,6 +20,7 @@ from workspace.desktopd.requests import (
     read_body,
     unless_gone,
 )
+from workspace.desktopd.threads import in_thread
 from workspace.errors import NotReady
 from workspace.models import Health, ScreenChange
 
@@ -33,7 +33,7 @@ async def health(request: Request) -> Response:
     if desk.screen is None:
         return json_response(NotReady("The desktop is still starting.").to_wire(), status=503)
     uptime = round(time.monotonic() - desk.started_at, 3)
-    pss_mib = await asyncio.to_thread(_pss_mib)
+    pss_mib = await in_thread(_pss_mib)
     return json_response(
         Health(ready=True, screen=desk.screen.size, uptime_seconds=uptime, pss_mib=pss_mib)
     )

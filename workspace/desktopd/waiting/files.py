@@ -19,7 +19,8 @@ from functools import partial
 from typing import NamedTuple
 
 from workspace import waits as w
-from workspace.desktopd.files import describe, in_thread, shown
+from workspace.desktopd.files import describe, shown
+from workspace.desktopd.threads import in_thread
 from workspace.errors import FileMissing, TimedOut
 from workspace.models import FileInfo
 

@@ -12,7 +12,7 @@ import socket
 import sys
 from collections.abc import Iterable
 
-from workspace.desktopd.files import in_thread
+from workspace.desktopd.threads import in_thread
 from workspace.errors import TimedOut
 
 _POLL_SECONDS = 0.1

@@ -71,6 +71,7 @@ class Frames:
         self._kept: dict[_Kind, _Kept] = {}  # the one used last at the end
         self._known: dict[str, tuple[a.Region, _Moment]] = {}  # by id; the newest at the end
         self._encoder = ThreadPoolExecutor(max_workers=1, thread_name_prefix="encode")
+        self._encoder.submit(int)  # its thread starts now: later the desktop may allow no more
         self._quick = jpeg.Quick()
         self._rest: asyncio.TimerHandle | None = None
         self._nonce = secrets.token_hex(4)  # another daemon's ids are none of ours

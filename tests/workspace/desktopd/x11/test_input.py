@@ -158,6 +158,17 @@ async def test_cancellation_releases(screen: Screen, client: Client, action: a.A
     await screen.act([a.Click(x=3, y=3)])  # the turn was given back
 
 
+async def test_a_caller_who_leaves_while_the_screen_settles(screen: Screen, client: Client) -> None:
+    task = asyncio.create_task(screen.act([a.KeyDown(chord="shift")], settle_ms=5000))
+    await eventually(lambda: bool(screen._input.held))
+    await asyncio.sleep(0)  # the key is down, and now it settles
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert screen._input.held == frozenset()
+    assert [e[:2] for e in client.told()][-1:] == [("key up", SHIFT)]
+
+
 async def test_watchdog_releases_what_nobody_does(
     screen: Screen, client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
