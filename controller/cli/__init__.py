@@ -12,7 +12,7 @@ import sys
 
 import typer
 
-from controller.cli import acting, bench, bridge, desktops, output, recording, service, shell
+from controller.cli import acting, bench, bridge, desktops, output, recording, service, shell, state
 
 app = typer.Typer(
     name="carrel",
@@ -22,7 +22,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for room in (service, desktops, acting, recording, shell, bridge, bench):
+for room in (service, desktops, acting, recording, shell, bridge, state, bench):
     room.add_to(app)
 
 

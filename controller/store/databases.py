@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 
 import anyio
 import asyncpg  # type: ignore[import-untyped]  # it has no stubs
-from sqlalchemy import Engine, create_engine
+from sqlalchemy import Engine, create_engine, make_url
 from sqlalchemy import event as sqlalchemy_event
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
@@ -110,6 +110,16 @@ def _postgres(dsn: str) -> AsyncEngine:
 def transactional(engine: AsyncEngine, level: str = "READ COMMITTED") -> AsyncEngine:
     """``engine`` with transactions of more than one statement."""
     return engine.execution_options(isolation_level=level) if is_postgres(engine) else engine
+
+
+def file_of(url: str) -> Path | None:
+    """The file of a SQLite database; None for another one."""
+    try:
+        parsed = make_url(url)
+    except SQLAlchemyError:  # of several hosts, or none at all: `connect` says so
+        return None
+    is_file = parsed.get_backend_name() == "sqlite" and parsed.database not in (None, ":memory:")
+    return Path(str(parsed.database)) if is_file else None
 
 
 def in_thread(engine: AsyncEngine) -> Engine | None:
