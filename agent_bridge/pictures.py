@@ -1,7 +1,7 @@
 """Pictures as models need them, and their coordinates.
 
-A desktop's picture has one size for its whole life: the screen's own, or for a screen of more than
-``MAX_SIDE`` pixels that size divided by the smallest whole number that fits. Models answer in that
+A desktop's picture has the screen's own size, or for a screen of more than ``MAX_SIDE`` pixels
+that size divided by the smallest whole number that fits. Models answer in that
 picture's pixels, and :class:`View` takes those to the screen and back without loss. A picture of
 too many bytes is taken again at a lower quality, never at another size.
 """

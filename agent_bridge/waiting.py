@@ -97,7 +97,7 @@ def _told(found: w.Waited, view: View) -> str:
     if found.window is not None:
         parts.append(f"The window: {described(found.window, view)}.")
     if found.file is not None:
-        parts.append(f"{found.file.path}, {found.file.size} bytes.")
+        parts.append(f"{found.file.path!r}, {found.file.size} bytes.")
     if found.address is not None:
         parts.append(f"It is listened on at {found.address}.")
     if found.exit_code is not None:

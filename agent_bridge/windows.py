@@ -136,7 +136,7 @@ async def launch(caller: Caller, asked: Launch) -> list[ContentBlock]:
 
 
 def _offered(applications: Sequence[Application]) -> list[str]:
-    lines = [f"{each.name}: {each.title[:_MAX_TITLE]}" for each in applications[:_MAX_LISTED]]
+    lines = [f"{each.name}: {each.title[:_MAX_TITLE]!r}" for each in applications[:_MAX_LISTED]]
     if len(applications) > _MAX_LISTED:
         lines.append(f"and {len(applications) - _MAX_LISTED} more")
     return lines
@@ -159,7 +159,7 @@ def described(window: Window, view: View) -> str:
     states = [*window.state, *(["focused"] if window.is_focused else [])]
     if window.kind != "normal":
         states.insert(0, window.kind)
-    words = [f"{window.id} {window.title[:_MAX_TITLE]!r} ({window.window_class[:_MAX_TITLE]})"]
+    words = [f"{window.id} {window.title[:_MAX_TITLE]!r} ({window.window_class[:_MAX_TITLE]!r})"]
     words.append(f"{size} at ({x}, {y})")
     return ", ".join(words + states)
 

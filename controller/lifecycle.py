@@ -22,6 +22,7 @@ from functools import partial
 
 import anyio
 from anyio.abc import TaskGroup
+from pydantic import ValidationError
 
 from controller.events import Events
 from controller.live import SYSTEM, Cluster, Live, begin, info, recipe, why_ended, why_lost
@@ -146,6 +147,18 @@ class Lifecycle:
         live = await self._get_live(workspace_id)
         live.change(screen=screen)
         await self._save(live)
+
+    async def note_size(self, workspace_id: str, size: tuple[int, int]) -> None:
+        """Likewise: its programs too can change its size, which an observation then tells."""
+        live = self._live.get(workspace_id)
+        if live is None or size == (live.workspace.screen.width, live.workspace.screen.height):
+            return
+        width, height = size
+        try:
+            screen = Screen(width=width, height=height, dpi=live.workspace.screen.dpi)
+        except ValidationError:
+            return  # what no screen has
+        await self.note_screen(workspace_id, screen)
 
     async def get(self, workspace_id: str) -> Workspace:
         """

@@ -65,7 +65,9 @@ async def act(
 
     async def play() -> bytes:
         async with recorded(request, workspace_id, "act", actions=[_told(each) for each in body]):
-            return dumped(await target.act(*body, settle_ms=settle_ms, observe=observe))
+            seen = await target.act(*body, settle_ms=settle_ms, observe=observe)
+        await parts(request).lifecycle.note_size(workspace_id, seen.screen)
+        return dumped(seen)
 
     return Response(await until_gone(request.receive, play()), media_type="application/json")
 

@@ -37,9 +37,9 @@ async def on(client: Client, controller: FakeController, template: str) -> tuple
 
 async def test_an_application_and_its_window(client: Client, controller: FakeController) -> None:
     call, _ = await on(client, controller, "desktop")
-    assert text_of(await call("launch")) == "org.xfce.mousepad: Mousepad"
+    assert text_of(await call("launch")) == "org.xfce.mousepad: 'Mousepad'"
     assert text_of(await call("windows")) == "No window is open."
-    line = "7 'Mousepad a.txt' (Mousepad), 640x480 at (-20, 30)"
+    line = "7 'Mousepad a.txt' ('Mousepad'), 640x480 at (-20, 30)"
     opened = await call("launch", name="mousepad", arguments=["a.txt"])
     assert text_of(opened) == f"Started as job j0. Its window: {line}"
     assert text_of(await call("windows")) == f"Windows, the topmost first:\n{line}"
@@ -73,7 +73,7 @@ async def test_a_window_of_a_large_screen_is_where_the_picture_has_it(
     desktop.windows[1] = Window(id=1, title="t", window_class="C", kind="dialog", **box)
     desktop.windows[2] = Window(id=2, title="", window_class="P", kind="panel", **box)
     listed = text_of(await call("windows"))
-    assert listed == "Windows, the topmost first:\n1 't' (C), 500x250 at (100, -50), dialog"
+    assert listed == "Windows, the topmost first:\n1 't' ('C'), 500x250 at (100, -50), dialog"
     await call("windows", action="move", window=1, x=10, y=-20)
     await call("windows", action="resize", window=1, width=300, height=200)
     now = desktop.windows[1]
@@ -153,7 +153,7 @@ async def test_the_clipboard(client: Client, controller: FakeController) -> None
                     | {"mode": "644", "modified_at": 0}
                 )
             ),
-            "/home/user/a.pdf, 12 bytes.",
+            "'/home/user/a.pdf', 12 bytes.",
         ),
         (
             {"until": "process_ends", "job_id": "j1", "seconds": 30},
@@ -177,7 +177,7 @@ async def test_the_clipboard(client: Client, controller: FakeController) -> None
             {"until": "window_opens", "title": "save"},
             w.WindowOpens(title="save"),
             w.Waited(window=Window(id=1, title="t", window_class="C", x=0, y=0, width=9, height=9)),
-            "The window: 1 't' (C), 9x9 at (0, 0).",
+            "The window: 1 't' ('C'), 9x9 at (0, 0).",
         ),
     ],
 )

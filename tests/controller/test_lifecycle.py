@@ -29,6 +29,7 @@ from tests.controller.conftest import (
 from tests.controller.upstream import upstream
 from tests.serving import listening
 from tests.waiting import eventually
+from workspace.desktop import connect
 from workspace.errors import Unavailable
 from workspace.models import ErrorInfo, Screen, Template, Workspace
 
@@ -136,6 +137,20 @@ async def test_a_request_stands_in_place_of_the_template(http: httpx.AsyncClient
     for wrong in ({"screen": {"width": 1}}, {"theme": "blue"}, {"locale": "de"}):
         answer = await http.post("/v1/workspaces", json=wrong)
         assert (answer.status_code, answer.json()["code"]) == (422, "invalid_request")
+
+
+async def test_a_size_that_a_program_gives_the_screen_is_told(
+    http: httpx.AsyncClient, cluster: LocalCluster
+) -> None:
+    made = await claim(http)
+    inside = connect((await cluster.find())[made["id"]].endpoint)
+    try:
+        await inside.set_screen(1000, 700)
+    finally:
+        await inside.aclose()
+    base = f"/v1/workspaces/{made['id']}"
+    (await http.post(f"{base}/actions", json={"type": "wait", "seconds": 0})).raise_for_status()
+    assert (await http.get(base)).json()["screen"] == {"width": 1000, "height": 700, "dpi": 96}
 
 
 async def test_a_start_that_fails_says_why_and_leaves_nothing(

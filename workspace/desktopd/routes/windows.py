@@ -27,6 +27,7 @@ from workspace.models import (
     WindowMove,
     WindowResize,
 )
+from workspace.waits import WindowOpens
 
 _MAX_CLIPBOARD_BYTES = 26 << 20  # 4 Mi characters, escaped; or 16 MiB in base64
 _TARGETS: dict[ClipboardPart, str] = {"text": TEXT, "html": HTML, "image": PNG}
@@ -96,8 +97,9 @@ async def set_window_state(request: Request) -> Response:
 
 async def wait_for_window(request: Request) -> Response:
     query = parse_query(queries.WindowWait, request)
-    waiting = desk_of(request).ready_screen().windows.wait_for(**query.model_dump())
-    return json_response(await unless_gone(request, waiting))
+    desk = desk_of(request)
+    found = await unless_gone(request, desk.waiting.wait(desk, WindowOpens(**query.model_dump())))
+    return json_response(found.window)
 
 
 def _window(request: Request) -> int:

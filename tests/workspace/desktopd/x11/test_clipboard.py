@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 import pytest
 from xcffib import xproto
 
+from tests.waiting import eventually
 from tests.workspace.desktopd.x11.harness import Client, Server, painted
 from workspace.desktopd.screen import Screen
 from workspace.desktopd.x11 import clipboard, offers
@@ -75,8 +76,7 @@ async def test_reader_that_goes_away(
         ask_for_text(reader)
         await answered(reader)
         assert screen.clipboard._offers._transfers
-    await asyncio.sleep(0.3)
-    assert not screen.clipboard._offers._transfers
+    await eventually(lambda: not screen.clipboard._offers._transfers)
     assert await read(other) == LONG
 
 
