@@ -14,9 +14,9 @@ from pathlib import Path
 
 PROGRAMS = re.compile(
     r"^(Xtigervnc|bwrap|xfwm4|xfce4-.*|xfdesktop|xfsettingsd|xfconfd|dbus-.*|chromium|xterm|mousepad"
-    r"|raylet|gcs_server|ray::.*|at-spi.*|postgres)$"
+    r"|raylet|gcs_server|ray::.*|at-spi.*)$"
 )
-SCRIPTS = re.compile(r"desktopd\.py|backends/supervisor|ray_cluster/keeper|/ray/.*\.py|bin/ray ")
+SCRIPTS = re.compile(r"desktopd\.py|backends/supervisor|ray_cluster/keeper|/ray/.*\.py|bin/ray |carrel-tests")
 FOLDERS = (
     *("/run/carrel/*/*", "/var/lib/carrel/desktops-*/*", "/tmp/carrel-*", "/tmp/ray/*"),
     *("/tmp/c-*", "/tmp/dbus-*", "/tmp/org.chromium.*", "/tmp/playwright*"),

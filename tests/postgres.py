@@ -35,8 +35,9 @@ def programs() -> Path:
 class Postgres:
     """A server that can be started, stopped, killed, frozen, and started again."""
 
-    def __init__(self, folder: Path, *settings: str) -> None:
+    def __init__(self, folder: Path, *settings: str, port: int = 5432) -> None:
         self._folder = folder
+        self._port = port  # of a socket's name, unless it is told to listen
         self._settings = settings
         self._programs = programs()
         self._server: subprocess.Popen[bytes] | None = None
@@ -65,10 +66,15 @@ class Postgres:
         assert code == 0, (self._folder / "log").read_text()
 
     def start(self) -> None:
-        options = [f"unix_socket_directories={self._folder}", "listen_addresses=", *_FAST]
+        options = [
+            f"unix_socket_directories={self._folder}",
+            "listen_addresses=",
+            *_FAST,
+            f"port={self._port}",
+        ]
         flags = [flag for each in (*options, *self._settings) for flag in ("-c", each)]
         self._server = self._spawn("postgres", "-D", "data", *flags)
-        ready = ["pg_isready", "-h", str(self._folder), "-U", "carrel", "-q"]
+        ready = ["pg_isready", "-h", str(self._folder), "-p", str(self._port), "-U", "carrel", "-q"]
         until(
             lambda: subprocess.run([self._programs / ready[0], *ready[1:]]).returncode == 0,
             START_SECONDS,
@@ -99,7 +105,7 @@ class Postgres:
             self._server.wait(STOP_SECONDS)
 
     def url(self, database: str) -> str:
-        return f"postgresql://carrel@/{database}?host={self._folder}"
+        return f"postgresql://carrel@/{database}?host={self._folder}&port={self._port}"
 
     def database(self) -> str:
         """The URL of a new, empty database."""
@@ -123,10 +129,10 @@ class Postgres:
 
 
 @contextmanager
-def postgres(*settings: str) -> Iterator[Postgres]:
+def postgres(*settings: str, port: int = 5432) -> Iterator[Postgres]:
     """A running server; it and its folder are gone afterwards."""
     with tempfile.TemporaryDirectory(prefix="c-pg-") as folder:
-        server = Postgres(Path(folder), *settings)
+        server = Postgres(Path(folder), *settings, port=port)
         try:
             yield server
         finally:
