@@ -51,6 +51,7 @@ class Focus:
         self._size = size
         self._windows = windows
         self._at: Ref | None = None
+        self._moves = 0
         self._searching: asyncio.Future[None] | None = None
         self._searched_at = 0.0
 
@@ -67,6 +68,7 @@ class Focus:
             logger.info("A program sent an event that cannot be read.")
 
     def _follow_state(self, message: Message) -> None:
+        self._moves += 1
         state, is_set = message.values()[:2]
         at = as_ref((message.sender, message.path))
         if state == "focused" and is_set == 1:
@@ -75,16 +77,20 @@ class Focus:
             self._at = None
 
     async def element(self, programs: Programs) -> FocusedElement | None:
-        """The element; raises Refused if the registry does not answer."""
+        """The element that has it as this is asked, which may be beside an action that moves it.
+
+        Raises Refused if the registry does not answer.
+        """
+        moves = self._moves
         found = await self._read(programs)
-        if found is not None:
+        if found is not None or self._moves != moves:
             return found
         if time.monotonic() - self._searched_at > _EVERY_SECONDS:
             self._searched_at = time.monotonic()
             self._searching = asyncio.ensure_future(self._search(programs))
             self._searching.add_done_callback(_look_at)
             await asyncio.shield(self._searching)  # it goes on for the next who asks
-        return await self._read(programs)
+        return await self._read(programs) if self._moves == moves else None
 
     async def _read(self, programs: Programs) -> FocusedElement | None:
         ref = self._at
