@@ -16,7 +16,9 @@ PROGRAMS = re.compile(
     r"^(Xtigervnc|bwrap|xfwm4|xfce4-.*|xfdesktop|xfsettingsd|xfconfd|dbus-.*|chromium|xterm|mousepad"
     r"|raylet|gcs_server|ray::.*|at-spi.*)$"
 )
-SCRIPTS = re.compile(r"desktopd\.py|backends/supervisor|ray_cluster/keeper|/ray/.*\.py|bin/ray |carrel-tests")
+SCRIPTS = re.compile(
+    r"desktopd\.py|backends/supervisor|ray_cluster/keeper|/ray/.*\.py|bin/ray |carrel-tests"
+)
 FOLDERS = (
     *("/run/carrel/*/*", "/var/lib/carrel/desktops-*/*", "/tmp/carrel-*", "/tmp/ray/*"),
     *("/tmp/c-*", "/tmp/dbus-*", "/tmp/org.chromium.*", "/tmp/playwright*"),

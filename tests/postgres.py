@@ -15,7 +15,6 @@ from pathlib import Path
 
 import asyncpg  # type: ignore[import-untyped]  # it has no stubs
 
-from tests.leaks import processes
 from tests.waiting import until
 
 START_SECONDS = 60
@@ -97,7 +96,7 @@ class Postgres:
         family = self._family()
         self.signal(signal.SIGKILL)
         self._server.wait(STOP_SECONDS)
-        until(lambda: not any(f"{pid} " in left for pid in family for left in processes()))
+        until(lambda: not any(_lives(pid) for pid in family))  # and holds the data no more
 
     def stop(self) -> None:
         if self._server is not None and self._server.poll() is None:
@@ -126,6 +125,13 @@ class Postgres:
 
         with ThreadPoolExecutor(1) as thread:  # a loop of its own, beside a test's
             return thread.submit(asyncio.run, run()).result(START_SECONDS)
+
+
+def _lives(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
 
 
 @contextmanager
