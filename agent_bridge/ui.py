@@ -51,6 +51,11 @@ async def ui_tree(caller: Caller, asked: UiTree) -> list[ContentBlock]:
     )
     if not found.elements:
         told = "No element that can be seen fits. Look at the whole tree, or at a screenshot."
+        if found.truncated:
+            told = (
+                f"None was found, but not all was read ({', '.join(found.truncated)}): "
+                "narrow it down to a window, or ask again."
+            )
         return [_text(told)]
     return [_text(_moved(found, view).as_text())]
 

@@ -8,6 +8,7 @@ does not answer in time) that part is not known; nothing else fails for it.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -17,6 +18,8 @@ from workspace.actions import FocusedElement, FocusedWindow
 from workspace.desktopd.x11 import focus
 from workspace.desktopd.x11.display import Display
 from workspace.errors import CarrelError
+
+logger = logging.getLogger(__name__)
 
 ELEMENT_SECONDS = 0.03
 
@@ -73,5 +76,8 @@ class Keyboard:
         try:
             element = await asyncio.wait_for(self._accessibility.focused(), ELEMENT_SECONDS)
         except (CarrelError, asyncio.TimeoutError):
+            return Holder(window, None, is_element_known=False)
+        except Exception:  # what programs say of themselves is no reason for an action to fail
+            logger.exception("What has the keyboard could not be asked.")
             return Holder(window, None, is_element_known=False)
         return Holder(window, element)

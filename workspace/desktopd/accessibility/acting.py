@@ -111,7 +111,7 @@ class Handle:
         if name is not None:
             fitting = [index for index, each in enumerate(names) if each == name.casefold()]
             if not fitting:
-                there = ", ".join(each for each in names if each) or "none"
+                there = ", ".join(repr(each[:60]) for each in names[:20] if each) or "none"
                 raise InvalidRequest(
                     f"The element {self.id} has no action {name[:60]!r}.",
                     hint=f"Its actions are: {there}. Or click it.",

@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 _SECONDS = 5.0
 _MAX_UNANSWERED = 20_000
 _MAX_GREETING = 4096
-_MAX_BYTES = 8 << 20  # of a message; what is longer is thrown away unread
+_MAX_BYTES = 2 << 20  # of a message; what is longer is thrown away unread
 _BUS = ("org.freedesktop.DBus", "/org/freedesktop/DBus")
 Reply = asyncio.Future[tuple[Value, ...]]
 
@@ -144,7 +144,10 @@ class Bus(asyncio.Protocol):
     def _take(self, message: Message) -> None:
         if message.kind == wire.SIGNAL:
             if self._on_signal is not None:
-                self._on_signal(message)
+                try:
+                    self._on_signal(message)
+                except Exception:  # what one program sent must not end what others say
+                    logger.exception("A program's signal could not be read.")
             return
         reply = self._calls.pop(message.reply_serial, None)
         if reply is None or reply.done():

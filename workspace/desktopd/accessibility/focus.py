@@ -64,7 +64,7 @@ class Focus:
                     self._at = inner
             elif message.member == "StateChanged":
                 self._follow_state(message)
-        except (Malformed, IndexError):
+        except (Malformed, IndexError, ValueError):
             logger.info("A program sent an event that cannot be read.")
 
     def _follow_state(self, message: Message) -> None:

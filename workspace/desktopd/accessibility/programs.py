@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -132,6 +132,7 @@ class Programs:
         self._bus = bus
         self._known: dict[str, Program] = {}
         self._listing = asyncio.Lock()
+        self._listings: set[asyncio.Task[list[Program]]] = set()
 
     @classmethod
     async def connect(cls, session_bus: str, on_signal: Callable[[Message], None]) -> Programs:
@@ -144,9 +145,11 @@ class Programs:
         try:
             asking = Call("org.a11y.Bus", "org.a11y.Bus", "GetAddress")
             (address,) = await session.call(asking, "/org/a11y/bus")
+            return cls(await Bus.connect(str(address), on_signal))
+        except ValueError as error:  # not one answer, or no address
+            raise Refused("it names no accessibility bus") from error
         finally:
             session.close()
-        return cls(await Bus.connect(str(address), on_signal))
 
     @property
     def closed(self) -> asyncio.Event:
@@ -174,20 +177,31 @@ class Programs:
         Raises:
             Refused: the registry does not answer.
         """
-        asking = Call(_REGISTRY, "org.a11y.atspi.Accessible", "GetChildren")
-        (children,) = await self._bus.call(asking, _ROOT)
-        roots = [as_ref(child) for child in children] if isinstance(children, list) else []
-        there = {root.program: root for root in roots[:_MAX_PROGRAMS] if root is not None}
-        async with self._listing:
-            return await self._met(there)
+        # Who asks may have little time: meeting a program goes on for the next.
+        listing = asyncio.ensure_future(self._list())
+        self._listings.add(listing)
+        listing.add_done_callback(self._listed)
+        return await asyncio.shield(listing)
 
-    async def _met(self, there: Mapping[str, Ref]) -> list[Program]:
-        for name in self._known.keys() - there.keys():
-            self._known.pop(name).close()
-        new = [root for name, root in there.items() if self._is_unknown(name)]
-        for program in await asyncio.gather(*(self._meet(root) for root in new)):
-            self._known[program.root.program] = program
-        return [self._known[name] for name in there]
+    def _listed(self, listing: asyncio.Task[list[Program]]) -> None:
+        self._listings.discard(listing)
+        if not listing.cancelled():
+            listing.exception()  # seen, though nobody may wait any more
+
+    async def _list(self) -> list[Program]:
+        async with self._listing:
+            asking = Call(_REGISTRY, "org.a11y.atspi.Accessible", "GetChildren")
+            try:
+                (children,) = await self._bus.call(asking, _ROOT)
+            except ValueError as error:
+                raise Refused("the registry's answer is none") from error
+            roots = [as_ref(child) for child in children] if isinstance(children, list) else []
+            there = {root.program: root for root in roots[:_MAX_PROGRAMS] if root is not None}
+            for name in self._known.keys() - there.keys():
+                self._known.pop(name).close()
+            new = [root for name, root in there.items() if self._is_unknown(name)]
+            await asyncio.gather(*(self._meet(root) for root in new))
+            return [self._known[name] for name in there]
 
     def _is_unknown(self, name: str) -> bool:
         known = self._known.get(name)
@@ -197,8 +211,8 @@ class Programs:
         """One that was listed before."""
         return self._known.get(name)
 
-    async def _meet(self, root: Ref) -> Program:
-        """What there is to know of a program, and the quickest way to it."""
+    async def _meet(self, root: Ref) -> None:
+        """Learn what there is to know of a program, and the quickest way to it."""
         pid = await self._pid(root.program)
         program = Program(root, self._bus, pid)
         asked = get("Application", "ToolkitName"), of("Application", "GetApplicationBusAddress")
@@ -213,7 +227,7 @@ class Programs:
                 program.is_peer = True
             except (Refused, ValueError, asyncio.TimeoutError):
                 pass  # through the daemon, then
-        return program
+        self._known[root.program] = program
 
     async def _pid(self, name: str) -> int | None:
         asking = Call(_DAEMON[0], _DAEMON[0], "GetConnectionUnixProcessID", "s", name)
@@ -224,6 +238,8 @@ class Programs:
         return pid if isinstance(pid, int) else None
 
     def close(self) -> None:
+        for listing in self._listings:
+            listing.cancel()
         for program in self._known.values():
             program.close()
         self._known.clear()

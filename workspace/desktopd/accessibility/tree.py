@@ -108,6 +108,8 @@ class Accessibility:
                 "The desktop's accessibility does not answer.",
                 hint="Use pixels instead, or try again in a moment.",
             ) from error
+        if self._programs is not None:
+            self._programs.close()  # its bus has gone, but not the programs' own sockets
         self._programs = programs
 
     # Reading.

@@ -20,6 +20,7 @@ METHOD_CALL, METHOD_RETURN, ERROR, SIGNAL = 1, 2, 3, 4
 NO_REPLY = 1
 MAX_MESSAGE_BYTES = 128 << 20  # the protocol's own limit
 FIXED_BYTES = 16  # of every message: what says how long it is
+_MAX_HEADER_BYTES = 16 << 10
 _MAX_DEPTH = 8
 _MAX_VALUES = 50_000  # of an array: what a program sends is made into objects here
 _PATH, _INTERFACE, _MEMBER, _ERROR_NAME, _REPLY_SERIAL, _DESTINATION, _SENDER, _SIGNATURE = range(
@@ -136,6 +137,8 @@ def message_bytes(head: bytes | bytearray | memoryview) -> int:
     if order is None or head[3] != 1:
         raise Malformed("that is no message of D-Bus")
     body, _, fields = struct.unpack_from(order + "III", head, 4)
+    if fields > _MAX_HEADER_BYTES:
+        raise Malformed(f"a header of {fields} bytes is more than is taken")
     whole: int = FIXED_BYTES + fields + -fields % 8 + body
     if whole > MAX_MESSAGE_BYTES:
         raise Malformed(f"a message of {whole} bytes is more than is taken")
@@ -180,8 +183,10 @@ def _parse_head(data: bytes, end: int, order: str, serial: int, body: bytes) -> 
     try:
         while at < end:
             code = data[at]
-            value, at = _variant(data, at + 1, order)
-            fields[code] = value
+            kind, at = _short_text(data, at + 1, order)
+            fields[code], at = _only(kind)(data, at, order)
+            if code == _SIGNATURE and kind != "g":
+                raise Malformed("its signature is none")  # one could have any length then
             at += -at % 8
     except (struct.error, IndexError, UnicodeDecodeError) as error:
         raise Malformed("a header's field ends before it should") from error
