@@ -102,8 +102,13 @@ class Store:
         await self._do(lambda it: it.execute(new.on_conflict_do_nothing()))
 
     async def save(self, workspace: Workspace) -> None:
-        """Write what has become of a workspace."""
+        """Write what has become of a workspace. Its end is final.
+
+        A server that hung may still do what it was asked before, after what it is asked now.
+        """
         statement = update(workspaces).where(workspaces.c.id == workspace.id)
+        if workspace.ended_at is None:
+            statement = statement.where(workspaces.c.ended_at.is_(None))
         changed = statement.values(**_row(workspace))
         await self._do(lambda it: it.execute(changed))
 

@@ -74,6 +74,8 @@ async def test_a_workspace_comes_back_as_it_was(database_url: str) -> None:
         changed = workspace().model_copy(update={"state": "released", "ended_at": NOW})
         await store.save(changed)
         assert await store.get("abcdefghjk") == changed
+        await store.save(workspace())  # late, from before the end
+        assert await store.get("abcdefghjk") == changed
         assert await store.get("nothere222") is None
         with pytest.raises(InvalidRequest):
             await store.page(None, limit=5, after="nothere222")
