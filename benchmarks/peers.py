@@ -61,7 +61,7 @@ class Peers:
                 done = await self._desktop.run(
                     command,
                     timeout_seconds=PLAY_SECONDS,
-                    environment=stage.environment(_SITE) | stage.AUTHORITY,
+                    environment=stage.environment(_SITE),
                 )
                 if done.exit_code != 0:
                     raise ValueError((done.stderr.strip().splitlines() or ["it failed"])[-1])
@@ -140,7 +140,6 @@ async def _cua(desktop: Desktop, bundle: packages.Bundle) -> AsyncIterator[None]
     """Cua's server, while it is needed."""
     home = f"{stage.HOME}/cua"
     variables = {"PYTHONPATH": f"{home}/site", "CUA_TELEMETRY_ENABLED": "false"}
-    variables |= stage.AUTHORITY
     python = bundle.python
     if not python.startswith("/"):
         python = f"{home}/{python}"

@@ -38,17 +38,12 @@ def environment(*packages: str) -> dict[str, str]:
     return {"PYTHONPATH": ":".join([HOME, *packages, DEPENDENCIES])}
 
 
-AUTHORITY = {"XAUTHORITY": f"{HOME}/authority"}  # for python-xlib
-
-
 async def furnish(desktop: Desktop) -> None:
     """Copy benchmarks.inside into the desktop."""
     await desktop.write_file(f"{HOME}/benchmarks/__init__.py", b"")
     for file in resources.files("benchmarks").joinpath("inside").iterdir():
         if file.is_file():
             await desktop.write_file(f"{HOME}/benchmarks/inside/{file.name}", file.read_bytes())
-    write = [PYTHON, "-m", "benchmarks.inside.authority", AUTHORITY["XAUTHORITY"]]
-    await desktop.run(write, environment=environment())
 
 
 async def until(

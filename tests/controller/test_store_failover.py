@@ -198,3 +198,20 @@ async def kinds(http: httpx.AsyncClient, workspace_id: str) -> list[str]:
     events: list[dict[str, Any]]
     events = (await http.get(f"/v1/workspaces/{workspace_id}/events")).json()["events"]
     return [each["kind"] for each in events]
+
+
+async def test_a_claim_on_a_server_that_hangs_fails_as_soon_as_that_is_seen(
+    mine: Postgres, settings: Settings, cluster: LocalCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = create_app(settings.model_copy(update={"database_url": mine.database()}), cluster)
+    async with serving(app) as http:
+        monkeypatch.setattr(databases, "TRY_SECONDS", 1)
+        mine.signal(signal.SIGSTOP)
+        try:
+            began = time.monotonic()
+            answer = await http.post("/v1/workspaces", json={})
+            assert (answer.status_code, answer.json()["code"]) == (503, "unavailable")
+            assert time.monotonic() - began < 2
+        finally:
+            mine.signal(signal.SIGCONT)
+        await claim(http)

@@ -164,6 +164,7 @@ class Screen:
         self, actions: Sequence[a.Action], settle_ms: int, observe: a.Observe, started: float
     ) -> a.Observation:
         if settle_ms == 0 and observe == "none":
+            self._damage.rouse(anew=True)  # before, too: the answer may come at once
             picture = await self._play_all(actions, None)
             self._damage.rouse(anew=True)
             return self._observation(started, picture)

@@ -15,6 +15,7 @@ import logging
 import os
 import secrets
 import signal
+import socket
 import struct
 import time
 from collections.abc import Awaitable, Mapping, Sequence
@@ -36,6 +37,7 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 _TAIL_BYTES = 4096
+_FAMILY_WILD, _FAMILY_LOCAL = 0xFFFF, 256  # of X authority entries
 _END_SECONDS = 1.0
 _WINDOW_MANAGERS: Mapping[SessionKind, Sequence[str]] = {
     "xfce": ("xfwm4", "--compositor=off"),
@@ -286,6 +288,8 @@ class Session:
             "-SecurityTypes", "None", "-AlwaysShared", "-UseBlacklist=0",
             "-AcceptSetDesktopSize=0", "-AllowOverride", "",
         ]  # fmt: skip
+        if self._config.session == "openbox":
+            command += ["-extension", "GLX"]  # its libraries are a third of a light desktop
         return self._part_with_pipe("Xtigervnc", command, ready, theirs)
 
     def _start_bus(self) -> asyncio.Future[bytes]:
@@ -393,13 +397,18 @@ class Session:
         self._marks.append(f"{stage} {(time.monotonic() - self._began) * 1000:.0f} ms")
 
     def _write_cookie(self) -> None:
-        """An Xauthority file that fits whatever display the server picks (FamilyWild)."""
-        fields = (b"", b"", b"MIT-MAGIC-COOKIE-1", secrets.token_bytes(16))
-        entry = struct.pack(">H", 0xFFFF)
-        entry += b"".join(struct.pack(">H", len(field)) + field for field in fields)
+        """An Xauthority file that fits whatever display the server picks."""
+        cookie = secrets.token_bytes(16)
+        # Python's own Xlib does not know what fits any host.
+        hosts = ((_FAMILY_WILD, b""), (_FAMILY_LOCAL, socket.gethostname().encode()))
+        entries = b""
+        for family, host in hosts:
+            fields = (host, b"", b"MIT-MAGIC-COOKIE-1", cookie)
+            entries += struct.pack(">H", family)
+            entries += b"".join(struct.pack(">H", len(field)) + field for field in fields)
         path = self.programs.environment["XAUTHORITY"]
         with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
-            file.write(entry)
+            file.write(entries)
 
 
 def _places(home: str, runtime: str, xauthority: str) -> dict[str, str]:

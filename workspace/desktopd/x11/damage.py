@@ -82,6 +82,7 @@ class Damage:
         self._display.pump()  # brings what was repainted until now
         now = self._loop.time()
         self._mark = Settling(self._background, now)
+        self._background.act()
         self._marked = self._arm(now)
         self._comparing.remember()
         self._compared = None
@@ -187,6 +188,8 @@ class Damage:
         ``anew`` begins with the first again: a late answer to an action is none of what moves by
         itself.
         """
+        if anew:
+            self._background.act()
         if self._mark is None and (anew or self._next_look is None):
             self._stop_looking()
             self._looks = 0

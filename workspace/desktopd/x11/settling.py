@@ -70,10 +70,14 @@ class Track:
     def __init__(self, box: Box, now: float) -> None:
         self.box = box  # the first: what later ones are compared with, so that it cannot creep
         self.cover = box
-        self.first = self.last = now
+        self.last = now
         self.armed: float | None = None  # since when a repaint there would have been reported
         self.missed = 0  # looks, one after the other, that did not see it
-        self.count = 1
+        self.is_known = False  # to move by itself
+        self.lull = -1  # which one it was seen in last, since when in it, and how often
+        self.seen_since = now
+        self.seen_at = now
+        self.seen = 0
         self.gap: float | None = None  # the shortest that was seen
         self._run: deque[float] = deque([now], maxlen=9)  # repaints in step with each other
         self._run_began = now
@@ -89,7 +93,6 @@ class Track:
             self._run.clear()
             self._run_began = now
         self.last = now
-        self.count += 1
         self.gap = gap if self.gap is None else min(self.gap, gap)
         self._run.append(now)
 
@@ -113,10 +116,18 @@ class Background:
     A place that was repainted is reported once, until :meth:`arm` makes it report again. So a look
     arms many times and sees each repaint whole; between looks comes one report of each place, in
     pieces where repaints overlap.
+
+    What answers each of many actions, soon or late, is repainted often as well: so only what is
+    seen often enough in one lull, from one action to the next, is known to move by itself.
     """
 
     def __init__(self) -> None:
         self._tracks: list[Track] = []
+        self._lull = 0
+
+    def act(self) -> None:
+        """Someone acts: a lull ends, and another begins."""
+        self._lull += 1
 
     def arm(self, now: float) -> None:
         """Every place reports its next repaint, from now on."""
@@ -133,8 +144,21 @@ class Background:
         known = _find(self._tracks, box)
         if known is not None:
             known.add(box, now)
+            if not is_late:
+                self._sight(known, now)
         elif len(self._tracks) < _MAX_TRACKS and not is_late:
             self._tracks.append(Track(box, now))
+            self._sight(self._tracks[-1], now)
+
+    def _sight(self, track: Track, now: float) -> None:
+        if track.lull != self._lull:
+            track.lull, track.seen_since, track.seen = self._lull, now, 0
+        elif now - track.seen_at < _MIN_GAP:
+            return  # of the same repaint
+        track.seen, track.seen_at = track.seen + 1, now
+        needed = _CARET_SIGHTINGS if is_caret(track.box) else _SIGHTINGS
+        if track.seen >= needed and now - track.seen_since >= _SIGHTED_SECONDS:
+            track.is_known = True
 
     def look_away(self, began: float, now: float) -> None:
         """A look ends: what is so fast that it had to be seen, and was not again, has stopped."""
@@ -149,16 +173,13 @@ class Background:
         if known is not None:
             self._tracks.remove(known)
         if len(self._tracks) < _MAX_TRACKS:
+            track.is_known = True
             self._tracks.append(track)
 
     def moving(self, now: float) -> list[Track]:
         """What moves by itself now."""
         self._forget(now)
-        return [track for track in self._tracks if self._is_known(track)]
-
-    def _is_known(self, track: Track) -> bool:
-        needed = _CARET_SIGHTINGS if is_caret(track.box) else _SIGHTINGS
-        return track.count >= needed and track.last - track.first >= _SIGHTED_SECONDS
+        return [track for track in self._tracks if track.is_known]
 
     def _forget(self, now: float) -> None:
         """Drop what has had the time to move again, and its place was not repainted at all."""

@@ -199,6 +199,18 @@ def test_late_answers_are_not_taken_for_movement() -> None:
     assert background.moving(0.2) == []
 
 
+@pytest.mark.parametrize("delay", [0.01, 1.0], ids=["at once", "late"])
+def test_what_answers_every_action_does_not_move_by_itself(delay: float) -> None:
+    background = Background()
+    for n in range(10):
+        background.act()
+        background.arm(n * 1.2)
+        for frame in range(2):  # shown, and then shown as pressed
+            background.see(PAGE, n * 1.2 + delay + frame * 0.05)
+    _, _, changed, _ = settle([(0.02, PAGE)], background=background)
+    assert changed == [PAGE]
+
+
 def test_what_an_action_started_is_known_to_the_next() -> None:
     background = Background()
     watch = Settling(background, 0.0)
