@@ -111,7 +111,8 @@ class Lifecycle:
             raise
         if live.end_state is None or (live.is_written and not request.wait):
             return live.workspace
-        await live.gone.wait()  # bounded by STOP_SECONDS and the database's timeout
+        if live.is_written:  # else nothing was started
+            await live.gone.wait()  # bounded by STOP_SECONDS and the database's timeout
         if live.end_state == "failed" and live.error is not None:
             raise live.error
         raise why_ended(live.workspace)
@@ -325,6 +326,9 @@ class Lifecycle:
         if live.end_state is None:  # its task was cancelled from outside
             live.end_state = "failed"
             live.error = Internal("The controller stopped looking after it.")
+        if not live.is_written:  # its caller need not wait for a database that is away
+            live.written.set()
+            live.settled.set()
         await self._quietly(self._save(live), "writing its release")
         await self._quietly(self.cluster.stop(workspace_id), "stopping its sandbox")
         if live.desktop is not None:

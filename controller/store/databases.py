@@ -59,6 +59,7 @@ FAILURES = (
 # a standby, a deadlock. Every other error that a server answers with stays.
 _PASSING = frozenset({"57P01", "57P02", "57P03", "53300", "25006", "40001", "40P01"})
 _NO_ROOM = "53100"
+_closing: set[asyncio.Future[Any]] = set()  # Any: what nobody waits for
 
 
 def is_postgres(engine: AsyncEngine) -> bool:
@@ -150,8 +151,7 @@ async def attempt(once: Callable[[], Awaitable[T]], url: str, *, is_repeatable: 
     pause = 0.05
     while True:
         try:
-            with anyio.fail_after(TRY_SECONDS if is_remote else None):
-                return await once()
+            return await (_within(TRY_SECONDS, once()) if is_remote else once())
         except FAILURES as error:
             again = is_repeatable and is_remote and is_passing(error)
             if not again or time.monotonic() + pause > last:
@@ -160,12 +160,37 @@ async def attempt(once: Callable[[], Awaitable[T]], url: str, *, is_repeatable: 
         pause *= 2
 
 
+async def _within(seconds: float, work: Awaitable[T]) -> T:
+    """``work``, or TimeoutError. What is cut off is closed in a task of its own, as is what its
+    caller gives up: that takes another two seconds of a server that hangs.
+    """
+    task = asyncio.ensure_future(work)
+    try:
+        await asyncio.wait({task}, timeout=seconds)
+    finally:
+        if not task.done():
+            task.cancel()
+            _closing.add(task)
+            task.add_done_callback(_closed)
+    if not task.done():
+        raise TimeoutError
+    return task.result()
+
+
+def _closed(task: asyncio.Future[Any]) -> None:  # Any: what nobody waits for
+    _closing.discard(task)
+    if not task.cancelled():
+        task.exception()  # or its loss would be logged
+
+
 def is_passing(error: BaseException) -> bool:
     """Whether it may be well in a moment: the server is away, or tells so itself."""
     own = getattr(error, "orig", None) or error
     state = getattr(own, "sqlstate", None)
     if isinstance(state, str):
         return state in _PASSING or state.startswith("08")
+    if isinstance(own, TimeoutError):  # one that hangs is not asked again
+        return False
     return isinstance(own, OSError) or (
         isinstance(error, DBAPIError) and error.connection_invalidated
     )

@@ -28,7 +28,7 @@ T = TypeVar("T")
 Rows = Sequence[dict[str, Any]]  # Any: column values
 # PostgreSQL's advisory lock, shared by those who use the database, whole for who restores it.
 IN_USE = 0x6361_7272_656C
-CLOSE_SECONDS = 2.0
+CLOSE_SECONDS = 3.0  # more than the two that the driver gives a server that hangs
 
 
 class Journal(Protocol):
@@ -88,14 +88,16 @@ class AsyncJournal:
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
         self._connection: AsyncConnection | None = None
+        self._one_at_a_time = asyncio.Lock()  # what was cut off may still be closing
         self._is_closed: Callable[[], bool] = lambda: False
 
     async def ready(self) -> None:
-        connection = self._connection
-        if connection is not None and (connection.invalidated or self._is_closed()):
-            await self._drop()
-        if self._connection is None:
-            self._connection = await self._connect()
+        async with self._one_at_a_time:
+            connection = self._connection
+            if connection is not None and (connection.invalidated or self._is_closed()):
+                await self._drop()
+            if self._connection is None:
+                self._connection = await self._connect()
 
     async def _connect(self) -> AsyncConnection:
         connection = await self._engine.connect()
@@ -111,13 +113,14 @@ class AsyncJournal:
         return connection
 
     async def append(self, statement: Insert, rows: Rows) -> None:
-        assert self._connection is not None, "make it ready first"
-        try:
-            await self._connection.execute(statement, rows)
-            await self._connection.commit()
-        except BaseException:
-            await self._clear()
-            raise
+        async with self._one_at_a_time:
+            assert self._connection is not None, "make it ready first"
+            try:
+                await self._connection.execute(statement, rows)
+                await self._connection.commit()
+            except BaseException:
+                await self._clear()
+                raise
 
     async def _clear(self) -> None:
         """Leave nothing of a failed ``append`` open, if need be by another connection."""
