@@ -125,6 +125,8 @@ class Damage:
                 self._display.pump()
             now, due = self._loop.time(), mark.due()
             if now >= due:
+                if not mark.is_restless and mark.doubt(now):
+                    continue
                 if not mark.is_restless or self._effect(mark):
                     return True
                 mark.calm()

@@ -52,6 +52,7 @@ _MIN_GAP = 0.004  # reports closer than that are of one repaint
 _LATE_FACTOR, _LATE_SECONDS = 2.5, 0.01  # how late a repaint may be and still be in step
 _MAX_PAUSE = 1.5  # seconds that a place seen once is remembered: clocks tick once in one
 # How often, and from the first to the last for how long, it is seen before it is known to move.
+_DOUBT_SECONDS = 0.1
 _SIGHTINGS, _CARET_SIGHTINGS, _SIGHTED_SECONDS = 3, 2, 0.09
 
 
@@ -176,6 +177,11 @@ class Background:
             track.is_known = True
             self._tracks.append(track)
 
+    def drop(self, track: Track) -> None:
+        """It moves by itself no more."""
+        if track in self._tracks:
+            self._tracks.remove(track)
+
     def moving(self, now: float) -> list[Track]:
         """What moves by itself now."""
         self._forget(now)
@@ -197,7 +203,7 @@ class Settling:
     def __init__(self, background: Background, now: float) -> None:
         self._background = background
         self._moving = background.moving(now)
-        self._moved: list[Track] = []  # those of them that were seen since
+        self._moved: dict[Track, Box] = {}  # those of them that were seen since, and where
         self._tracks: list[Track] = []  # all else, since the last action began
         self._painted: list[Box] = []
         self.paints = 0  # how many repaints that was
@@ -233,7 +239,8 @@ class Settling:
             found: tuple[Track, ...] = (one,)
         else:
             found = next(self._pairs(box), ())
-        self._moved += [track for track in found if track not in self._moved]
+        for track in found:
+            self._moved[track] = join(self._moved.get(track, box), box)
         return bool(found)
 
     def _pairs(self, box: Box) -> Iterator[tuple[Track, Track]]:
@@ -296,6 +303,24 @@ class Settling:
         """All that was repainted looks as it did before: it was no unrest."""
         self._tracks.clear()
         self._first = self._last = None
+
+    def doubt(self, now: float) -> bool:
+        """Whether something that moved by itself has stopped, so that what it did was an effect.
+
+        It was repainted since the watch began, and then not again for longer than it takes.
+        """
+        stopped = [
+            track
+            for track in self._moved
+            if track.gap is not None
+            and now - track.last > _LATE_FACTOR * track.gap + _DOUBT_SECONDS
+        ]
+        for track in stopped:
+            self._moving.remove(track)
+            self._background.drop(track)
+            absorb(self._painted, self._moved.pop(track))
+            self._first = self._last = track.last
+        return bool(stopped)
 
     def still_changing(self, now: float) -> list[Region]:
         """What moves by itself, and what has not been quiet for long enough."""

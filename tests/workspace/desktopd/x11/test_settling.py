@@ -192,6 +192,18 @@ def test_what_has_stopped_is_an_effect_again() -> None:
     assert (changed, still) == ([VIDEO], [])
 
 
+def test_what_moved_until_now_and_stops_with_one_repaint_is_an_effect() -> None:
+    background = known(every(1 / 30, PAGE, since=-5, until=0))
+    watch = Settling(background, 0.0)
+    watch.wait(0.0)
+    watch.paint(PAGE, 0.02)
+    assert not watch.is_restless, "it may go on"
+    assert not watch.doubt(0.1)
+    assert watch.doubt(NOTHING)
+    assert (watch.due(), watch.painted) == (pytest.approx(0.02 + QUIET), [PAGE])
+    assert watch.effect([PAGE]) == [PAGE]
+
+
 def test_late_answers_are_not_taken_for_movement() -> None:
     background = Background()
     for n in range(6):
