@@ -101,6 +101,20 @@ async def test_typing_says_the_text(screen: Screen) -> None:
     assert str(seen.summary).endswith("; its text is now 'Grüße, 世界'.")
 
 
+async def test_the_text_is_told_in_the_time_there_is(
+    screen: Screen, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await at_rest(screen)
+    await act(screen, middle(await the(screen, role="entry", name="Name")))
+    monkeypatch.undo()  # no more patience than it ships with
+
+    async def is_told() -> bool:
+        told = (await act(screen, a.Type(text="x"))).focused_element
+        return told is not None and str(told.text).endswith("x")
+
+    await eventually(is_told)  # a busy machine may need several
+
+
 async def test_password_is_not_told(screen: Screen) -> None:
     await at_rest(screen)
     entry = await the(screen, name="Secret", role="password text")

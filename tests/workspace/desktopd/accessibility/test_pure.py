@@ -10,17 +10,20 @@ from pathlib import Path
 
 import pytest
 
+from tests.waiting import eventually
 from workspace import actions as a
 from workspace.desktopd.accessibility import placing, words
 from workspace.desktopd.accessibility.bus import Bus, Gone, Refused, answers, unix_path
+from workspace.desktopd.accessibility.focus import Focus
 from workspace.desktopd.accessibility.marks import place_tags
 from workspace.desktopd.accessibility.outline import Ids, Wanted, matching, outlined
 from workspace.desktopd.accessibility.placing import Box
-from workspace.desktopd.accessibility.programs import Program, Ref, as_ref
+from workspace.desktopd.accessibility.programs import Program, Programs, Ref, as_ref
 from workspace.desktopd.accessibility.reading import Budget, Node, Scene, read
 from workspace.desktopd.accessibility.wire import (
     Call,
     Malformed,
+    Message,
     message_bytes,
     parse,
     unpack,
@@ -80,8 +83,38 @@ def test_what_does_not_hold_together_is_refused(signature: str, data: bytes) -> 
 def test_a_message_that_is_too_long_is_refused_by_its_head() -> None:
     with pytest.raises(Malformed, match="more than is taken"):
         message_bytes(struct.pack("<4BIII", 0x6C, 2, 0, 1, 1 << 30, 1, 0))
+    with pytest.raises(Malformed, match="header"):
+        message_bytes(struct.pack("<4BIII", 0x6C, 2, 0, 1, 0, 1, 1 << 20))
     with pytest.raises(Malformed):
         message_bytes(b"GET / HTTP/1.1\r\n")
+
+
+def test_a_signature_of_any_length_is_refused() -> None:
+    field = b"\x08\x01s\0" + struct.pack("<I", 300) + b"y" * 300 + b"\0"
+    head = struct.pack("<4BIII", 0x6C, 4, 0, 1, 0, 1, len(field))
+    with pytest.raises(Malformed, match="signature"):
+        parse(head + field + bytes(-len(field) % 8))
+
+
+@pytest.mark.parametrize(
+    ("member", "signature", "body"),
+    [
+        ("StateChanged", "s", struct.pack("<I", 1) + b"x\0"),
+        ("StateChanged", "", b""),
+        ("ActiveDescendantChanged", "i", struct.pack("<i", 1)),
+    ],
+)
+def test_an_event_that_cannot_be_read_is_passed_over(
+    member: str, signature: str, body: bytes
+) -> None:
+    class NoWindows:
+        def listed(self) -> list[Window]:
+            return []
+
+        def focus(self, window: int) -> None: ...
+
+    following = Focus(Ids(), lambda: (1280, 800), NoWindows())
+    following.follow(Message(4, 1, 0, "/r", "", member, ":1.1", "", signature, body, "<"))
 
 
 # Boxes.
@@ -344,6 +377,37 @@ async def test_a_tree_that_bites_its_tail_and_never_ends_is_bounded(short_dir: P
         assert budget.cut == {"max_nodes"}
         assert budget.nodes == 500
         assert not roots  # nothing in it says anything
+
+
+async def test_a_program_that_is_slow_to_meet_is_met_for_the_next_who_asks(short_dir: Path) -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while True:
+            serial, _, member = await _call(reader)
+            if member == "GetChildren":
+                writer.write(_answer(serial, "a(so)", _children("/r")))
+            else:
+                await asyncio.sleep(0.05)
+                writer.write(_answer(serial, "u", struct.pack("<I", 7)))
+
+    async with _lying(short_dir, serve) as bus:
+        programs = Programs(bus)
+        with pytest.raises(asyncio.TimeoutError):
+            await asyncio.wait_for(programs.listed(), 0.01)
+        await eventually(lambda: programs.get(":1.1") is not None)
+        programs.close()
+
+
+async def test_a_registry_that_answers_nonsense_refuses(short_dir: Path) -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        serial, _, _ = await _call(reader)
+        writer.write(_answer(serial))
+        await reader.read()
+
+    async with _lying(short_dir, serve) as bus:
+        programs = Programs(bus)
+        with pytest.raises(Refused):
+            await programs.listed()
+        programs.close()
 
 
 def test_only_unix_sockets_are_gone_to() -> None:
