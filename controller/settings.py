@@ -53,7 +53,7 @@ class Settings(BaseSettings):
     api_key: Annotated[
         SecretStr | None, Field(description="the admin key; without one home/api-key is used")
     ] = None
-    database_url: Annotated[str, Field(description="SQLAlchemy's, asynchronous driver")] = ""
+    database_url: Annotated[str, Field(description="SQLite, or postgresql://")] = ""
     template_dir: Annotated[Folder | None, Field(description="JSON files of templates")] = None
 
     run_dir: Annotated[Folder | None, Field(description="short folder for sockets")] = None

@@ -103,14 +103,16 @@ class AsyncJournal:
         connection = await self._engine.connect()
         if not is_postgres(self._engine):
             return connection
-        driver = (await connection.get_raw_connection()).driver_connection
-        assert driver is not None, "it was just connected"
-        self._is_closed = driver.is_closed
-        taken = await connection.scalar(text(f"SELECT pg_try_advisory_lock_shared({IN_USE})"))
-        if not taken:
-            await connection.close()
+        try:
+            driver = (await connection.get_raw_connection()).driver_connection
+            assert driver is not None, "it was just connected"
+            self._is_closed = driver.is_closed
+            if await connection.scalar(text(f"SELECT pg_try_advisory_lock_shared({IN_USE})")):
+                return connection
             raise Unavailable("This database is being restored.", hint="Wait until that is done.")
-        return connection
+        except BaseException:
+            await _end(connection)
+            raise
 
     async def append(self, statement: Insert, rows: Rows) -> None:
         async with self._one_at_a_time:
@@ -138,13 +140,18 @@ class AsyncJournal:
     async def _drop(self) -> None:
         connection, self._connection = self._connection, None
         if connection is not None:
-            with anyio.move_on_after(CLOSE_SECONDS, shield=True):
-                try:
-                    await connection.invalidate()
-                    await connection.close()
-                except FAILURES:  # nobody will use it again
-                    pass
+            await _end(connection)
 
     async def close(self) -> None:
         if self._connection is not None:
             await self._connection.close()
+
+
+async def _end(connection: AsyncConnection) -> None:
+    """Close it, whatever state it is in."""
+    with anyio.move_on_after(CLOSE_SECONDS, shield=True):
+        try:
+            await connection.invalidate()
+            await connection.close()
+        except FAILURES:  # nobody will use it again
+            pass
