@@ -78,7 +78,7 @@ def _shown(element: Element, view: View) -> Element:
 
 
 def _marked(marks: Marks, view: View) -> list[ContentBlock]:
-    tree = ElementTree(elements=[_flat(each) for each in marks.elements])
+    tree = ElementTree(elements=[_flat(each) for each in marks.elements], truncated=marks.truncated)
     picture = marks.screenshot
     return [
         _text(_moved(tree, view).as_text()),

@@ -19,6 +19,7 @@ TreeFormat = Literal["text", "json"]
 MaxNodes = Annotated[int, Field(ge=1, le=20_000, description="elements that are read, at most")]
 MaxDepth = Annotated[int, Field(ge=1, le=100, description="levels below a window")]
 TreeSeconds = Annotated[float, Field(gt=0, le=10, description="how long reading may take")]
+Cut = Literal["max_nodes", "max_depth", "seconds", "limit", "large"]
 _SHOWN_TEXT = 200
 
 
@@ -58,11 +59,12 @@ class ElementTree(_Output):
     """Elements in the order of their tree: each after its parent.
 
     ``truncated`` says what kept it from being whole: a budget (``max_nodes``, ``max_depth``,
-    ``seconds``), or a container of very many of which only a part was read (``large``).
+    ``seconds``), the ``limit`` of what was asked for, or a container of very many of which only a
+    part was read (``large``).
     """
 
     elements: list[Element]
-    truncated: list[Literal["max_nodes", "max_depth", "seconds", "large"]] = []
+    truncated: list[Cut] = []
     nodes: int = 0
     elapsed_ms: float = 0.0
 
@@ -79,6 +81,7 @@ class Marks(_Output):
 
     screenshot: Image
     elements: list[Element]
+    truncated: list[Cut] = []
 
 
 def _line(element: Element) -> str:

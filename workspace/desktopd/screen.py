@@ -378,12 +378,12 @@ class Screen:
         """
         from workspace.desktopd.accessibility import marks  # loads fonts: not before it is needed
 
-        elements = await self.accessibility.actionable(window, limit)
+        found = await self.accessibility.actionable(window, limit)
         with self._display.talking():
             picture = self._capture.grab(self._capture.check(None), None)
         boxes = [
             (element.id[1:], Box(*element.box.model_dump().values()))
-            for element in elements
+            for element in found.elements
             if element.box is not None
         ]
 
@@ -393,7 +393,9 @@ class Screen:
             width, height = marked.size
             return a.Image.model_construct(format=format, width=width, height=height, data=data)
 
-        return Marks.model_construct(screenshot=await in_thread(drawn), elements=elements)
+        return Marks.model_construct(
+            screenshot=await in_thread(drawn), elements=found.elements, truncated=found.truncated
+        )
 
     async def _picture(self, request: a.Screenshot | a.Zoom) -> _Seen:
         if isinstance(request, a.Screenshot) and request.delta:

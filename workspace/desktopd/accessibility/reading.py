@@ -15,7 +15,6 @@ import math
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
 
 from workspace.desktopd.accessibility import placing, words
 from workspace.desktopd.accessibility.bus import answers
@@ -30,6 +29,7 @@ from workspace.desktopd.accessibility.programs import (
     of,
 )
 from workspace.desktopd.accessibility.wire import Value
+from workspace.elements import Cut
 from workspace.models import Window
 
 MAX_TEXT = 2000
@@ -49,8 +49,6 @@ _EXTENTS = of("Component", "GetExtents", "u", 0)  # 0: of the screen
 _NAME, _COUNT = get("Accessible", "Name"), get("Accessible", "ChildCount")
 _VALUE, LENGTH = get("Value", "CurrentValue"), get("Text", "CharacterCount")
 _FIRST = (_ROLE, _STATE, _EXTENTS)
-
-Cut = Literal["max_nodes", "max_depth", "seconds", "large"]
 
 
 @dataclass(slots=True)

@@ -13,7 +13,7 @@ import asyncio
 import itertools
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 
 from workspace.actions import FocusedElement
@@ -151,14 +151,20 @@ class Accessibility:
         budget = Budget(seconds=seconds)
         wanted = Wanted(role, name, text)
         async with self._reading(budget, window) as roots:
-            found = outline.matching(roots, wanted, limit)
-            return _tree([outline.element(node, self._ids) for node in found], budget)
+            return self._first(outline.matching(roots, wanted, limit + 1), limit, budget)
 
-    async def actionable(self, window: int | None, limit: int) -> list[Element]:
+    async def actionable(self, window: int | None, limit: int) -> ElementTree:
         """What can be seen and acted on, at most ``limit``; all of it has a box."""
-        async with self._reading(Budget(), window) as roots:
+        budget = Budget()
+        async with self._reading(budget, window) as roots:
             seen = (node for root in roots for node in root.all() if outline.is_in_reach(node))
-            return [outline.element(node, self._ids) for node in itertools.islice(seen, limit)]
+            return self._first(seen, limit, budget)
+
+    def _first(self, nodes: Iterable[Node], limit: int, budget: Budget) -> ElementTree:
+        found = list(itertools.islice(nodes, limit + 1))
+        if len(found) > limit:
+            budget.cut.add("limit")
+        return _tree([outline.element(node, self._ids) for node in found[:limit]], budget)
 
     async def texts(self, *, seconds: float = 1.0) -> list[str]:
         """All names and texts that can be seen, in order, each once."""

@@ -270,6 +270,13 @@ async def test_budgets_hold_and_say_so(screen: Screen, browser: int) -> None:
     assert hasty.truncated == ["seconds"]
 
 
+async def test_what_a_limit_leaves_out_is_said(screen: Screen, browser: int) -> None:
+    marks = await screen.marks(format="png", quality=80, scale=0.5, window=browser, limit=3)
+    assert (len(marks.elements), marks.truncated) == (3, ["limit"])
+    found = await screen.accessibility.find(role="button", window=browser, limit=1, seconds=5)
+    assert (len(found.elements), found.truncated) == (1, ["limit"])
+
+
 async def test_marks_are_within_reach(screen: Screen, browser: int) -> None:
     marks = await screen.marks(format="png", quality=80, scale=0.5, window=None, limit=200)
     assert (marks.screenshot.width, marks.screenshot.height) == (640, 400)
