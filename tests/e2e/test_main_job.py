@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from agent_bridge.tools import TOOLS
 from tests.e2e.conftest import Service, environment
 
 INSPECTOR = "@modelcontextprotocol/inspector@2.12.0"
@@ -81,7 +82,7 @@ def test_the_mcp_inspector_can_request_and_use_a_desktop(
 ) -> None:
     tools = call(inspector, service, tmp_path, "--method", "tools/list", "--strict")["tools"]
     assert isinstance(tools, list)
-    assert len(tools) == 12
+    assert len(tools) == len(TOOLS)
 
     def tool(name: str, *arguments: str) -> str:
         flags = [word for argument in arguments for word in ("--tool-arg", argument)]

@@ -71,10 +71,13 @@ sys.exit(main())
 
 
 def _sealed(folder: Path) -> list[str]:
+    users = folder / "passwd"  # the bus starts for a user that has a name, and for no other
+    users.write_text("user:x:1000:1000::/home/user:/bin/bash\n")
     return [
         *("bwrap", "--unshare-all", "--uid", "1000", "--gid", "1000", "--as-pid-1"),
         *("--die-with-parent", "--new-session", "--ro-bind", "/", "/", "--tmpfs", "/tmp"),
         *("--tmpfs", "/run", "--tmpfs", "/var/tmp", "--bind", str(folder), str(folder)),
+        *("--ro-bind", str(users), "/etc/passwd"),
         *("--proc", "/proc", "--dev", "/dev", "--ro-bind", "/dev/null", "/usr/bin/chromium", "--"),
     ]
 

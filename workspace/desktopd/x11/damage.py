@@ -179,8 +179,12 @@ class Damage:
             self._next_turn = self._loop.call_later(_TURN_SECONDS, self._turn)
 
     def _on_property(self, event: Any) -> None:  # Any: as above
-        if self._mark is not None and event.atom in self._stages:
+        if event.atom not in self._stages:
+            return
+        if self._mark is not None:
             self._mark.stage()
+        else:
+            self.rouse(anew=True)  # a window that is being filled does not move by itself
 
     # While nobody does.
 

@@ -174,7 +174,8 @@ def close(display: Display, window: int) -> None:
 
 
 def _check(display: Display, window: int) -> None:
-    if window not in ids(display):
+    # A window manager may list one for a moment longer than it lives.
+    if window not in ids(display) or _describe(display, window, []) is None:
         raise WindowNotFound(f"There is no window {window}.")
 
 
