@@ -45,7 +45,7 @@ def test_an_archive_is_made_once(cache: Path, project: Path) -> None:
 
 
 def test_what_pip_cannot_install_is_missing(cache: Path, tmp_path: Path) -> None:
-    with pytest.raises(packages.Missing, match="(?i)valid wheel"):
+    with pytest.raises(packages.Missing, match=r"(?i)valid wheel"):
         packages._bundle("peer", [str(tmp_path / "nothing.whl")], packages.SYSTEM_PYTHON)
     assert list(cache.iterdir()) == []
 
