@@ -55,18 +55,7 @@ class Clipboard:
         self._properties = itertools.cycle(f"_CARREL_CLIPBOARD_{n}" for n in range(_PROPERTIES))
         self._property = ""
         self._reading = asyncio.Lock()
-        self._window: int = display.connection.generate_id()
-        display.core.CreateWindow(
-            0,
-            self._window,
-            display.root,
-            *(-1, -1, 1, 1, 0),
-            xproto.WindowClass.InputOnly,
-            0,
-            xproto.CW.EventMask,
-            [xproto.EventMask.PropertyChange],
-            is_checked=True,
-        ).check()
+        self._window = display.hidden_window()
         self._offers = Offers(display, self._window)
         display.subscribe(xproto.SelectionNotifyEvent, self._on_answer)
         display.subscribe(xproto.PropertyNotifyEvent, self._on_property)

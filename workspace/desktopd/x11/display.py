@@ -101,6 +101,22 @@ class Display:
             self.closed.set()
             self._wake()
 
+    def hidden_window(self) -> int:
+        """A new window of our own that is never shown, and tells of its properties."""
+        window: int = self.connection.generate_id()
+        self.core.CreateWindow(
+            0,
+            window,
+            self.root,
+            *(-1, -1, 1, 1, 0),
+            xcffib.xproto.WindowClass.InputOnly,
+            0,
+            xcffib.xproto.CW.EventMask,
+            [xcffib.xproto.EventMask.PropertyChange],
+            is_checked=True,
+        ).check()
+        return window
+
     @contextmanager
     def talking(self) -> Iterator[None]:
         """Turn a broken connection into ``DesktopLost``."""

@@ -26,18 +26,7 @@ class Manager:
     def __init__(self, display: Display) -> None:
         self._display = display
         self._answers = 0
-        self._window: int = display.connection.generate_id()
-        display.core.CreateWindow(
-            0,
-            self._window,
-            display.root,
-            *(-1, -1, 1, 1, 0),
-            xproto.WindowClass.InputOnly,
-            0,
-            xproto.CW.EventMask,
-            [xproto.EventMask.PropertyChange],
-            is_checked=True,
-        ).check()
+        self._window = display.hidden_window()
         display.subscribe(xproto.PropertyNotifyEvent, self._on_property)
 
     def _on_property(self, event: Any) -> None:  # Any: xcffib carries no types
