@@ -91,6 +91,32 @@ Keyboard = Annotated[
 ]
 
 
+class Pool(_Input):
+    """How many desktops of a template are kept warm: started and settled before they are asked for.
+
+    All zero, the default, keeps none; a claim then starts its own.
+    """
+
+    warm: Annotated[int, Field(ge=0, le=10_000, description="kept warm while claims come")] = 0
+    floor: Annotated[
+        int, Field(ge=0, le=10_000, description="kept warm though no claims have come for long")
+    ] = 0
+    max: Annotated[
+        int | None, Field(ge=1, le=100_000, description="desktops of this template in all, at most")
+    ] = None
+    surge: Annotated[int, Field(ge=1, le=1000, description="started at a time, at most")] = 2
+    idle_seconds: Annotated[
+        float | None,
+        Field(ge=1, le=30 * 86400, description="without a claim, until only the floor is kept"),
+    ] = None
+    max_age_seconds: Annotated[
+        float, Field(ge=10, le=30 * 86400, description="a warm desktop is replaced after that")
+    ] = 4 * 3600
+
+
+IdleAction = Literal["release", "pause"]
+
+
 class Template(_Input):
     """A named recipe for desktops."""
 
@@ -112,10 +138,16 @@ class Template(_Input):
         list[Annotated[str, Field(min_length=1, max_length=4096)]],
         Field(max_length=20, description="programs started with the desktop, in bash"),
     ] = []
+    pool: Pool = Pool()
+    idle_seconds: Annotated[
+        float | None,
+        Field(ge=1, le=30 * 86400, description="neither used nor watched, until when_idle is done"),
+    ] = None
+    when_idle: IdleAction = "release"
 
 
-State = Literal["starting", "ready", "releasing", "released", "failed"]
-LIVE_STATES: frozenset[State] = frozenset({"starting", "ready"})
+State = Literal["queued", "starting", "ready", "paused", "releasing", "released", "failed"]
+LIVE_STATES: frozenset[State] = frozenset({"queued", "starting", "ready", "paused"})
 
 
 class ErrorInfo(_Output):
@@ -152,6 +184,30 @@ class WorkspaceRequest(_Input):
         Field(max_length=50, description="commands run in bash, in order, before it is ready"),
     ] = []
     wait: Annotated[bool, Field(description="answer when it is ready, not at once")] = True
+    key: Annotated[
+        str | None,
+        Field(
+            min_length=1,
+            max_length=100,
+            pattern=_NO_NUL,
+            description="the same key again answers with the same workspace, not another one",
+        ),
+    ] = None
+    idle_seconds: Annotated[
+        float | None,
+        Field(ge=1, le=30 * 86400, description="in place of the template's, as is the next"),
+    ] = None
+    when_idle: IdleAction | None = None
+    queue_seconds: Annotated[
+        float, Field(ge=0, le=86400, description="waits that long for a place; 0: fails at once")
+    ] = 60
+
+
+class QueuePlace(_Output):
+    """Where a claim stands that waits for a place."""
+
+    position: int  # from 1
+    estimate_seconds: float | None = None  # until it has a place; None: nobody can tell
 
 
 class Workspace(_Output):
@@ -168,6 +224,10 @@ class Workspace(_Output):
     expires_at: datetime
     metadata: dict[str, str] = {}
     node: str | None = None
+    sandbox: str = ""  # what its sandbox is called on that node; a warm one has its own name
+    idle_seconds: float | None = None
+    when_idle: IdleAction = "release"
+    queue: QueuePlace | None = None
     watch_url: str = ""
     error: ErrorInfo | None = None
 
@@ -208,6 +268,7 @@ class Node(_Output):
     alive: bool = True
     desktops: int = 0
     slots: int = 0
+    draining: bool = False  # it gets no new ones
 
 
 class Identity(_Output):
