@@ -44,7 +44,16 @@ class Running(NamedTuple):
 
     def actors(self) -> list[psutil.Process]:
         """The actors of this Ray only, by age."""
-        return [p for p in self.keeper.children(recursive=True) if p.name().startswith(ACTOR_NAME)]
+        below = self.keeper.children(recursive=True)
+        return [process for process in below if named(process).startswith(ACTOR_NAME)]
+
+
+def named(process: psutil.Process) -> str:
+    """Its name; none if it ends meanwhile, as what Ray starts for a moment does."""
+    try:
+        return str(process.name())
+    except psutil.NoSuchProcess:
+        return ""
 
 
 def new_run_dir() -> Path:
@@ -78,7 +87,7 @@ def local_ray() -> Iterator[Running]:
         ray.stop()
         RunDir(run_dir).controller_lock.unlink()
         os.close(lock)
-    until(lambda: not any(process.is_running() for process in processes), 5)  # init reaps them
+    until(lambda: not any(process.is_running() for process in processes), 20)  # init reaps them
     if running.desktops.exists():  # a test made some
         assert list(running.desktops.iterdir()) == []
         running.desktops.rmdir()
@@ -98,5 +107,5 @@ async def cluster(local_ray: Running) -> AsyncIterator[Cluster]:
     yield cluster
     for workspace_id in await cluster.find():
         await cluster.stop(workspace_id)
-    await asyncio.to_thread(until, lambda: local_ray.actors() == [], 5)
+    await asyncio.to_thread(until, lambda: local_ray.actors() == [], 20)
     assert list(local_ray.desktops.glob("*")) == []

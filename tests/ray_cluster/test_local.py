@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -16,7 +17,7 @@ import pytest
 
 from ray_cluster.keeper import IDLE_SECONDS, RunDir
 from ray_cluster.local import LocalRay
-from tests.ray_cluster.conftest import Running, new_run_dir
+from tests.ray_cluster.conftest import Running, named, new_run_dir
 from tests.waiting import until
 from workspace.errors import Unavailable
 
@@ -59,7 +60,7 @@ def test_two_side_by_side_and_each_is_ended_when_nobody_needs_it(run_dirs: list[
         os.close(lock)
         RunDir(first).controller_lock.unlink()
     LocalRay(first).stop()
-    until(lambda: not any(process.is_running() for process in kept), 5)  # init reaps them
+    until(lambda: not any(process.is_running() for process in kept), 20)  # init reaps them
     LocalRay(first).stop()  # there is none: success
 
 
@@ -71,7 +72,7 @@ def test_either_half_of_the_keeper_ends_ray_when_the_other_is_killed(
     _, token = ray.start_or_find()
     processes = processes_of(run_dirs[0])
     processes[half].kill()
-    until(lambda: not any(process.is_running() for process in processes), 10)
+    until(lambda: not any(process.is_running() for process in processes), 20)
     assert ray.start_or_find()[1] != token
 
 
@@ -88,18 +89,12 @@ def test_what_is_left_when_both_halves_are_killed_is_removed_by_the_next(
     for half in processes[:2]:
         half.kill()
     servers = [process for process in processes if process not in agents]
-    until(lambda: not any(process.is_running() for process in servers), 10)
+    until(lambda: not any(process.is_running() for process in servers), 20)
     assert ray.start_or_find()[1] != token
     assert len(list((run_dirs[0] / "ray").glob("session_2*"))) == 1
     for agent in agents:
-        agent.kill()
-
-
-def named(process: psutil.Process) -> str:
-    try:
-        return str(process.name())
-    except psutil.NoSuchProcess:  # one that Ray started for a moment
-        return ""
+        with suppress(psutil.NoSuchProcess):
+            agent.kill()
 
 
 _DRIVER = """

@@ -15,7 +15,7 @@ import signal
 import time
 from typing import TypedDict
 
-from workspace.backends import cgroups, trees
+from workspace.backends import cgroups, trees, uids
 
 STATE = "sandbox.json"
 SOCKET = "desktopd.sock"
@@ -179,4 +179,5 @@ def remove(folder: str, disk: str, state: State | None) -> None:
     if state is not None and not cgroups.remove(state["group"]):
         raise OSError(f"the control group {state['group']['folders']} stays busy")
     trees.remove(disk)
+    uids.sweep()  # its uid's file, if its supervisor was killed
     trees.remove(folder)

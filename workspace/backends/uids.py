@@ -2,8 +2,9 @@
 
 Two desktops on a machine never share a uid at a time, whichever Carrel started them: a uid is held
 by an flock on a file in a machine-wide folder that only root can enter, for the supervisor's life.
-A uid under which something still runs (its supervisor was killed) is passed over. Not as root a
-desktop runs as the user who started it. Only the standard library.
+A uid under which something still runs (its supervisor was killed) is passed over; the file that a
+killed supervisor leaves is removed by whoever stops its sandbox, and by whoever claims next. Not as
+root a desktop runs as the user who started it. Only the standard library.
 """
 
 from __future__ import annotations
@@ -50,6 +51,7 @@ def claim(folder: str = LOCKS) -> Iterator[int]:
     with open("/proc/self/uid_map", encoding="ascii") as file:
         first = base(file.read())
     os.makedirs(folder, mode=0o700, exist_ok=True)
+    sweep(folder)
     busy = _uids_in_use()
     for uid in range(first, first + SLOTS):
         if uid in busy:
@@ -61,11 +63,29 @@ def claim(folder: str = LOCKS) -> Iterator[int]:
         try:
             yield uid
         finally:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(path)  # while it is locked: who opened it before finds it gone
-            os.close(lock)
+            _let_go(path, lock)
         return
     raise NoUid(f"all {SLOTS} uids for desktops are in use")
+
+
+def sweep(folder: str = LOCKS) -> None:
+    """Remove the files of supervisors that were killed: the kernel let go of their locks."""
+    try:
+        names = os.listdir(folder)
+    except OSError:  # there is none, or it is root's
+        return
+    for name in names:
+        path = f"{folder}/{name}"
+        with contextlib.suppress(OSError):
+            lock = locks.take(path)
+            if lock is not None:
+                _let_go(path, lock)
+
+
+def _let_go(path: str, lock: int) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(path)  # while it is locked: who opened it before finds it gone
+    os.close(lock)
 
 
 def _uids_in_use() -> set[int]:

@@ -23,7 +23,7 @@ from tests.workspace.backends.conftest import (
     new_id,
     processes_of,
 )
-from workspace.backends import bubblewrap, cgroups, remains, runtime
+from workspace.backends import bubblewrap, cgroups, remains, runtime, uids
 from workspace.desktop import connect
 from workspace.errors import (
     BackendUnavailable,
@@ -101,8 +101,7 @@ async def test_twenty_in_a_row_then_five_at_once_leave_nothing(place: Place) -> 
         assert left_of(place, workspace_id, state) == []
     assert await place.backend.list() == []
     if os.geteuid() == 0:
-        uids = {str(state["uid"]) for _, state in lives}
-        assert not uids & set(os.listdir("/run/carrel/uids"))
+        assert not {str(state["uid"]) for _, state in lives} & set(os.listdir(uids.LOCKS))
 
 
 async def test_only_the_token_opens_it(place: Place) -> None:
@@ -162,6 +161,8 @@ async def test_a_killed_supervisor_takes_its_sandbox_along_and_stop_tidies(place
         await place.another().stop(desktop.id)
         assert left_of(place, desktop.id, desktop.state) == []
         assert await place.another().list() == []
+        if os.geteuid() == 0:
+            assert str(desktop.state["uid"]) not in os.listdir(uids.LOCKS)
 
 
 async def test_a_killed_daemon_ends_its_sandbox(place: Place) -> None:

@@ -43,6 +43,24 @@ def test_a_lock_that_was_left_is_taken_and_one_without_an_owner_is_free(tmp_path
     (tmp_path / str(first)).touch()  # its holder was killed
     with uids.claim(str(tmp_path)) as again:
         assert again == first
+        assert os.listdir(tmp_path) == [str(first)]
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives uids out")
+def test_what_the_killed_left_goes_with_the_next_claim_and_with_a_sweep(tmp_path: Path) -> None:
+    folder = str(tmp_path / "uids")
+    uids.sweep(folder)  # where none was ever claimed there is nothing to do
+    with uids.claim(folder) as first:
+        left = tmp_path / "uids" / str(first + 7)
+        left.touch()  # its holder was killed while many lived
+        with uids.claim(folder) as other:
+            assert set(os.listdir(folder)) == {str(first), str(other)}
+        left.touch()
+        uids.sweep(folder)
+        assert os.listdir(folder) == [str(first)]  # which is held
+        with uids.claim(folder) as other:
+            assert other != first
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root gives uids out")

@@ -9,6 +9,7 @@ import os
 import random
 import subprocess
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -149,8 +150,9 @@ async def test_a_killed_recorder_leaves_a_film(
         client.fill(RED if step % 2 else BLUE, 0, 0, 1280, 800)
         await asyncio.sleep(0.1)
     for process in psutil.Process().children(recursive=True):
-        if process.name() == "ffmpeg":
-            process.kill()
+        with suppress(psutil.NoSuchProcess):
+            if process.name() == "ffmpeg":
+                process.kill()
     await eventually(lambda: recorder.status().state == "finished")
     assert recorder.status().reason == "encoder_failed"
     times = probe(film)["times"]
