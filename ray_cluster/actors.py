@@ -165,7 +165,7 @@ def _ended(code: str, message: str) -> Wire:
 
 
 class DesktopActor:
-    """What Ray runs. ``spec``: workspace_id, template, backend, settings, and the two times."""
+    """What Ray runs. ``spec``: what :meth:`Cluster.start` was told, as plain JSON."""
 
     def __init__(self, spec: Mapping[str, Any]) -> None:  # Any: JSON values
         self._spec = spec
@@ -200,11 +200,39 @@ class DesktopActor:
 
         return await self._answer(extend())
 
+    async def claimed(self, ttl_seconds: float) -> Wire:
+        """Somebody has it now: it ends ``ttl_seconds`` from now, and counts as any other."""
+
+        async def claimed() -> Wire:
+            self._life.extend(ttl_seconds)
+            await self._running().foreground(self._spec["workspace_id"])
+            return {}
+
+        return await self._answer(claimed())
+
+    async def foreground(self) -> Wire:
+        async def foreground() -> Wire:
+            await self._running().foreground(self._spec["workspace_id"])
+            return {}
+
+        return await self._answer(foreground())
+
+    async def pause(self) -> Wire:
+        async def pause() -> Wire:
+            return (await self._running().pause(self._spec["workspace_id"])).model_dump()
+
+        return await self._answer(pause())
+
+    async def resume(self) -> Wire:
+        async def resume() -> Wire:
+            await self._running().resume(self._spec["workspace_id"])
+            return {}
+
+        return await self._answer(resume())
+
     async def stats(self) -> Wire:
         async def stats() -> Wire:
-            if self._life.backend is None or self._life.reason is not None:
-                raise WorkspaceEnded("The desktop does not run.")
-            return (await self._life.backend.stats(self._spec["workspace_id"])).model_dump()
+            return (await self._running().stats(self._spec["workspace_id"])).model_dump()
 
         return await self._answer(stats())
 
@@ -245,11 +273,22 @@ class DesktopActor:
             await _first(self._answered.wait(), seconds=left)
         _exit_actor()
 
+    def _running(self) -> Backend:
+        """Its backend, while the desktop is ready to act."""
+        if self._life.reason is not None:
+            raise WorkspaceEnded("The desktop does not run.")
+        if self._life.backend is None:
+            raise NotReady("The desktop is starting.")
+        return self._life.backend
+
     async def _start(self) -> tuple[Backend, Endpoint]:
         spec = self._spec
         self._backend = backends.create(spec["backend"], **spec["settings"])
         template = Template.model_validate(spec["template"])
-        return self._backend, await self._backend.start(spec["workspace_id"], template)
+        endpoint = await self._backend.start(
+            spec["workspace_id"], template, background=spec["background"]
+        )
+        return self._backend, endpoint
 
     async def _stop(self) -> None:
         if self._relay is not None:

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from ray_cluster import actors, placement
 from ray_cluster.connection import HEAD_SECONDS, connect, disconnect, is_served
-from workspace.backends.base import Endpoint
+from workspace.backends.base import Endpoint, PauseResult
 from workspace.errors import (
     BackendUnavailable,
     CarrelError,
@@ -42,6 +42,8 @@ PREFIX = "desktop-"
 NODE_LOST = "node_lost"
 RAY_SECONDS = 10.0  # one question to Ray or to an actor
 STOP_SECONDS = actors.STOP_SECONDS + actors.ANSWER_SECONDS + 1
+PAUSE_SECONDS = 30.0
+MAX_HANDLES = 20_000
 WATCH_SECONDS = 10.0  # Ray waits for calls in flight when an actor is told to end (SIGTERM)
 
 T = TypeVar("T")
@@ -84,6 +86,8 @@ class Cluster:
         self._node = ray.get_runtime_context().get_node_id()
         self._placing = asyncio.Lock()
         self._stopped: deque[str] = deque(maxlen=1000)  # the last ones that we ended
+        # Ray is asked once for each: that takes longer than what is asked of the actor then.
+        self._handles: dict[str, ActorHandle[Any]] = {}  # Any: Ray's handles are not typed by class
         self._tasks: set[asyncio.Task[Any]] = set()  # Any: of whatever result
 
     @classmethod
@@ -116,9 +120,11 @@ class Cluster:
         *,
         ttl_seconds: float,
         timeout_seconds: float = 60,
+        background: bool = False,
     ) -> Located:
         """A new desktop, ready to act; it ends ``ttl_seconds`` from now unless extended.
 
+        With ``background`` it yields the processor to the others until :meth:`claimed`.
         When this fails, or is cancelled, no actor and no sandbox is left.
 
         Raises:
@@ -138,6 +144,7 @@ class Cluster:
             "settings": dict(self._backends[template.backend]),
             "ttl_seconds": ttl_seconds,
             "start_seconds": timeout_seconds,
+            "background": background,
         }
         deadline = time.monotonic() + timeout_seconds
         creating = self._spawn(self._create(workspace_id, spec))
@@ -169,13 +176,34 @@ class Cluster:
             WorkspaceNotFound: the cluster does not know it.
             WorkspaceEnded: it has ended.
         """
-        handle = await self._get(workspace_id)
-        await self._ask(handle.extend.remote(ttl_seconds))
+        await self._tell(workspace_id, "extend", ttl_seconds)
+
+    async def claimed(self, workspace_id: str, ttl_seconds: float) -> None:
+        """Somebody has this warm desktop now: it ends ``ttl_seconds`` from now, and is no longer
+        in the background. One call to its actor. Raises like :meth:`extend`, and NotReady.
+        """
+        await self._tell(workspace_id, "claimed", ttl_seconds)
+
+    async def pause(self, workspace_id: str) -> PauseResult:
+        """Freeze the desktop: it answers nothing until :meth:`resume`. Again is success.
+
+        Its deadline goes on, and ends it as it is.
+
+        Raises:
+            WorkspaceNotFound, WorkspaceEnded, NotReady.
+            Unsupported: its node cannot.
+            Unavailable: it did not come to rest, and goes on.
+        """
+        said = await self._tell(workspace_id, "pause", seconds=PAUSE_SECONDS)
+        return PauseResult.model_validate(said)
+
+    async def resume(self, workspace_id: str) -> None:
+        """Let a paused desktop go on; one that is not paused is left as it is. Raises as above."""
+        await self._tell(workspace_id, "resume")
 
     async def stats(self, workspace_id: str) -> Stats:
-        """What the desktop uses now. Raises WorkspaceNotFound, WorkspaceEnded."""
-        handle = await self._get(workspace_id)
-        return Stats.model_validate(await self._ask(handle.stats.remote()))
+        """What the desktop uses now. Raises WorkspaceNotFound, WorkspaceEnded, NotReady."""
+        return Stats.model_validate(await self._tell(workspace_id, "stats"))
 
     async def stop(self, workspace_id: str) -> None:
         """End a desktop; nothing of it is left. One already gone is success."""
@@ -183,9 +211,18 @@ class Cluster:
             handle = await self._get(workspace_id)
         except WorkspaceNotFound:
             return
+        self._handles.pop(workspace_id, None)
         self._stopped.append(workspace_id)
         # To its end, though nobody may wait so long: an actor that hangs is killed last of all.
         await asyncio.shield(self._spawn(self._end(workspace_id, handle)))
+
+    async def locate(self, workspace_id: str) -> Located | None:
+        """Where a desktop is, whoever started it; None if it is not ready, or is gone.
+
+        Raises:
+            Unavailable: Ray does not answer.
+        """
+        return await self._find(workspace_id)
 
     async def find(self) -> dict[str, Located]:
         """Every desktop of this namespace that is ready, by its id."""
@@ -216,6 +253,7 @@ class Cluster:
                     await self._kill(workspace_id, handle)  # it would itself, within 2 s
                     return ErrorInfo.model_validate(answer["ended"])
         except (WorkspaceNotFound, DesktopLost) as error:
+            self._handles.pop(workspace_id, None)
             if workspace_id in self._stopped:  # its actor died before it could say so
                 return ErrorInfo(code=actors.RELEASED, message="It was released.")
             return ErrorInfo(code=NODE_LOST, message=error.message)
@@ -246,7 +284,9 @@ class Cluster:
                 return handle
 
             try:
-                return await self._call(create)
+                handle = await self._call(create)
+                self._keep(workspace_id, handle)
+                return handle
             except Unavailable:
                 is_abandoned.set()  # Ray was too slow to be waited for: should it be done later
                 raise
@@ -275,6 +315,7 @@ class Cluster:
 
     async def _kill(self, workspace_id: str, handle: ActorHandle[Any]) -> None:  # Any: see _create
         """End the actor's process and free its name and place."""
+        self._handles.pop(workspace_id, None)
         await self._call(lambda: self._ray.kill(handle))
         deadline = time.monotonic() + RAY_SECONDS
         while workspace_id in await self._call(self._names):
@@ -282,7 +323,15 @@ class Cluster:
                 raise Unavailable(f"Ray did not end the actor of desktop {workspace_id}.")
             await asyncio.sleep(0.01)
 
+    def _keep(self, workspace_id: str, handle: ActorHandle[Any]) -> None:  # Any: see _create
+        self._handles[workspace_id] = handle
+        while len(self._handles) > MAX_HANDLES:  # the oldest, which can be asked for again
+            del self._handles[next(iter(self._handles))]
+
     async def _get(self, workspace_id: str) -> ActorHandle[Any]:  # Any: see _create
+        if (known := self._handles.get(workspace_id)) is not None:
+            return known
+
         def get() -> ActorHandle[Any] | None:  # Any: see _create
             try:
                 handle: ActorHandle[Any] = self._ray.get_actor(  # Any: see _create
@@ -294,7 +343,24 @@ class Cluster:
 
         if (handle := await self._call(get)) is None:
             raise WorkspaceNotFound(f"There is no desktop {workspace_id} in the cluster.")
+        self._keep(workspace_id, handle)
         return handle
+
+    async def _tell(
+        self,
+        workspace_id: str,
+        what: str,
+        *arguments: float,
+        seconds: float = RAY_SECONDS,
+    ) -> actors.Wire:
+        """One call to a desktop's actor."""
+        handle = await self._get(workspace_id)
+        try:
+            return await self._ask(getattr(handle, what).remote(*arguments), seconds=seconds)
+        except DesktopLost:
+            self._handles.pop(workspace_id, None)
+            await self._get(workspace_id)  # it may be long gone: that is said otherwise
+            raise
 
     async def _find(self, workspace_id: str) -> Located | None:
         try:
@@ -303,6 +369,8 @@ class Cluster:
         except Unavailable:
             raise
         except CarrelError as error:
+            if isinstance(error, DesktopLost):
+                self._handles.pop(workspace_id, None)
             log.info("desktop %s is not ready: %s", workspace_id, error.message)
             return None
 

@@ -8,11 +8,11 @@ sandbox until ``stop`` has removed it.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Annotated, Protocol
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
-from workspace.models import Stats, Template
+from workspace.models import WORKSPACE_ID, Stats, Template
 
 
 class Endpoint(BaseModel):
@@ -28,15 +28,41 @@ class Endpoint(BaseModel):
     __str__ = __repr__
 
 
+class Mount(BaseModel):
+    """A volume that is to be a sandbox's home; a new one need not be on the node yet."""
+
+    model_config = ConfigDict(frozen=True)
+    id: Annotated[str, Field(pattern=WORKSPACE_ID)]
+    is_new: bool = False
+
+
+class PauseResult(BaseModel):
+    """What pausing gave back to the machine; None where the kernel cannot be asked to."""
+
+    reclaimed_mib: float | None = None
+
+
 class Backend(Protocol):
     """Starts and stops sandboxes."""
 
-    async def start(self, workspace_id: str, template: Template) -> Endpoint:
+    async def start(
+        self,
+        workspace_id: str,
+        template: Template,
+        *,
+        background: bool = False,
+        volume: Mount | None = None,
+    ) -> Endpoint:
         """Start a sandbox; its desktop is ready to act when this returns.
+
+        With ``background`` it yields the processor to the others until :meth:`foreground`. A
+        ``volume`` is its home, and stays when the sandbox ends.
 
         Raises:
             BackendUnavailable: this node cannot run sandboxes; the hint says what to install.
             StartFailed: it did not come up; the message has the daemon's own last words.
+            VolumeInUse: another has the volume.
+            Unsupported: this backend has no volumes.
         """
         ...
 
@@ -55,12 +81,26 @@ class Backend(Protocol):
         """Every sandbox this backend ever made of which something still exists."""
         ...
 
-    async def pause(self, workspace_id: str) -> None:
-        """Freeze it. Raises Unsupported where the backend cannot."""
+    async def pause(self, workspace_id: str) -> PauseResult:
+        """Freeze it: no instruction of it runs, and memory goes back. Again is success.
+
+        It can be stopped as it is. When this fails it goes on as before.
+
+        Raises:
+            WorkspaceNotFound: there is no such sandbox.
+            Unsupported: this machine cannot freeze it.
+            Unavailable: it did not come to rest, or was resumed meanwhile.
+        """
         ...
 
     async def resume(self, workspace_id: str) -> None:
-        """Thaw it."""
+        """Thaw it; one that is not frozen is left as it is. Raises like :meth:`pause`."""
+        ...
+
+    async def foreground(self, workspace_id: str) -> None:
+        """Its processor time counts as any other's from now on; where that is not told apart,
+        or nothing of the sandbox is left, nothing happens.
+        """
         ...
 
     async def stats(self, workspace_id: str) -> Stats:

@@ -22,12 +22,21 @@ import secrets
 import select
 import signal
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from workspace.backends import cgroups, launch, remains, runtime, sandbox, supervisor
-from workspace.backends.base import Endpoint
+from workspace.backends import (
+    cgroups,
+    launch,
+    pausing,
+    remains,
+    runtime,
+    sandbox,
+    supervisor,
+    volumes,
+)
+from workspace.backends.base import Endpoint, Mount, PauseResult
 from workspace.desktopd import locality
 from workspace.desktopd.config import Config
 from workspace.errors import (
@@ -36,7 +45,9 @@ from workspace.errors import (
     DiskFull,
     InvalidRequest,
     StartFailed,
+    Unavailable,
     Unsupported,
+    VolumeInUse,
     WorkspaceNotFound,
 )
 from workspace.folders import check_own
@@ -60,6 +71,7 @@ class BubblewrapBackend:
         disk_dir: the home folders. Only sandboxes may lie in it. As root, desktops have uids of
             their own, so every parent of it must let others pass (``/var/lib/...``, not ``/root``).
         runtime_dir: what set-up built; passable for others as well.
+        volume_dir: the volumes, as the homes; without it there are none.
         command: what is run inside in place of desktopd.
     """
 
@@ -68,6 +80,7 @@ class BubblewrapBackend:
         run_dir: str | Path,
         disk_dir: str | Path,
         runtime_dir: str | Path | None = None,
+        volume_dir: str | Path | None = None,
         *,
         ready_seconds: float = READY_SECONDS,
         command: Sequence[str] = sandbox.DESKTOPD,
@@ -75,16 +88,26 @@ class BubblewrapBackend:
         self._run_dir = Path(run_dir)
         self._disk_dir = Path(disk_dir)
         self._runtime_dir = Path(runtime_dir) if runtime_dir else runtime.default_dir()
+        self._volume_dir = Path(volume_dir) if volume_dir else None
         self._ready_seconds = ready_seconds
         self._command = tuple(command)
         self._running: dict[str, _Running] = {}
         self._host: tuple[sandbox.Host, cgroups.Group] | None = None
 
-    async def start(self, workspace_id: str, template: Template) -> Endpoint:
+    async def start(
+        self,
+        workspace_id: str,
+        template: Template,
+        *,
+        background: bool = False,
+        volume: Mount | None = None,
+    ) -> Endpoint:
         """See :class:`~workspace.backends.base.Backend`."""
         folder, _ = self._places(workspace_id)
         token = secrets.token_urlsafe(32)
-        spec = await asyncio.to_thread(self._spec, workspace_id, template, token)
+        spec = await asyncio.to_thread(self._spec, workspace_id, template, token, volume)
+        if background:
+            spec["weight"] = cgroups.BACKGROUND_WEIGHT
         try:
             folder.mkdir(mode=0o700)
         except FileExistsError:
@@ -127,13 +150,22 @@ class BubblewrapBackend:
         """See :class:`~workspace.backends.base.Backend`."""
         return await asyncio.to_thread(self._list)
 
-    async def pause(self, workspace_id: str) -> None:
+    async def pause(self, workspace_id: str) -> PauseResult:
         """See :class:`~workspace.backends.base.Backend`."""
-        await asyncio.to_thread(self._freeze, workspace_id, True)
+        with self._freezing(workspace_id) as group:
+            reclaimed = await asyncio.to_thread(pausing.pause, group)
+            return PauseResult(reclaimed_mib=reclaimed)
 
     async def resume(self, workspace_id: str) -> None:
         """See :class:`~workspace.backends.base.Backend`."""
-        await asyncio.to_thread(self._freeze, workspace_id, False)
+        with self._freezing(workspace_id) as group:
+            await asyncio.to_thread(pausing.resume, group)
+
+    async def foreground(self, workspace_id: str) -> None:
+        """See :class:`~workspace.backends.base.Backend`."""
+        with contextlib.suppress(WorkspaceNotFound):
+            state = self._state(workspace_id)
+            await asyncio.to_thread(cgroups.set_weight, state["group"], cgroups.NORMAL_WEIGHT)
 
     async def stats(self, workspace_id: str) -> Stats:
         """See :class:`~workspace.backends.base.Backend`. The disk's use is some seconds old."""
@@ -150,11 +182,15 @@ class BubblewrapBackend:
                 }
         return sorted(found)
 
-    def _freeze(self, workspace_id: str, is_frozen: bool) -> None:
-        state = self._state(workspace_id)
+    @contextlib.contextmanager
+    def _freezing(self, workspace_id: str) -> Iterator[cgroups.Group]:
+        group = self._state(workspace_id)["group"]
         try:
-            cgroups.freeze(state["group"], is_frozen)
+            yield group
+        except pausing.NotPaused as error:
+            raise Unavailable(f"Sandbox {workspace_id} is not paused: {error}.") from error
         except OSError as error:
+            self._state(workspace_id)  # it may have ended meanwhile
             raise Unsupported(
                 f"This node cannot pause desktops: {error}.", hint="It needs control groups."
             ) from error
@@ -178,7 +214,9 @@ class BubblewrapBackend:
             raise InvalidRequest(f"{workspace_id!r} is no workspace id.")
         return self._run_dir / workspace_id, self._disk_dir / workspace_id
 
-    def _spec(self, workspace_id: str, template: Template, token: str) -> supervisor.Spec:
+    def _spec(
+        self, workspace_id: str, template: Template, token: str, mount: Mount | None
+    ) -> supervisor.Spec:
         """What the supervisor is to make; looks at the machine on the first call."""
         folder, disk = self._places(workspace_id)
         path = f"{folder}/{remains.SOCKET}"
@@ -196,6 +234,7 @@ class BubblewrapBackend:
             runtime.make_folder(self._disk_dir, 0o711)
             for own in (self._run_dir, self._disk_dir):
                 check_own(own)
+            volume = self._volume(mount) if mount is not None else None
         except OSError as error:
             raise _cannot_write(error) from error
         limits = cgroups.Limits(
@@ -218,7 +257,7 @@ class BubblewrapBackend:
         )
         argv, data = sandbox.command_line(
             host,
-            home=disk / "home",
+            home=Path(volume["folder"], volumes.HOME) if volume else disk / "home",
             source=source,
             dependencies=runtime.dependencies(self._runtime_dir),
             memory_mib=template.memory_mib,
@@ -231,15 +270,24 @@ class BubblewrapBackend:
             "id": workspace_id,
             "folder": str(folder),
             "disk": str(disk),
+            "volume": volume,
             "argv": argv,
             "data": data,
             "config": config.model_dump_json(),
             "seccomp": base64.b64encode((source / runtime.FILTER).read_bytes()).decode(),
             "parents": parents,
             "limits": limits,
+            "weight": cgroups.NORMAL_WEIGHT,
             "disk_mib": template.disk_mib,
             "ready_seconds": self._ready_seconds,
         }
+
+    def _volume(self, mount: Mount) -> volumes.Volume:
+        if self._volume_dir is None:
+            raise Unsupported("This node has no folder for volumes.")
+        runtime.make_folder(self._volume_dir, 0o711)
+        check_own(self._volume_dir)
+        return {"folder": str(self._volume_dir / mount.id), "is_new": mount.is_new}
 
     async def _explain(self, error: StartFailed) -> None:
         """Whether the machine itself is why a start failed; then that is what is raised."""
@@ -356,6 +404,8 @@ def _failure(status: dict[str, Any]) -> CarrelError:  # Any: text
         message += " Its last words:\n" + "\n".join(words[-20:])
     if status["code"] == DiskFull.code:
         return DiskFull(message, hint="Free some space on the node.")
+    if status["code"] == VolumeInUse.code:
+        return VolumeInUse(message)
     if status["code"] == BackendUnavailable.code:
         return BackendUnavailable(message)
     return StartFailed(message)

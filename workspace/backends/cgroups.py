@@ -5,7 +5,8 @@ Machines differ in how they hand groups out. This module finds the first way tha
 - v2: the nearest group at or above our own that lets us make limited children. A group that has
   processes of its own cannot (the kernel's no-internal-processes rule), so we climb; in a
   container whose root group is all that we see, its processes first move into a leaf.
-- v1: one folder per controller below our own group in each hierarchy.
+- v1: one folder per controller below our own group in each hierarchy; and one in the unified
+  hierarchy that systemd keeps beside them, for its freezer: what that holds can be killed.
 - scope: no folder is ours to write (a login session), but the user's systemd makes a scope.
 - none: no limits. `carrel doctor` and the sandbox's log say so.
 
@@ -25,7 +26,10 @@ from typing import Literal, TypedDict
 
 CONTROLLERS_V1 = ("memory", "pids", "cpu", "cpuacct", "freezer")
 CPU_PERIOD_US = 100_000
+# Shares of the processor when it is not enough for all: of a group's 100 in v2, 1024 in v1.
+NORMAL_WEIGHT, BACKGROUND_WEIGHT = 100, 5
 UNIFIED = "unified"
+_RECLAIM_BYTES = 16 << 20  # at a time, so that who takes it can be interrupted
 
 
 class Group(TypedDict):
@@ -91,7 +95,7 @@ def find_parents() -> Group:
             return {"kind": "v2", "folders": {UNIFIED: parent}}
     v1 = {
         name: folders[name][1]
-        for name in CONTROLLERS_V1
+        for name in (*CONTROLLERS_V1, UNIFIED)
         if name in folders and os.access(folders[name][1], os.W_OK)
     }
     if "memory" in v1 and "pids" in v1:
@@ -174,7 +178,7 @@ def kill(group: Group, *, seconds: float = 5.0) -> bool:
     deadline = time.monotonic() + seconds
     while True:
         with contextlib.suppress(OSError):
-            if group["kind"] == "v2":
+            if UNIFIED in group["folders"]:
                 _write(f"{group['folders'][UNIFIED]}/cgroup.kill", 1)
         left = pids(group)
         for pid in left:
@@ -208,18 +212,77 @@ def remove(group: Group, *, seconds: float = 5.0) -> bool:
 
 
 def freeze(group: Group, is_frozen: bool) -> None:
-    """Stop or go on with everything in the group.
+    """Have everything in the group stop, or go on; :func:`frozen` says when it has stopped.
 
     Raises:
         OSError: this machine has no freezer for it.
     """
+    if folder := _v2_freezer(group):
+        _write(f"{folder}/cgroup.freeze", int(is_frozen))
+    elif folder := group["folders"].get("freezer", ""):
+        _write(f"{folder}/freezer.state", "FROZEN" if is_frozen else "THAWED")
+    else:
+        raise OSError("it has no control groups with a freezer")
+
+
+def frozen(group: Group) -> Literal["no", "soon", "yes"]:
+    """Whether it has stopped; "soon" while the last of it still comes to rest.
+
+    Raises:
+        OSError: this machine has no freezer for it, or the group is gone.
+    """
+    if folder := _v2_freezer(group):
+        if _read(f"{folder}/cgroup.freeze").strip() == "0":
+            return "no"
+        return "yes" if _field(f"{folder}/cgroup.events", "frozen") == 1 else "soon"
+    state = _read(f"{group['folders'].get('freezer', '')}/freezer.state").strip()
+    return "no" if state == "THAWED" else "yes" if state == "FROZEN" else "soon"
+
+
+def set_weight(group: Group, weight: int) -> None:
+    """What share of the processor it gets beside others; as before where there is no telling."""
+    folders = group["folders"]
+    with contextlib.suppress(OSError):  # cpu not delegated
+        if group["kind"] == "v2":
+            _write(f"{folders[UNIFIED]}/cpu.weight", weight)
+        elif "cpu" in folders:
+            _write(f"{folders['cpu']}/cpu.shares", weight * 1024 // NORMAL_WEIGHT)
+
+
+def reclaim(group: Group) -> bool:
+    """Have the kernel take back some of its memory; False when it has no more to take.
+
+    Raises:
+        OSError: it cannot be asked to.
+    """
+    folders = group["folders"]
+    try:
+        if group["kind"] == "v2":
+            _write(f"{folders[UNIFIED]}/memory.reclaim", _RECLAIM_BYTES)
+            return True
+        if group["kind"] == "v1":
+            _write(f"{folders['memory']}/memory.force_empty", 0)  # all that it can, at once
+            return False
+    except BlockingIOError:  # less was found than was asked for
+        return False
+    raise OSError("it has no control groups")
+
+
+def allow_swap(group: Group, is_allowed: bool) -> None:
+    """Whether its memory may be moved to the machine's swap. In v1 it always may: there it counts
+    as memory.
+    """
+    if group["kind"] == "v2":
+        with contextlib.suppress(FileNotFoundError, PermissionError):  # no swap accounting
+            _write(f"{group['folders'][UNIFIED]}/memory.swap.max", "max" if is_allowed else 0)
+
+
+def charged(group: Group) -> int | None:
+    """The bytes that are counted as its memory, what could be dropped included."""
     folders = group["folders"]
     if group["kind"] == "v2":
-        _write(f"{folders[UNIFIED]}/cgroup.freeze", int(is_frozen))
-    elif "freezer" in folders:
-        _write(f"{folders['freezer']}/freezer.state", "FROZEN" if is_frozen else "THAWED")
-    else:
-        raise OSError("no freezer")
+        return _number(f"{folders[UNIFIED]}/memory.current")
+    return _number(f"{folders['memory']}/memory.usage_in_bytes") if "memory" in folders else None
 
 
 def usage(group: Group) -> Usage:
@@ -243,6 +306,12 @@ def usage(group: Group) -> Usage:
             "pids": _number(f"{folders['pids']}/pids.current"),
         }
     return {"cpu_seconds": None, "memory_mib": None, "pids": None}
+
+
+def _v2_freezer(group: Group) -> str | None:
+    folder = group["folders"].get(UNIFIED)
+    # Older kernels have the hierarchy, but no freezer in it.
+    return folder if folder and os.path.exists(f"{folder}/cgroup.freeze") else None
 
 
 def _v2_parent(mount: str, own: str) -> str | None:

@@ -8,6 +8,8 @@ as the supervisor of a real sandbox does. It misbehaves when the template's envi
 - ``FAKE_START_ERROR_CODE``: ... and this code of :mod:`workspace.errors`, else ``start_failed``;
 - ``FAKE_DIE_SECONDS``: its sandbox ends by itself that long after it was ready;
 - ``FAKE_STOP_SECONDS``: that long passes before it has ended.
+
+While one is paused it takes no request: what comes is answered once it is resumed.
 """
 
 from __future__ import annotations
@@ -20,7 +22,9 @@ from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 
-from workspace.backends.base import Endpoint
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from workspace.backends.base import Endpoint, Mount, PauseResult
 from workspace.errors import BY_CODE, StartFailed, Unsupported, WorkspaceNotFound
 from workspace.models import Stats, Template
 from workspace.testing import FakeDesktop, serving
@@ -36,7 +40,16 @@ class FakeBackend:
         self._folder = Path(folder)
         self._running: dict[str, _Running] = {}
 
-    async def start(self, workspace_id: str, template: Template) -> Endpoint:
+    async def start(
+        self,
+        workspace_id: str,
+        template: Template,
+        *,
+        background: bool = False,
+        volume: Mount | None = None,
+    ) -> Endpoint:
+        if volume is not None:
+            raise Unsupported("A fake desktop has no volumes.")
         running = _Running(self._folder / workspace_id, template)
         self._running[workspace_id] = running
         try:
@@ -61,21 +74,31 @@ class FakeBackend:
     async def list(self) -> Sequence[str]:
         return await asyncio.to_thread(lambda: sorted(path.name for path in self._folder.glob("*")))
 
-    async def pause(self, workspace_id: str) -> None:
-        raise Unsupported("A fake desktop cannot be paused.")
+    async def pause(self, workspace_id: str) -> PauseResult:
+        self._get(workspace_id).awake.clear()
+        return PauseResult(reclaimed_mib=0.0)
 
     async def resume(self, workspace_id: str) -> None:
-        raise Unsupported("A fake desktop cannot be resumed.")
+        self._get(workspace_id).awake.set()
+
+    async def foreground(self, workspace_id: str) -> None:
+        pass
 
     async def stats(self, workspace_id: str) -> Stats:
-        if workspace_id not in self._running:
-            raise WorkspaceNotFound(f"There is no fake desktop {workspace_id}.")
+        self._get(workspace_id)
         return Stats(cpu_seconds=0.0, memory_mib=0.0, pids=0, disk_mib=0.0)
+
+    def _get(self, workspace_id: str) -> _Running:
+        if (running := self._running.get(workspace_id)) is None:
+            raise WorkspaceNotFound(f"There is no fake desktop {workspace_id}.")
+        return running
 
 
 class _Running:
     def __init__(self, folder: Path, template: Template) -> None:
         self.ended = asyncio.Event()
+        self.awake = asyncio.Event()
+        self.awake.set()
         self._folder = folder
         self._template = template
         self._stack = AsyncExitStack()
@@ -105,13 +128,21 @@ class _Running:
         listener.listen(64)
         token = secrets.token_hex(16)
         desktop = FakeDesktop(token, self._template.screen)
-        await self._stack.enter_async_context(serving(desktop.app, listener))
+        await self._stack.enter_async_context(serving(self._held(desktop.app), listener))
         if seconds := self._seconds("FAKE_DIE_SECONDS"):
             asyncio.get_running_loop().call_later(seconds, self.ended.set)
         return Endpoint(url=f"unix://{path}", token=token)
 
+    def _held(self, app: ASGIApp) -> ASGIApp:
+        async def held(scope: Scope, receive: Receive, send: Send) -> None:
+            await self.awake.wait()
+            await app(scope, receive, send)
+
+        return held
+
     async def stop(self) -> None:
         self.ended.set()
+        self.awake.set()
         await asyncio.sleep(self._seconds("FAKE_STOP_SECONDS"))
         await self._stack.aclose()
 
