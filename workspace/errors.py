@@ -9,9 +9,9 @@
     ├── Unauthorized 401, Forbidden 403
     ├── NotFound 404              WorkspaceNotFound, TemplateNotFound, FileMissing,
     │                             ProcessNotFound, WindowNotFound, ElementNotFound,
-    │                             ApplicationNotFound
+    │                             ApplicationNotFound, VolumeNotFound
     ├── Conflict 409              NotReady, TemplateExists, IsADirectory, NotADirectory, FileExists,
-    │                             PortTaken
+    │                             PortTaken, VolumeInUse
     ├── WorkspaceEnded 410        it was released, ran out or failed; the message says which
     ├── TooLarge 413
     ├── Unsupported 501
@@ -132,6 +132,11 @@ class ApplicationNotFound(NotFound):
     default_hint = "List the desktop's applications, or start a command as a process."
 
 
+class VolumeNotFound(NotFound):
+    code = "volume_not_found"
+    default_hint = "List the volumes; one is made by the first workspace that names it."
+
+
 class Conflict(CarrelError):
     code, status = "conflict", 409
     default_hint = "Look at how things are now before you ask again."
@@ -164,6 +169,11 @@ class FileExists(Conflict):
 class PortTaken(Conflict):
     code = "port_taken"
     default_hint = "End that program, or name another port with --port (0: any free one)."
+
+
+class VolumeInUse(Conflict):
+    code = "volume_in_use"
+    default_hint = "Release the workspace that has it, or use another volume."
 
 
 class WorkspaceEnded(CarrelError):

@@ -21,6 +21,7 @@ import re
 import secrets
 import select
 import signal
+import time
 import uuid
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -34,6 +35,7 @@ from workspace.backends import (
     runtime,
     sandbox,
     supervisor,
+    trees,
     volumes,
 )
 from workspace.backends.base import Endpoint, Mount, PauseResult
@@ -54,6 +56,7 @@ from workspace.folders import check_own
 from workspace.models import WORKSPACE_ID, Stats, Template
 
 READY_SECONDS = 60.0
+MEASURE_SECONDS = 1.0
 REMOVE_SECONDS = 60.0  # a home of a million files takes long
 _MAX_SOCKET_PATH = 107
 _APPEND = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
@@ -199,8 +202,23 @@ class BubblewrapBackend:
         state = self._state(workspace_id)
         disk: float | None = None
         with contextlib.suppress(OSError, ValueError):
-            disk = int((self._run_dir / workspace_id / remains.DISK_USE).read_text()) / (1 << 20)
+            used = self._volume_use(workspace_id)
+            if used is None:
+                used = int((self._run_dir / workspace_id / remains.DISK_USE).read_text())
+            disk = used / (1 << 20)
         return Stats(**cgroups.usage(state["group"]), disk_mib=disk)
+
+    def _volume_use(self, workspace_id: str) -> int | None:
+        """A volume's bytes now: it is told what they were when the sandbox is gone."""
+        running = self._running.get(workspace_id)
+        if running is None or running.volume is None:
+            return None
+        until, used = time.monotonic() + MEASURE_SECONDS, 0
+        for size in trees.measure(f"{running.volume['folder']}/{volumes.HOME}"):
+            used += size
+            if time.monotonic() > until:
+                return None
+        return used
 
     def _state(self, workspace_id: str) -> remains.State:
         folder, _ = self._places(workspace_id)
@@ -303,7 +321,14 @@ class BubblewrapBackend:
 class _Running:
     """A supervisor that this process owns."""
 
-    def __init__(self, process: asyncio.subprocess.Process, pipe: int, folder: str) -> None:
+    def __init__(
+        self,
+        process: asyncio.subprocess.Process,
+        pipe: int,
+        folder: str,
+        volume: volumes.Volume | None,
+    ) -> None:
+        self.volume = volume
         self._process = process
         self._pipe = pipe  # as long as it is open, the sandbox lives
         self._folder = folder
@@ -325,7 +350,7 @@ class _Running:
                 pass_fds=[given], limit=_MAX_STATUS_BYTES,
                 env={name: os.environ[name] for name in kept if name in os.environ},
             )  # fmt: skip
-            return cls(process, ours, spec["folder"])
+            return cls(process, ours, spec["folder"], spec["volume"])
         except BaseException:
             os.close(ours)
             raise

@@ -12,7 +12,7 @@ import fcntl
 import os
 import resource
 import signal
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from workspace.backends import cgroups
@@ -43,8 +43,11 @@ def bubblewrap(
     config: str,
     seccomp: bytes,
     data: Sequence[str],
+    mount: Callable[[], None] | None = None,
 ) -> Child:
     """Start bubblewrap under ``uid`` in ``group``; it dies when this process does.
+
+    ``mount`` is done in the child, while it still has every right.
 
     Raises:
         OSError: no process or descriptor is to be had.
@@ -66,6 +69,8 @@ def bubblewrap(
         try:
             os.umask(0o022)
             cgroups.join(group)
+            if mount is not None:
+                mount()
             _limit(uid, limits["pids"], file_bytes, is_counted=group["kind"] != "none")
             _arrange(numbers)
             _become(uid, parent, libc)

@@ -32,7 +32,7 @@ from typing import TypedDict
 if __name__ == "__main__":  # at the end of the path, so that nothing there hides the library
     sys.path.append(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
 
-from workspace.backends import cgroups, disk, launch, remains, uids
+from workspace.backends import cgroups, disk, idmap, launch, remains, uids, volumes
 
 _BACKLOG = 128
 _MAX_READY_BYTES = 64 << 10
@@ -47,12 +47,14 @@ class Spec(TypedDict):
     id: str
     folder: str
     disk: str
+    volume: volumes.Volume | None  # in place of a home of its own
     argv: list[str]
     data: list[str]
     config: str
     seccomp: str
     parents: cgroups.Group
     limits: cgroups.Limits
+    weight: int
     disk_mib: int
     ready_seconds: float
 
@@ -116,13 +118,13 @@ class Supervisor:
             Ended: it is over.
             OSError: the machine refused something.
         """
-        with uids.claim() as uid:
+        with uids.claim() as uid, contextlib.ExitStack() as holding:
             try:
-                self._make(uid)
+                self._make(uid, holding)
                 while True:
                     self._turn()
             except BaseException:
-                self._remove()  # while the uid is still held
+                self._remove()  # while the uid and the volume are still held
                 raise
 
     def tell(self, event: str, **more: str) -> None:
@@ -131,21 +133,15 @@ class Supervisor:
             os.write(1, line.encode())
         self.log.write(f"carrel: {event} {more.get('message', '')}\n".encode())
 
-    def _make(self, uid: int) -> None:
+    def _make(self, uid: int, holding: contextlib.ExitStack) -> None:
         spec, state = self.spec, self.state
         state["uid"] = uid
         self._save()
         cgroups.create(state["group"], spec["limits"])
+        cgroups.set_weight(state["group"], spec["weight"])
         if spec["parents"]["kind"] == "none":
             self.tell("notice", message="no control groups here: memory and processor unlimited")
-        home = f"{spec['disk']}/home"
-        os.mkdir(spec["disk"], 0o700)
-        os.mkdir(home, 0o700)
-        if os.geteuid() == 0:
-            # Nobody but the desktop passes through: what its home lets others do is its own choice.
-            os.chown(spec["disk"], -1, uid)
-            os.chmod(spec["disk"], 0o710)
-            os.chown(home, uid, uid)
+        home, mount = self._make_home(uid, holding)
         self._check = disk.Check(
             home, spec["disk_mib"] << 20, lambda: remains.descendants(self.state["init"])
         )
@@ -164,6 +160,7 @@ class Supervisor:
                 config=spec["config"],
                 seccomp=base64.b64decode(spec["seccomp"]),
                 data=spec["data"],
+                mount=mount,
             )
         state["bwrap"] = remains.process(child.pid)
         self._save()
@@ -172,6 +169,39 @@ class Supervisor:
         self._watch(child.log, lambda: self._logged(child.log))
         self._watch(child.ready, lambda: self._desktop_spoke(child.ready))
         self._watch(child.info, lambda: self._namespaces_made(child.info, child.pid))
+
+    def _make_home(
+        self, uid: int, holding: contextlib.ExitStack
+    ) -> tuple[str, Callable[[], None] | None]:
+        """The folder that is the desktop's home, and what is to be mounted over it."""
+        spec = self.spec
+        os.mkdir(spec["disk"], 0o700)
+        if (volume := spec["volume"]) is not None:
+            return self._hold(volume, uid, holding)
+        home = f"{spec['disk']}/home"
+        os.mkdir(home, 0o700)
+        if os.geteuid() == 0:
+            # Nobody but the desktop passes through: what its home lets others do is its own choice.
+            os.chown(spec["disk"], -1, uid)
+            os.chmod(spec["disk"], 0o710)
+            os.chown(home, uid, uid)
+        return home, None
+
+    def _hold(
+        self, volume: volumes.Volume, uid: int, holding: contextlib.ExitStack
+    ) -> tuple[str, Callable[[], None] | None]:
+        folder, who = volume["folder"], f"workspace {self.spec['id']}"
+        if volume["is_new"]:
+            volumes.make(folder)
+        home = holding.enter_context(
+            volumes.held(folder, who, sandbox=self.spec["folder"], seconds=volumes.WAIT_SECONDS)
+        )
+        holding.callback(volumes.detach, folder)
+        tree = volumes.attach(folder, uid)
+        if tree is None:
+            return home, None
+        holding.callback(os.close, tree)
+        return home, lambda: idmap.put(tree, home)
 
     def _turn(self) -> None:
         """Wait for the next thing to happen, and see to it."""
@@ -233,6 +263,7 @@ class Supervisor:
         self.state["init"] = remains.process(int(json.loads(line)["child-pid"]))
         if self.spec["parents"]["kind"] == "scope":
             self.state["group"] = cgroups.scope_of(pid)
+            cgroups.set_weight(self.state["group"], self.spec["weight"])
         self._save()
 
     def _desktop_spoke(self, fd: int) -> None:
@@ -296,6 +327,8 @@ def main() -> int:
         why = ended
     except uids.NoUid as error:
         why = Ended(str(error), code="backend_unavailable")
+    except volumes.Busy as error:
+        why = Ended(str(error), code="volume_in_use")
     except OSError as error:
         code = "disk_full" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "start_failed"
         why = Ended(f"the host refused: {error}", code=code)

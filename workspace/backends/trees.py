@@ -11,6 +11,7 @@ import os
 import stat
 from collections.abc import Iterable, Iterator
 from itertools import islice
+from typing import NamedTuple
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 MAX_DEPTH = 200
@@ -118,6 +119,57 @@ def _unnamed_size(link: str, device: int, seen: set[int]) -> int:
         return 0
     seen.add(info.st_ino)
     return max(_NAME_BYTES, info.st_blocks * 512)
+
+
+class Found(NamedTuple):
+    """What :func:`walk` comes by: an entry of the open directory ``parent``."""
+
+    parent: int
+    name: str
+    path: str  # from the top
+    info: os.stat_result
+
+
+def walk(path: str) -> Iterator[Found]:
+    """Everything below ``path``, folders before what is in them, in a tree that nobody changes.
+
+    Raises:
+        TooDeep: deeper than MAX_DEPTH.
+        OSError: something cannot be read.
+    """
+    top = os.open(path, _DIRECTORY)
+    stack = [(top, os.scandir(top), "")]
+    try:
+        while stack:
+            fd, entries, prefix = stack[-1]
+            entry = next(entries, None)
+            if entry is None:
+                stack.pop()
+                entries.close()
+                os.close(fd)
+                continue
+            info = entry.stat(follow_symlinks=False)
+            found = Found(fd, entry.name, prefix + entry.name, info)
+            yield found
+            if stat.S_ISDIR(info.st_mode):
+                child = _enter(entry.name, fd)
+                stack.append((child, os.scandir(child), f"{found.path}/"))
+                if len(stack) > MAX_DEPTH:
+                    raise TooDeep(f"{path} is nested deeper than {MAX_DEPTH} directories")
+    finally:
+        for fd, entries, _ in stack:
+            entries.close()
+            os.close(fd)
+
+
+def give(path: str, uid: int) -> None:
+    """Give everything below ``path``, links as links, to a uid and its gid.
+
+    Raises:
+        TooDeep: not all could be given.
+    """
+    for found in walk(path):
+        os.chown(found.name, uid, uid, dir_fd=found.parent, follow_symlinks=False)
 
 
 def remove(path: str) -> None:

@@ -33,9 +33,23 @@ def base(uid_map: str) -> int:
     """
     ranges = [[int(word) for word in line.split()] for line in uid_map.splitlines()]
     for first in _BASES:
-        if any(start <= first and first + SLOTS <= start + size for start, _, size in ranges):
+        if any(start <= first and first + SLOTS < start + size for start, _, size in ranges):
             return first
     raise NoUid("this user namespace maps too few uids to give each desktop its own")
+
+
+def resting() -> int:
+    """Whose the files of volumes are on the disk: a uid that nothing ever runs under.
+
+    Raises:
+        NoUid.
+    """
+    return _first() + SLOTS
+
+
+def _first() -> int:
+    with open("/proc/self/uid_map", encoding="ascii") as file:
+        return base(file.read())
 
 
 @contextlib.contextmanager
@@ -48,8 +62,7 @@ def claim(folder: str = LOCKS) -> Iterator[int]:
     if os.geteuid() != 0:
         yield os.geteuid()
         return
-    with open("/proc/self/uid_map", encoding="ascii") as file:
-        first = base(file.read())
+    first = _first()
     os.makedirs(folder, mode=0o700, exist_ok=True)
     sweep(folder)
     busy = _uids_in_use()
