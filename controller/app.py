@@ -134,7 +134,7 @@ async def _own_cluster(settings: Settings) -> AsyncIterator[Cluster]:
             lambda: RayCluster.connect(
                 address=address,
                 token=secret,
-                namespace=f"carrel-{settings.name}",  # what another home started is not ours
+                namespace=f"carrel-{settings.cluster_name}",  # what others started is not ours
                 strategy=settings.placement,
                 backends={"bubblewrap": _bubblewrap(settings)},
             )
@@ -215,7 +215,14 @@ def _assemble(
             cluster = await stack.enter_async_context(open_cluster())
             await stack.enter_async_context(store.run())
             await stack.enter_async_context(events.run())
-            lifecycle = Lifecycle(store, cluster, events, templates)
+            lifecycle = Lifecycle(
+                store,
+                cluster,
+                events,
+                templates,
+                replica=settings.replica_name,
+                lives_on=bool(settings.ray_address),
+            )
             await stack.enter_async_context(lifecycle.run())
             if bridge is not None:
                 await stack.enter_async_context(bridge.run())

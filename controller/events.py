@@ -1,26 +1,21 @@
 """The log of events: written in groups, and awaited before the answer.
 
-One task writes. Whatever waits when it comes round goes into one commit, so that a busy
-controller pays for a commit once and a quiet one waits for nobody. :meth:`Events.record` returns
-when its line is kept; if the database fails, it raises and the group's other callers see the same.
+:meth:`Events.record` returns when its line is kept; if the database fails, it raises and the
+group's other callers see the same.
 """
 
 from __future__ import annotations
 
-import asyncio
 import logging
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
 from datetime import datetime, timezone
 from typing import Any
 
-import anyio
-
+from controller.grouping import Grouped
 from controller.store import NewEvent, Store
 from workspace.errors import CarrelError, Unavailable
 
-GROUP = 500
-MAX_WAITING = 10_000
 _log = logging.getLogger(__name__)
 
 
@@ -29,22 +24,11 @@ class Events:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._waiting: list[tuple[NewEvent, asyncio.Future[None]]] = []
-        self._wake = asyncio.Event()
-        self._is_open = False
+        self._lines: Grouped[NewEvent, None] = Grouped(self._keep, what="The log of events")
 
-    @asynccontextmanager
-    async def run(self) -> AsyncIterator[None]:
+    def run(self) -> AbstractAsyncContextManager[None]:
         """Write for as long as the block runs, and what is left at its end."""
-        self._is_open = True
-        writer = asyncio.create_task(self._write(), name="events")
-        try:
-            yield
-        finally:
-            self._is_open = False
-            self._wake.set()
-            with anyio.CancelScope(shield=True):  # each commit is bounded by the database's timeout
-                await writer
+        return self._lines.run()
 
     async def record(
         self,
@@ -59,39 +43,19 @@ class Events:
         Raises:
             Unavailable: the log cannot be written.
         """
-        if not self._is_open or len(self._waiting) >= MAX_WAITING:
-            raise Unavailable("The log of events takes no more lines now.")
-        event = NewEvent(datetime.now(timezone.utc), workspace_id, actor, kind, data)
-        kept = asyncio.get_running_loop().create_future()
-        self._waiting.append((event, kept))
-        self._wake.set()
-        await kept
+        now = datetime.now(timezone.utc)
+        await self._lines.do(NewEvent(now, workspace_id, actor, kind, data))
 
-    async def _write(self) -> None:
-        while self._is_open or self._waiting:
-            await self._wake.wait()
-            self._wake.clear()
-            while self._waiting:
-                group, self._waiting = self._waiting[:GROUP], self._waiting[GROUP:]
-                error = await self._keep([event for event, _ in group])
-                for _, kept in group:
-                    if kept.done():  # its caller went away
-                        continue
-                    if error is None:
-                        kept.set_result(None)
-                    else:
-                        kept.set_exception(error)
-
-    async def _keep(self, group: list[NewEvent]) -> CarrelError | None:
+    async def _keep(self, group: Sequence[NewEvent]) -> Sequence[None]:
         try:
             await self._store.append(group)
         except CarrelError as error:
             _log.error("events could not be written: %s", error.message)
-            return _not_kept(error.message)
+            raise _not_kept(error.message) from error
         except Exception as error:  # a defect: its callers are told, and the next group comes
             _log.exception("events could not be written")
-            return _not_kept(type(error).__name__)
-        return None
+            raise _not_kept(type(error).__name__) from error
+        return [None] * len(group)
 
 
 def _not_kept(why: str) -> CarrelError:

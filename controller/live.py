@@ -5,19 +5,29 @@ Decides nothing and waits for nothing: :mod:`controller.lifecycle` does.
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import secrets
 import time
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta, timezone
-from typing import Literal, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 import anyio
 
+from controller.places import Ticket
 from workspace.backends.base import Endpoint
 from workspace.desktop import Desktop
 from workspace.errors import CarrelError, DesktopLost, WorkspaceEnded, from_wire
-from workspace.models import ErrorInfo, Node, Stats, Template, Workspace, WorkspaceRequest
+from workspace.models import (
+    ErrorInfo,
+    Node,
+    Pool,
+    Stats,
+    Template,
+    Workspace,
+    WorkspaceRequest,
+)
 
 # Who did what no caller asked for.
 SYSTEM = "controller"
@@ -47,7 +57,10 @@ class Cluster(Protocol):
         *,
         ttl_seconds: float,
         timeout_seconds: float,
+        background: bool = False,
     ) -> Located: ...
+    async def claimed(self, workspace_id: str, ttl_seconds: float) -> None: ...
+    async def locate(self, workspace_id: str) -> Located | None: ...
     async def extend(self, workspace_id: str, ttl_seconds: float) -> None: ...
     async def stop(self, workspace_id: str) -> None: ...
     async def find(self) -> Mapping[str, Located]: ...
@@ -56,11 +69,48 @@ class Cluster(Protocol):
     async def nodes(self) -> Sequence[Node]: ...
 
 
+class Handed(NamedTuple):
+    """A warm desktop as who warmed it hands it over."""
+
+    endpoint: Endpoint
+    desktop: Desktop
+
+
+class Pools(Protocol):
+    """What the lifecycle needs of those who keep desktops warm."""
+
+    def taken(self, sandbox: str) -> Handed | None:
+        """A claim has it now. What is known here of how to reach it."""
+        ...
+
+    def changed(self, template: str) -> None:
+        """A claim came, or a desktop went: there may be something to do."""
+        ...
+
+    async def pool(self, template: Template) -> Pool:
+        """What its pool is now told."""
+        ...
+
+
+class NoPools:
+    """Nothing is kept warm."""
+
+    def taken(self, sandbox: str) -> Handed | None:
+        return None
+
+    def changed(self, template: str) -> None:
+        pass
+
+    async def pool(self, template: Template) -> Pool:
+        return template.pool
+
+
 class Live:
     """A live workspace, as its owner task holds it."""
 
-    def __init__(self, workspace: Workspace, seconds: float) -> None:
+    def __init__(self, workspace: Workspace, seconds: float, *, owner: str = "") -> None:
         self.workspace = workspace
+        self.owner = owner
         self.deadline = time.monotonic() + seconds
         self.endpoint: Endpoint | None = None
         self.desktop: Desktop | None = None
@@ -68,6 +118,11 @@ class Live:
         self.scope = anyio.CancelScope()
         self.extended = anyio.Event()
         self.is_written = False
+        self.is_placed = False  # something of it may live
+        self.is_lost = False  # another replica keeps it
+        self.shape: str | None = None  # of the warm desktops that would do
+        self.ticket: Ticket | None = None  # where it stands in the queue
+        self.known: Workspace | None = None  # what its key was given before
         self.written = anyio.Event()  # its row and its claim are kept, or it ended before
         self.settled = anyio.Event()  # ready, or ended before it was
         self.gone = anyio.Event()
@@ -87,6 +142,11 @@ class Live:
             self.end_state, self.error, self.ended_by = state, error, by
             self.scope.cancel()
 
+    def lose(self) -> None:
+        """Have its owner let go of it, as it is."""
+        self.is_lost = True
+        self.scope.cancel()
+
     def change(self, **changes: object) -> None:
         self.workspace = self.workspace.model_copy(update=changes)
 
@@ -101,11 +161,26 @@ def recipe(template: Template, request: WorkspaceRequest) -> Template:
     return template.model_copy(update=changes)
 
 
-def begin(request: WorkspaceRequest, template: Template) -> Live:
-    """A workspace that is about to start, with an id that cannot be guessed."""
+def shape(template: Template) -> str:
+    """What a desktop of it was started as: only the same can stand in for it."""
+    fixed = template.model_dump_json(
+        exclude={"description", "pool", "idle_seconds", "when_idle"},
+    )
+    return hashlib.sha256(fixed.encode()).hexdigest()[:32]
+
+
+def new_id() -> str:
+    """One that cannot be guessed."""
+    return "".join(secrets.choice(_ALPHABET) for _ in range(10))
+
+
+def begin(request: WorkspaceRequest, template: Template, *, owner: str) -> Live:
+    """A workspace that is about to start."""
     now = datetime.now(timezone.utc)
+    name = new_id()
     workspace = Workspace(
-        id="".join(secrets.choice(_ALPHABET) for _ in range(10)),
+        id=name,
+        sandbox=name,
         name=request.name,
         state="starting",
         template=template.name,
@@ -113,8 +188,10 @@ def begin(request: WorkspaceRequest, template: Template) -> Live:
         created_at=now,
         expires_at=now + timedelta(seconds=request.ttl_seconds),
         metadata=request.metadata,
+        idle_seconds=request.idle_seconds or template.idle_seconds,
+        when_idle=request.when_idle or template.when_idle,
     )
-    return Live(workspace, request.ttl_seconds)
+    return Live(workspace, request.ttl_seconds, owner=owner)
 
 
 def info(error: CarrelError | None) -> ErrorInfo | None:

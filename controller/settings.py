@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import socket
 from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
@@ -64,6 +65,16 @@ class Settings(BaseSettings):
 
     ray_address: Annotated[str, Field(description="a running Ray; empty: one of its own")] = ""
     ray_token: SecretStr | None = None
+    cluster: Annotated[
+        str,
+        Field(
+            pattern=r"^[a-z0-9-]{0,40}$",
+            description="whose desktops these are, where several controllers share them",
+        ),
+    ] = ""
+    replica: Annotated[
+        str, Field(max_length=200, description="this controller's name; default: by host and home")
+    ] = ""
     desktops: Annotated[
         int | None, Field(ge=1, le=10_000, description="slots of the local Ray; default: by memory")
     ] = None
@@ -84,6 +95,16 @@ class Settings(BaseSettings):
     def name(self) -> str:
         """Eight letters that stand for this home: two homes never share a folder or a Ray."""
         return hashlib.sha256(str(self.home).encode()).hexdigest()[:8]
+
+    @property
+    def cluster_name(self) -> str:
+        """Whose desktops these are in a Ray that others use too."""
+        return self.cluster or self.name
+
+    @property
+    def replica_name(self) -> str:
+        """What this controller is called among others of its database: no two have the same."""
+        return self.replica or f"{socket.gethostname()}-{self.name}"
 
     @property
     def database(self) -> str:

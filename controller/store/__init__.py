@@ -7,25 +7,29 @@ may take the last moments, a killed process nothing). The schema is brought up t
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import anyio
 from alembic.util import CommandError
-from sqlalchemy import Row, Select, insert, literal, select, text, tuple_, update
-from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+from sqlalchemy import Select, func, insert, literal, select, text, tuple_, update
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 from controller.store import databases
+from controller.store.claims import Claims
+from controller.store.doing import Doing
 from controller.store.journal import AsyncJournal, Journal, ThreadJournal
 from controller.store.migrations import upgrade
-from controller.store.tables import UtcTime, events, workspaces
+from controller.store.operated import Operated
+from controller.store.replicas import Leadership, Replicas
+from controller.store.rows import columns, to_workspace
+from controller.store.tables import UtcTime, events, warm, workspaces
+from controller.store.warm import WarmRows
 from workspace.errors import InvalidRequest
 from workspace.models import Event, State, Workspace
 
-T = TypeVar("T")
 _APPEND = insert(events).inline()  # nobody asks for the new ids
 
 
@@ -49,8 +53,16 @@ class Store:
     def __init__(self, url: str) -> None:
         self._url = url
         self._engine = databases.connect(url)
-        self._insert = (postgresql if databases.is_postgres(self._engine) else sqlite).insert
         self._log = _journal(self._engine)
+        doing = Doing(self._engine, url)
+        self._insert = doing.insert
+        self._do = doing.do
+        self._rows = doing.rows
+        self.claims = Claims(doing)
+        self.warm = WarmRows(doing)
+        self.replicas = Replicas(doing)
+        self.leadership = Leadership(self._engine)
+        self.operated = Operated(doing)
 
     @asynccontextmanager
     async def run(self) -> AsyncIterator[None]:
@@ -68,56 +80,55 @@ class Store:
                 raise databases.unavailable(self._url, error) from error
             yield
         finally:
+            await self.leadership.resign()
             with anyio.CancelScope(shield=True), anyio.move_on_after(databases.TRY_SECONDS):
                 await self._log.close()
             with anyio.CancelScope(shield=True), anyio.move_on_after(databases.TRY_SECONDS):
                 await self._engine.dispose()
-
-    async def _do(
-        self, work: Callable[[AsyncConnection], Awaitable[T]], *, is_repeatable: bool = True
-    ) -> T:
-        """One thing on one connection; again while the server is away, if that is harmless."""
-
-        async def once() -> T:
-            async with self._engine.begin() as connection:
-                return await work(connection)
-
-        return await databases.attempt(once, self._url, is_repeatable=is_repeatable)
-
-    async def _rows(self, statement: Select[Any]) -> Sequence[Row[Any]]:  # Any: column values
-        async def read(connection: AsyncConnection) -> Sequence[Row[Any]]:
-            found: Sequence[Row[Any]] = (await connection.execute(statement)).all()
-            return found
-
-        return await self._do(read)
 
     async def ping(self) -> None:
         await self._do(lambda it: it.execute(text("SELECT 1")), is_repeatable=False)
 
     # Workspaces.
 
-    async def add(self, workspace: Workspace, *, owner: str) -> None:
-        """Write a new one; one of that id that is there already is left as it is."""
-        new = self._insert(workspaces).values(owner=owner, **_row(workspace))
-        await self._do(lambda it: it.execute(new.on_conflict_do_nothing()))
+    async def save(self, workspace: Workspace, *, keeper: str) -> bool:
+        """Write what has become of a workspace; False if ``keeper`` does not keep it, or it ended.
 
-    async def save(self, workspace: Workspace) -> None:
-        """Write what has become of a workspace. Its end is final.
-
-        A server that hung may still do what it was asked before, after what it is asked now.
+        Its end is final. A server that hung may still do what it was asked before, after what it
+        is asked now.
         """
-        statement = update(workspaces).where(workspaces.c.id == workspace.id)
+        mine = (workspaces.c.id == workspace.id, workspaces.c.keeper == keeper)
+        statement = update(workspaces).where(*mine).values(**columns(workspace))
         if workspace.ended_at is None:
             statement = statement.where(workspaces.c.ended_at.is_(None))
-        changed = statement.values(**_row(workspace))
-        await self._do(lambda it: it.execute(changed))
+        return bool((await self._do(lambda it: it.execute(statement))).rowcount)
+
+    async def get_of(self, sandbox: str) -> Workspace | None:
+        """The workspace of a sandbox."""
+        rows = await self._rows(select(workspaces).where(workspaces.c.sandbox == sandbox).limit(1))
+        return to_workspace(rows[0]) if rows else None
+
+    async def sandboxes(self) -> set[str]:
+        """Every sandbox that a workspace which has not ended, or a claim to come, may have."""
+        claimed = select(workspaces.c.sandbox).where(workspaces.c.ended_at.is_(None))
+        return {row[0] for row in await self._rows(claimed.union(select(warm.c.id)))}
+
+    async def count(self, template: str) -> int:
+        """How many desktops of a template there are: claimed, and warm."""
+        states = ("starting", "ready", "paused", "releasing")
+        claimed = select(func.count()).where(
+            workspaces.c.state.in_(states), workspaces.c.template == template
+        )
+        waiting = select(func.count()).where(warm.c.template == template)
+        rows = await self._rows(select(claimed.scalar_subquery() + waiting.scalar_subquery()))
+        return int(rows[0][0])
 
     async def get(self, workspace_id: str) -> Workspace | None:
         if "\0" in workspace_id:  # PostgreSQL refuses to be asked
             return None
         statement = select(workspaces).where(workspaces.c.id == workspace_id)
         rows = await self._rows(statement)
-        return _workspace(rows[0]) if rows else None
+        return to_workspace(rows[0]) if rows else None
 
     async def page(
         self, states: Sequence[State] | None, *, limit: int, after: str | None = None
@@ -142,7 +153,7 @@ class Store:
                     hint="Give the 'after' of the page before, or none for the first page.",
                 )
             statement = statement.where(age < tuple_(literal(found[0][0], UtcTime), literal(after)))
-        return [_workspace(row) for row in await self._rows(statement.limit(limit))]
+        return [to_workspace(row) for row in await self._rows(statement.limit(limit))]
 
     # Events.
 
@@ -178,11 +189,3 @@ class Store:
 def _journal(engine: AsyncEngine) -> Journal:
     own = databases.in_thread(engine)
     return AsyncJournal(engine) if own is None else ThreadJournal(own)
-
-
-def _row(workspace: Workspace) -> dict[str, Any]:  # Any: column values
-    return workspace.model_dump(exclude={"watch_url"})
-
-
-def _workspace(row: Row[Any]) -> Workspace:  # Any: a row's columns, validated here
-    return Workspace.model_validate(dict(row._mapping))

@@ -10,6 +10,7 @@ from sqlalchemy import (
     Column,
     DateTime,
     Dialect,
+    Float,
     Index,
     Integer,
     MetaData,
@@ -55,8 +56,55 @@ workspaces = Table(
     Column("metadata", JSON, nullable=False),
     Column("node", String(200)),
     Column("error", JSON(none_as_null=True)),
+    Column("sandbox", String(20), nullable=False, server_default=""),
+    Column("keeper", String(200), nullable=False, server_default=""),
+    Column("claim_key", String(100)),
+    Column("idle_seconds", Float),
+    Column("when_idle", String(10), nullable=False, server_default="release"),
     Index(None, "created_at", "id"),
     Index(None, "state", "created_at", "id"),
+    Index("ix_workspaces_sandbox", "sandbox"),
+    # Of those that have none, all are distinct, on both databases.
+    Index("ix_workspaces_owner_claim_key", "owner", "claim_key", unique=True),
+)
+
+# Desktops that wait for a claim. A claim deletes one and writes a workspace in its place.
+warm = Table(
+    "warm",
+    metadata,
+    Column("id", String(20), primary_key=True),  # its sandbox
+    Column("template", String(63), nullable=False),
+    Column("shape", String(64), nullable=False),
+    Column("state", String(10), nullable=False),
+    Column("keeper", String(200), nullable=False),
+    Column("node", String(200)),
+    Column("created_at", UtcTime, nullable=False),
+    Column("ready_at", UtcTime),
+    Index(None, "state", "shape", "created_at"),
+)
+
+# What was changed of a template's pool since.
+pools = Table(
+    "pools",
+    metadata,
+    Column("template", String(63), primary_key=True),
+    Column("changes", JSON, nullable=False),
+)
+
+# Controllers. Each counts up while it lives; the others see by it that it does.
+replicas = Table(
+    "replicas",
+    metadata,
+    Column("id", String(200), primary_key=True),
+    Column("beats", BigInteger, nullable=False),
+)
+
+# Nodes that get no new desktops.
+drains = Table(
+    "drains",
+    metadata,
+    Column("node", String(100), primary_key=True),
+    Column("since", UtcTime, nullable=False),
 )
 
 events = Table(

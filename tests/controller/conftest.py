@@ -15,15 +15,26 @@ from pydantic import SecretStr
 
 from controller.app import create_app
 from controller.settings import Settings
+from controller.store import Store
+from controller.store.rows import columns
+from controller.store.tables import workspaces
 from tests.postgres import Postgres, postgres
 from workspace.backends.base import Endpoint
 from workspace.backends.fake import FakeBackend
 from workspace.errors import WorkspaceNotFound
-from workspace.models import ErrorInfo, Node, Stats, Template
+from workspace.models import ErrorInfo, Node, Stats, Template, Workspace
 
 KEY = "the-admin-key-of-the-tests"
 URL = "http://127.0.0.1:8700"
 BEARER = {"Authorization": f"Bearer {KEY}"}
+
+
+async def keep(store: Store, *kept: Workspace, owner: str = "admin", keeper: str = "me") -> None:
+    """Write workspaces as if they had been claimed; what is there stays as it is."""
+    for each in kept:
+        new = store._insert(workspaces).values(owner=owner, keeper=keeper, **columns(each))
+        statement = new.on_conflict_do_nothing()
+        await store._do(lambda it, statement=statement: it.execute(statement))
 
 
 class Located(NamedTuple):
@@ -44,7 +55,13 @@ class LocalCluster:
         self.is_down = False
 
     async def start(
-        self, workspace_id: str, template: Template, *, ttl_seconds: float, timeout_seconds: float
+        self,
+        workspace_id: str,
+        template: Template,
+        *,
+        ttl_seconds: float,
+        timeout_seconds: float,
+        background: bool = False,
     ) -> Located:
         endpoint = await asyncio.wait_for(
             self.backend.start(workspace_id, template), timeout_seconds
@@ -55,6 +72,12 @@ class LocalCluster:
 
     async def extend(self, workspace_id: str, ttl_seconds: float) -> None:
         self.ttl[workspace_id] = ttl_seconds
+
+    async def claimed(self, workspace_id: str, ttl_seconds: float) -> None:
+        self.ttl[workspace_id] = ttl_seconds
+
+    async def locate(self, workspace_id: str) -> Located | None:
+        return self.live.get(workspace_id)
 
     async def stop(self, workspace_id: str) -> None:
         self.live.pop(workspace_id, None)

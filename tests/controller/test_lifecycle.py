@@ -24,6 +24,7 @@ from tests.controller.conftest import (
     both_databases,
     claim,
     client,
+    keep,
     serving,
 )
 from tests.controller.upstream import upstream
@@ -263,7 +264,7 @@ async def test_a_desktop_that_dies_is_said_to_have_failed(
 async def test_a_cluster_that_cannot_tell_is_asked_again(
     app: FastAPI, cluster: LocalCluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("controller.lifecycle.WATCH_AGAIN_SECONDS", 0.01)
+    monkeypatch.setattr("controller.keeping.WATCH_AGAIN_SECONDS", 0.01)
     tries = 0
 
     async def ended(workspace_id: str) -> ErrorInfo:
@@ -382,7 +383,7 @@ async def test_a_restarted_controller_finds_its_desktops_again(
             row("vanished22", "ready"),
             row("neverwas22", "starting"),
         ):
-            await store.add(workspace, owner="admin")
+            await keep(store, workspace, owner="admin")
 
     async with serving(create_app(settings, cluster)) as http:
         await eventually(lambda: set(cluster.live) == {"alive22222"})
@@ -473,7 +474,7 @@ async def test_an_end_that_cannot_be_written_is_told_and_written_later(
         raise Unavailable("The disk is full.")
 
     made = str((await claim(http))["id"])
-    monkeypatch.setattr("controller.lifecycle.WRITE_AGAIN_SECONDS", 0.05)
+    monkeypatch.setattr("controller.keeping.WRITE_AGAIN_SECONDS", 0.05)
     with monkeypatch.context() as patch:
         patch.setattr(store, "save", full)
         assert (await http.delete(f"/v1/workspaces/{made}")).status_code == 204

@@ -25,7 +25,7 @@ from controller.events import Events
 from controller.store import NewEvent, Store, databases
 from controller.store.migrations import configuration, upgrade
 from controller.store.tables import metadata
-from tests.controller.conftest import both_databases, on_postgres
+from tests.controller.conftest import both_databases, keep, on_postgres
 from workspace.errors import InvalidRequest, Unavailable
 from workspace.models import ErrorInfo, Screen, Workspace
 
@@ -69,12 +69,12 @@ def workspace(workspace_id: str = "abcdefghjk") -> Workspace:
 async def test_a_workspace_comes_back_as_it_was(database_url: str) -> None:
     store = Store(database_url)
     async with store.run():
-        await store.add(workspace(), owner="admin")
+        await keep(store, workspace(), owner="admin")
         assert await store.get("abcdefghjk") == workspace()
         changed = workspace().model_copy(update={"state": "released", "ended_at": NOW})
-        await store.save(changed)
+        await store.save(changed, keeper="me")
         assert await store.get("abcdefghjk") == changed
-        await store.save(workspace())  # late, from before the end
+        await store.save(workspace(), keeper="me")  # late, from before the end
         assert await store.get("abcdefghjk") == changed
         assert await store.get("nothere222") is None
         with pytest.raises(InvalidRequest):
@@ -88,7 +88,7 @@ async def test_pages_hold_together_when_times_are_equal(database_url: str) -> No
     ids = [f"abcdefgh{n:02}" for n in range(7)]
     async with store.run():
         for each in ids:
-            await store.add(workspace(each), owner="admin")
+            await keep(store, workspace(each), owner="admin")
         found: list[str] = []
         while page := await store.page(["ready"], limit=3, after=found[-1] if found else None):
             found += [each.id for each in page]
@@ -126,7 +126,7 @@ async def test_every_earlier_schema_is_brought_up_to_date(database_url: str, ste
     async with raw(database_url) as connection:
         await connection.run_sync(upgrade, step)
     async with (store := Store(database_url)).run():
-        await store.add(workspace(), owner="admin")
+        await keep(store, workspace(), owner="admin")
         await store.append([NewEvent(NOW, "abcdefghjk", "admin", "test", {})])
         assert await store.get("abcdefghjk") == workspace()
 
@@ -136,7 +136,7 @@ async def test_several_may_start_at_once(database_url: str) -> None:
     stores = [Store(database_url) for _ in range(3)]
     async with AsyncExitStack() as stack:
         await asyncio.gather(*(stack.enter_async_context(store.run()) for store in stores))
-        await stores[0].add(workspace(), owner="admin")
+        await keep(stores[0], workspace(), owner="admin")
         assert await stores[2].get("abcdefghjk") == workspace()
 
 
@@ -154,8 +154,8 @@ async def test_any_text_is_kept_but_for_what_no_database_takes(database_url: str
         }
     )
     async with (store := Store(database_url)).run():
-        await store.add(kept, owner="admin")
-        await store.add(kept, owner="another")  # done twice it is as done once
+        await keep(store, kept, owner="admin")
+        await keep(store, kept, owner="another")  # done twice it is as done once
         found = await store.get(kept.id)
         assert found == kept
         assert found.created_at.utcoffset() == timedelta(0)
@@ -178,11 +178,11 @@ async def test_any_text_is_kept_but_for_what_no_database_takes(database_url: str
 async def test_many_may_write_at_once(database_url: str) -> None:
     ids = [f"abcdefg{n:03}" for n in range(60)]
     async with (store := Store(database_url)).run():
-        await asyncio.gather(*(store.add(workspace(each), owner="admin") for each in ids))
+        await asyncio.gather(*(keep(store, workspace(each), owner="admin") for each in ids))
         states = ("released", "failed")
         await asyncio.gather(
             *(
-                store.save(workspace(each).model_copy(update={"state": state}))
+                store.save(workspace(each).model_copy(update={"state": state}), keeper="me")
                 for each in ids
                 for state in states
             )

@@ -18,7 +18,7 @@ import pytest
 
 from controller.store import NewEvent, Store
 from controller.store.backup import backup, restore
-from tests.controller.conftest import both_databases, on_postgres
+from tests.controller.conftest import both_databases, keep, on_postgres
 from tests.controller.test_store import workspace
 from tests.postgres import Postgres
 from tests.waiting import until
@@ -37,7 +37,7 @@ async def fill(url: str, events: int = 1203, text: str = HARD) -> None:
             changes: dict[str, object] = {"name": HARD[:40], "ready_at": NOW + timedelta(seconds=n)}
             if n:
                 changes["error"] = None
-            await store.add(workspace(f"abcdefgh{n:02}").model_copy(update=changes), owner="me")
+            await keep(store, workspace(f"abcdefgh{n:02}").model_copy(update=changes), owner="me")
         data = {"text": text, "list": [1, None, {"a": 0.5}]}
         await store.append([NewEvent(NOW, None, "admin", f"k{n}", data) for n in range(events)])
 

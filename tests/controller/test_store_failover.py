@@ -19,7 +19,7 @@ from controller.app import create_app
 from controller.events import Events
 from controller.settings import Settings
 from controller.store import NewEvent, Store, databases
-from tests.controller.conftest import LocalCluster, claim, serving
+from tests.controller.conftest import LocalCluster, claim, keep, serving
 from tests.controller.test_store import workspace
 from tests.postgres import Postgres, postgres
 from tests.waiting import eventually
@@ -39,7 +39,7 @@ def mine() -> Iterator[Postgres]:
 @pytest.fixture
 async def store(mine: Postgres) -> AsyncIterator[Store]:
     async with (store := Store(mine.database())).run():
-        await store.add(workspace(), owner="admin")
+        await keep(store, workspace(), owner="admin")
         await store.append([event(1)])
         yield store
 
@@ -67,7 +67,7 @@ async def test_a_server_that_came_back_is_used_at_once(mine: Postgres, store: St
         pass
     await store.append([event(2)])
     changed = workspace().model_copy(update={"name": "changed"})
-    await store.save(changed)
+    await store.save(changed, keeper="me")
     assert await store.get(changed.id) == changed
     assert await kept(store) == [1, 2]
 
@@ -79,7 +79,7 @@ async def test_what_may_be_done_twice_is_done_when_the_server_is_back(
     new = workspace("abcdefghj2")
     async with anyio.create_task_group() as tasks:
         async with away(mine):
-            tasks.start_soon(lambda: store.add(new, owner="admin"))
+            tasks.start_soon(lambda: keep(store, new, owner="admin"))
             tasks.start_soon(store.append, [event(2)])
             await asyncio.sleep(0.2)  # they have met nobody
     assert await store.get(new.id) == new
@@ -91,7 +91,7 @@ async def test_a_server_that_is_away_is_told_in_time(mine: Postgres, store: Stor
         began = time.monotonic()
         for work in (
             store.get("abcdefghjk"),
-            store.save(workspace()),
+            store.save(workspace(), keeper="me"),
             store.append([event(2)]),
             store.ping(),
         ):
@@ -108,7 +108,11 @@ async def test_a_server_that_hangs_holds_nobody_for_long(
     mine.signal(signal.SIGSTOP)
     try:
         began = time.monotonic()
-        works = [store.get("abcdefghjk"), store.save(workspace()), store.append([event(2)])]
+        works = [
+            store.get("abcdefghjk"),
+            store.save(workspace(), keeper="me"),
+            store.append([event(2)]),
+        ]
         for error in await asyncio.gather(*works, return_exceptions=True):
             assert isinstance(error, Unavailable)
             assert "did not answer in time" in error.message
@@ -157,7 +161,7 @@ async def test_what_was_acknowledged_is_there_once_whatever_dies(
 async def test_desktops_live_on_and_all_goes_on_without_a_restart(
     mine: Postgres, settings: Settings, cluster: LocalCluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("controller.lifecycle.WRITE_AGAIN_SECONDS", 0.2)
+    monkeypatch.setattr("controller.keeping.WRITE_AGAIN_SECONDS", 0.2)
     monkeypatch.setattr(databases, "AGAIN_SECONDS", 0.5)
     app = create_app(settings.model_copy(update={"database_url": mine.database()}), cluster)
     async with serving(app) as http:

@@ -1,0 +1,136 @@
+"""This controller as one of several: that it lives, and whose workspaces it takes over.
+
+It counts up in the store while it lives. What a dead one kept is shared out among those who see it
+first; what this one kept before it died is its own again at once, because no two have the same name
+(on one machine the controller's lock sees to that). A desktop that the cluster still has lives on;
+one that is gone has failed, and its row says so.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping
+from datetime import datetime, timezone
+
+import anyio
+
+from controller.elsewhere import Elsewhere
+from controller.keeping import TIME_UP, Keeping
+from controller.live import Live, Located
+from workspace.desktop import connect
+from workspace.errors import CarrelError, StartFailed, WorkspaceEnded
+from workspace.models import Workspace
+
+BEAT_SECONDS = 1.0
+STALE_SECONDS = 5.0  # without a beat, it is dead
+_log = logging.getLogger(__name__)
+
+
+class Replica:
+    """One controller among those of its store."""
+
+    def __init__(self, keeping: Keeping, elsewhere: Elsewhere) -> None:
+        self._keeping = keeping
+        self._store = keeping.store
+        self._cluster = keeping.cluster
+        self._elsewhere = elsewhere
+        self._seen: dict[str, tuple[int, float]] = {}  # each one's count, and when it last changed
+
+    async def begin(self) -> None:
+        """Keep again what this one kept before, and what nobody keeps.
+
+        Raises:
+            Unavailable: the store or the cluster does not answer.
+        """
+        own = self._keeping.replica
+        await self._store.replicas.beat(own)
+        others = set(await self._store.replicas.beats()) - {own}
+        found = await self._cluster.find()
+        for keeper, workspaces in (await self._store.replicas.kept()).items():
+            if keeper in others:
+                continue
+            for workspace in workspaces:
+                if keeper == own or await self._adopt(workspace, of=keeper):
+                    self._own(workspace, found.get(workspace.sandbox))
+
+    async def run(self) -> None:
+        """Beat, and take over what dead ones leave, until cancelled."""
+        while True:
+            await anyio.sleep(BEAT_SECONDS)
+            try:
+                await self._store.replicas.beat(self._keeping.replica)
+                for keeper in self._dead(await self._store.replicas.beats()):
+                    await self._bury(keeper)
+                await self._elsewhere.sweep()
+            except CarrelError as error:
+                _log.warning("the other controllers are not seen: %s", error.message)
+            except Exception:  # the next round comes, whatever this one ran into
+                _log.exception("looking after the other controllers failed")
+
+    async def leave(self) -> None:
+        """Leave what lives to others, and say so."""
+        for live in list(self._keeping.live.values()):
+            live.lose()
+        await self._keeping.quietly(
+            self._store.replicas.leave(self._keeping.replica), "taking leave of the store"
+        )
+
+    async def take_over(self, workspace_id: str) -> Live | None:
+        """Keep it from now on; None if it has ended or never was."""
+        keeper = await self._store.replicas.keeper(workspace_id)
+        if keeper is None:
+            return None
+        workspace = await self._store.replicas.adopt(
+            workspace_id, keeper=self._keeping.replica, of=keeper
+        )
+        if workspace is None:  # another one was first
+            return None
+        await self._elsewhere.forget(workspace.sandbox)
+        return self._own(workspace, await self._cluster.locate(workspace.sandbox))
+
+    def _dead(self, beats: Mapping[str, int]) -> list[str]:
+        """Those who have not counted for long, by this one's clock."""
+        now = time.monotonic()
+        for replica, count in beats.items():
+            if self._seen.get(replica, (None, 0))[0] != count:
+                self._seen[replica] = (count, now)
+        self._seen = {name: seen for name, seen in self._seen.items() if name in beats}
+        own = self._keeping.replica
+        return [
+            name for name, (_, at) in self._seen.items() if name != own and now - at > STALE_SECONDS
+        ]
+
+    async def _bury(self, keeper: str) -> None:
+        left = (await self._store.replicas.kept()).get(keeper, ())
+        _log.warning("controller %s is dead: %d workspaces are taken over", keeper, len(left))
+        found = await self._cluster.find() if left else {}
+        for workspace in left:
+            if await self._adopt(workspace, of=keeper):
+                self._own(workspace, found.get(workspace.sandbox))
+        await self._store.replicas.leave(keeper)
+        self._seen.pop(keeper, None)
+
+    async def _adopt(self, workspace: Workspace, *, of: str) -> bool:
+        own = self._keeping.replica
+        return await self._store.replicas.adopt(workspace.id, keeper=own, of=of) is not None
+
+    def _own(self, workspace: Workspace, located: Located | None) -> Live:
+        """Look after one that somebody else began."""
+        left = (workspace.expires_at - datetime.now(timezone.utc)).total_seconds()
+        live = Live(workspace, left)
+        live.is_written = live.is_placed = True
+        live.written.set()
+        if located is not None and workspace.state in ("ready", "paused"):
+            live.endpoint = located.endpoint
+            live.desktop = connect(located.endpoint)
+        elif workspace.state == "releasing":
+            live.end("released", WorkspaceEnded("Its controller ended while it was released."))
+        elif left <= 0:
+            live.end("released", WorkspaceEnded(TIME_UP))
+        elif workspace.state in ("queued", "starting"):
+            live.end("failed", StartFailed("Its controller ended while it was starting."))
+        else:
+            live.end("failed", WorkspaceEnded("It was gone when a controller looked after it."))
+        self._keeping.own(live)
+        return live

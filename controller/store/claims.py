@@ -1,0 +1,192 @@
+"""Claims: a group of them is one transaction, whichever replica asks.
+
+Each takes a desktop that is warm, or writes the row of one that is to be started; its key, if it
+has one, makes the second time an answer instead of a second desktop. The row, the key and the lines
+of the log are kept together or not at all. A warm desktop's row is deleted by who takes it, so that
+two can never have the same: PostgreSQL passes over rows that another transaction is taking.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from typing import Any, Literal, NamedTuple
+
+from sqlalchemy import Executable, delete, insert, select, tuple_, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from controller.store.doing import Clash, Doing
+from controller.store.rows import columns, to_workspace
+from controller.store.tables import events, warm, workspaces
+from controller.store.warm import Warm, to_warm
+from workspace.models import Workspace
+
+TRIES = 5  # of a group of which another replica was writing a key
+_ADD = insert(workspaces).inline()
+_LOG = insert(events).inline()
+
+
+@dataclass(frozen=True)
+class NewClaim:
+    """One that is asked for."""
+
+    workspace: Workspace  # as it begins if no warm one is there
+    owner: str
+    keeper: str
+    key: str | None = None
+    shape: str | None = None  # of the warm desktops that would do; None: none would
+    is_prepared: bool = True  # a warm one is ready as it is
+
+
+class Claimed(NamedTuple):
+    """What became of it."""
+
+    workspace: Workspace
+    how: Literal["warm", "cold", "known"]
+
+
+class Claims:
+    """The claims of one store; see :class:`controller.store.Store`."""
+
+    def __init__(self, doing: Doing) -> None:
+        self._transact = doing.transact
+        self._is_postgres = doing.is_postgres
+
+    async def make(self, claims: Sequence[NewClaim]) -> list[Claimed]:
+        """One answer for each, in their order."""
+        for tries_left in reversed(range(TRIES)):
+            try:
+                return await self._transact(lambda it: self._make(it, claims))
+            except Clash:  # another replica writes one of the keys: it is there by now
+                if not tries_left:
+                    raise
+        raise AssertionError("the last try returns or raises")
+
+    async def take(self, workspace: Workspace, *, shape: str, keeper: str) -> Workspace | None:
+        """A warm desktop for one that waits in the queue; None while there is none.
+
+        What is returned is kept, if the keeper still is it.
+        """
+
+        async def work(connection: AsyncConnection) -> Workspace | None:
+            taken = await self._take(connection, shape, 1)
+            if not taken:
+                return None
+            changed = workspace.model_copy(
+                update={"sandbox": taken[0].id, "node": taken[0].node, "state": "starting"}
+            )
+            written = await connection.execute(
+                update(workspaces)
+                .where(workspaces.c.id == workspace.id, workspaces.c.keeper == keeper)
+                .where(workspaces.c.ended_at.is_(None))
+                .values(**columns(changed))
+            )
+            if not written.rowcount:
+                raise LookupError("it is another's by now")
+            return changed
+
+        try:
+            return await self._transact(work)
+        except LookupError:
+            return None
+
+    async def _make(self, connection: AsyncConnection, claims: Sequence[NewClaim]) -> list[Claimed]:
+        known = await self._known(connection, claims)
+        new: list[NewClaim] = []
+        for claim in claims:
+            if claim.key is None:
+                new.append(claim)
+            elif (claim.owner, claim.key) not in known:
+                known[claim.owner, claim.key] = claim.workspace
+                new.append(claim)
+        free = await self._take_all(connection, new)
+        made: dict[str, Claimed] = {}
+        for claim in new:
+            ready = free[claim.shape].pop() if claim.shape and free[claim.shape] else None
+            made[claim.workspace.id] = _claimed(claim, ready)
+        if new:
+            rows = [_row(claim, made[claim.workspace.id].workspace) for claim in new]
+            await connection.execute(_ADD, rows)
+            lines = [line for claim in new for line in _lines(claim, made[claim.workspace.id])]
+            await connection.execute(_LOG, lines)
+        return [
+            made.get(claim.workspace.id) or Claimed(known[claim.owner, str(claim.key)], "known")
+            for claim in claims
+        ]
+
+    async def _known(
+        self, connection: AsyncConnection, claims: Sequence[NewClaim]
+    ) -> dict[tuple[str, str], Workspace]:
+        keys = [(claim.owner, claim.key) for claim in claims if claim.key is not None]
+        if not keys:
+            return {}
+        asked = select(workspaces).where(
+            tuple_(workspaces.c.owner, workspaces.c.claim_key).in_(keys)
+        )
+        rows = (await connection.execute(asked)).all()
+        return {(row.owner, row.claim_key): to_workspace(row) for row in rows}
+
+    async def _take_all(
+        self, connection: AsyncConnection, claims: Sequence[NewClaim]
+    ) -> defaultdict[str, list[Warm]]:
+        """For each shape as many as are asked for, if there are; the oldest last."""
+        wanted: defaultdict[str, int] = defaultdict(int)
+        for claim in claims:
+            if claim.shape is not None:
+                wanted[claim.shape] += 1
+        taken: defaultdict[str, list[Warm]] = defaultdict(list)
+        for shape in sorted(wanted):
+            found = await self._take(connection, shape, wanted[shape])
+            taken[shape] = sorted(found, key=lambda it: it.created_at, reverse=True)
+        return taken
+
+    async def _take(self, connection: AsyncConnection, shape: str, count: int) -> list[Warm]:
+        rows = (await connection.execute(self._taking(shape, count))).all()
+        return [to_warm(row) for row in rows]
+
+    def _taking(self, shape: str, count: int) -> Executable:
+        oldest = (
+            select(warm.c.id)
+            .where(warm.c.state == "warm", warm.c.shape == shape)
+            .order_by(warm.c.created_at)
+            .limit(count)
+        )
+        if self._is_postgres:  # as a part of its own, so that it is looked up once
+            picked = oldest.with_for_update(skip_locked=True).cte("picked")
+            oldest = select(picked.c.id)
+        return delete(warm).where(warm.c.id.in_(oldest)).returning(*warm.c)
+
+
+def _claimed(claim: NewClaim, ready: Warm | None) -> Claimed:
+    if ready is None:
+        return Claimed(claim.workspace, "cold")
+    changes: dict[str, Any] = {"sandbox": ready.id, "node": ready.node}  # Any: its fields
+    if claim.is_prepared:
+        changes |= {"state": "ready", "ready_at": datetime.now(timezone.utc)}
+    return Claimed(claim.workspace.model_copy(update=changes), "warm")
+
+
+def _row(claim: NewClaim, made: Workspace) -> dict[str, Any]:  # Any: column values
+    own = {"owner": claim.owner, "keeper": claim.keeper, "claim_key": claim.key}
+    return {**columns(made), **own}
+
+
+def _lines(claim: NewClaim, made: Claimed) -> list[dict[str, Any]]:  # Any: column values
+    workspace = made.workspace
+    claimed = {"template": workspace.template, "warm": made.how == "warm"}
+    lines = [("claim", claim.owner, claimed)]
+    if workspace.ready_at is not None:
+        took = (workspace.ready_at - workspace.created_at).total_seconds()
+        lines.append(("ready", "controller", {"seconds": round(took, 3)}))
+    return [
+        {
+            "at": workspace.created_at if kind == "claim" else workspace.ready_at,
+            "workspace_id": workspace.id,
+            "actor": actor,
+            "kind": kind,
+            "data": data,
+        }
+        for kind, actor, data in lines
+    ]
