@@ -16,6 +16,7 @@ check: setup
 
 bench: setup
 	.venv/bin/carrel bench
+	.venv/bin/python -m benchmarks.fleet
 
 format: setup
 	.venv/bin/ruff check --fix .

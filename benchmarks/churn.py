@@ -124,15 +124,16 @@ class Fleet:
         names = list(self.wanted)
         for _ in range(self._many(self.rates.claims * seconds)):
             # The first templates are claimed most.
-            name = names[min(int(self.random.expovariate(0.5)), len(names) - 1)]
+            name = names[min(int(self.random.expovariate(2 / len(names))), len(names) - 1)]
             self._queue.append((name, self.random.random() < 0.05))
             self.wanted[name] = replace(self.wanted[name], claimed_at=self.now)
-        while len(self._queue) > 200:
+        while len(self._queue) > 2000:
             self._queue.popleft()  # who waits too long gives up
         for _ in range(self._many(self.rates.drains * seconds)):
-            index = self.random.randrange(len(self.rooms))
-            room = self.rooms[index]
-            self.rooms[index] = replace(room, draining=not room.draining)
+            drained = [index for index, room in enumerate(self.rooms) if room.draining]
+            is_enough = len(drained) > len(self.rooms) // 20
+            index = self.random.choice(drained if is_enough else range(len(self.rooms)))
+            self.rooms[index] = replace(self.rooms[index], draining=not is_enough)
         for _ in range(self._many(self.rates.changes * seconds)):
             name = self.random.choice(names)
             shape = f"shape {self.random.randrange(1000)}"
@@ -194,7 +195,7 @@ def fleet(
     """A fleet with nothing in it yet; pools of all kinds."""
     kinds = (
         Pool(warm=warm, surge=max(2, warm // 4), max_age_seconds=900),
-        Pool(warm=warm, floor=warm // 4, surge=5, idle_seconds=120, max=warm * 3),
+        Pool(warm=warm, floor=warm // 4, surge=5, idle_seconds=120, max=warm * 6),
         Pool(warm=warm // 2, surge=2, idle_seconds=60, max_age_seconds=300),
         Pool(floor=warm // 2, surge=4, max_age_seconds=600),
     )
