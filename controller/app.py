@@ -35,6 +35,7 @@ from controller.routes import (
     ERRORS,
     Parts,
     files,
+    leases,
     processes,
     recording,
     screen,
@@ -67,6 +68,7 @@ _ROUTERS = (
     files,
     recording,
     session,
+    leases,
     cluster_routes,
     service,
 )

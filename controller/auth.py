@@ -2,9 +2,9 @@
 
 :class:`Gate` is an ASGI layer in front of everything. It refuses a Host that is not the
 controller's (a page that rebinds its own name to 127.0.0.1 gets nothing), a WebSocket or a change
-by cookie from another origin, and every path under /v1 without a key. What passes carries its
-:class:`Caller` in ``scope["caller"]``. Keys are compared by digest and in constant time; cookies
-and links hold signed, expiring tokens, never a key.
+by cookie from another origin, and every path under /v1 without a key; a lease is renewed with a
+token of its own. What passes carries its :class:`Caller` in ``scope["caller"]``. Keys are compared
+by digest and in constant time; cookies and links hold signed, expiring tokens, never a key.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from controller.problems import answer
 from controller.settings import Settings
+from ray_cluster import leases
 from workspace.errors import CarrelError, Forbidden, InvalidRequest, Unauthorized
 from workspace.folders import private_file
 from workspace.models import Workspace
@@ -34,6 +35,7 @@ _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 _PROBES = frozenset({"/healthz", "/readyz"})
 _OPEN = frozenset({"/v1/login", "/v1/logout"})
+_LEASE = re.compile(re.escape(leases.PATH) + r"([a-z0-9]{8,20})")
 _WORKSPACE = re.compile(r"/v1/workspaces/([a-z0-9]{8,20})(/[a-z]+)?")
 
 
@@ -102,6 +104,20 @@ class Auth:
         """Where a person watches it. The token is in the fragment: no server ever logs it."""
         return f"{self._public_origin}/watch/{workspace.id}#{self.viewer_token(workspace)}"
 
+    @property
+    def lease_secret(self) -> bytes:
+        """What signs the tokens that leases are renewed with."""
+        return hmac.digest(self._secret, b"leases", "sha256")
+
+    def check_lease(self, sandbox: str, authorization: str | None) -> None:
+        """
+        Raises:
+            Unauthorized: that is not the sandbox's own token.
+        """
+        expected = f"Bearer {leases.token(self.lease_secret, sandbox)}"
+        if not _is_same(authorization or "", expected):
+            raise Unauthorized("That is not the token of this lease.")
+
     def _sign(self, text: str) -> str:
         mac = hmac.digest(self._secret, text.encode("utf-8", "surrogateescape"), "sha256")
         return urlsafe_b64encode(mac).decode().rstrip("=")
@@ -163,6 +179,9 @@ class Gate:
     def _admit(self, scope: Scope) -> Caller | None:
         head = _head(scope["headers"])
         self._check_host(head.host, scope)
+        if lease := _LEASE.fullmatch(scope["path"]):
+            self._auth.check_lease(lease[1], head.authorization)
+            return None
         is_socket = scope["type"] == "websocket"
         if head.authorization is not None and not scope["path"].startswith("/mcp"):
             caller: Caller | None = self._by_authorization(head.authorization)

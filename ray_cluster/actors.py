@@ -19,6 +19,7 @@ import time
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from typing import TYPE_CHECKING, Any
 
+from ray_cluster import leases
 from ray_cluster.relay import Relay
 from workspace import backends
 from workspace.errors import (
@@ -80,8 +81,10 @@ class Life:
         self._stop = stop
         self._deadline = deadline
         self._start_seconds = start_seconds
-        self._released = asyncio.Event()
+        self._wish: Wire | None = None  # why it is to end
+        self._wished = asyncio.Event()
         self._changed = asyncio.Event()  # the deadline has moved
+        self.changes = 0  # ... so often
         self.ready = asyncio.Event()  # set too when it ended before
         self.over = asyncio.Event()
         self.endpoint: Endpoint | None = None
@@ -107,15 +110,15 @@ class Life:
 
     async def _begin(self) -> Wire | None:
         starting = asyncio.ensure_future(self._start())
-        await _first(starting, self._released.wait(), seconds=self._start_seconds)
+        await _first(starting, self._wished.wait(), seconds=self._start_seconds)
         if starting.done():
             self.backend, self.endpoint = starting.result()
             self.ready.set()
             return None
         starting.cancel()
         await asyncio.wait([starting], timeout=STOP_SECONDS)
-        if self._released.is_set():
-            return _ended(RELEASED, "It was released while it started.")
+        if self._wish is not None:
+            return self._wish
         raise StartFailed(f"The desktop was not ready within {self._start_seconds:.0f} seconds.")
 
     async def _until_end(self) -> Wire:
@@ -126,12 +129,12 @@ class Life:
                 self._changed.clear()
                 await _first(
                     gone,
-                    self._released.wait(),
+                    self._wished.wait(),
                     self._changed.wait(),
                     seconds=self._deadline.remaining(),
                 )
-                if self._released.is_set():
-                    return _ended(RELEASED, "It was released.")
+                if self._wish is not None:
+                    return self._wish
                 if gone.done():
                     return _ended(DESKTOP_LOST, gone.result())
                 if not self._deadline.remaining():
@@ -139,14 +142,28 @@ class Life:
         finally:
             gone.cancel()
 
-    def release(self) -> None:
-        self._released.set()
+    @property
+    def remaining(self) -> float:
+        return self._deadline.remaining()
 
-    def extend(self, seconds: float) -> None:
-        if self.reason is not None or self._released.is_set():
-            raise WorkspaceEnded(f"Desktop {self._id} has ended.")
+    def release(self) -> None:
+        self.end(RELEASED, "It was released.")
+
+    def end(self, code: str, message: str) -> None:
+        """Have it end; the first reason counts."""
+        self._wish = self._wish or _ended(code, message)
+        self._wished.set()
+
+    def believe(self, seconds: float) -> None:
+        """Like :meth:`extend`, but not because anybody has asked for it just now."""
         self._deadline.extend(seconds)
         self._changed.set()
+
+    def extend(self, seconds: float) -> None:
+        if self.reason is not None or self._wish is not None:
+            raise WorkspaceEnded(f"Desktop {self._id} has ended.")
+        self.changes += 1
+        self.believe(seconds)
 
 
 async def _first(*things: Awaitable[object], seconds: float) -> None:
@@ -173,6 +190,7 @@ class DesktopActor:
         self._relay: Relay | None = None
         self._relay_url = ""
         self._relaying = asyncio.Lock()
+        self._is_paused = False
         self._answering = 0
         self._answered = asyncio.Event()
         self._life = Life(
@@ -219,13 +237,16 @@ class DesktopActor:
 
     async def pause(self) -> Wire:
         async def pause() -> Wire:
-            return (await self._running().pause(self._spec["workspace_id"])).model_dump()
+            paused = await self._running().pause(self._spec["workspace_id"])
+            self._is_paused = True
+            return paused.model_dump()
 
         return await self._answer(pause())
 
     async def resume(self) -> Wire:
         async def resume() -> Wire:
             await self._running().resume(self._spec["workspace_id"])
+            self._is_paused = False
             return {}
 
         return await self._answer(resume())
@@ -265,7 +286,9 @@ class DesktopActor:
             self._loop.run_until_complete(_first(self._life.over.wait(), seconds=STOP_SECONDS))
 
     async def _run(self) -> None:
+        renewing = asyncio.ensure_future(self._renew(self._spec["lease"]))
         await self._life.run()
+        renewing.cancel()
         # Those who wait for the reason get it; then this process has no more purpose.
         deadline = time.monotonic() + ANSWER_SECONDS
         while self._answering and (left := deadline - time.monotonic()) > 0:
@@ -295,6 +318,30 @@ class DesktopActor:
             await self._relay.close()
         if self._backend is not None:
             await self._backend.stop(self._spec["workspace_id"])
+
+    async def _renew(self, terms: Wire | None) -> None:
+        """End the desktop once nobody wants it, or nobody can be asked any more."""
+        if terms is None:
+            return
+        life = self._life
+        controllers = leases.Controllers(terms["urls"], self._spec["workspace_id"], terms["token"])
+        belief = leases.Belief()
+
+        def ask() -> Awaitable[leases.Answer]:
+            state = "paused" if self._is_paused else "ready" if life.backend else "starting"
+            return controllers.ask(state, life.remaining)
+
+        def take(ttl_seconds: float) -> None:
+            if belief.counts(ttl_seconds, remaining=life.remaining, changes=life.changes):
+                life.believe(ttl_seconds)
+
+        renewal = leases.Renewal(
+            ask,
+            take,
+            grace_seconds=terms["grace_seconds"],
+            renew_seconds=terms["renew_seconds"],
+        )
+        life.end(*await renewal.run())
 
     async def _when_ready(self, wait: bool) -> Wire:
         if wait:

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from ray_cluster import actors, placement
 from ray_cluster.connection import HEAD_SECONDS, connect, disconnect, is_served
+from ray_cluster.leases import Lease
 from workspace.backends.base import Endpoint, PauseResult
 from workspace.errors import (
     BackendUnavailable,
@@ -70,6 +71,7 @@ class Cluster:
         namespace: str,
         backends: Mapping[str, Mapping[str, Any]],  # Any: each backend's settings, plain JSON
         strategy: Literal["spread", "pack"],
+        lease: Lease | None = None,
     ) -> None:
         """Use :meth:`connect`."""
         import ray
@@ -78,6 +80,7 @@ class Cluster:
         self._address = address
         self._namespace = namespace
         self._backends = backends
+        self._lease = lease
         # Wrapped once: wrapping anew for each actor would export the class each time.
         self._actor = ray.remote(
             num_cpus=0, resources={placement.RESOURCE: 1}, max_restarts=0, max_task_retries=0
@@ -99,15 +102,25 @@ class Cluster:
         backends: Mapping[str, Mapping[str, Any]],  # Any: each backend's settings, plain JSON
         namespace: str = "carrel",
         strategy: Literal["spread", "pack"] = "spread",
+        lease: Lease | None = None,
     ) -> Cluster:
         """Join the Ray at ``address``. Blocks; call it before the event loop or in a thread.
+
+        Desktops that are started live as long as their ``lease`` is renewed; without one, until
+        they are stopped or their deadline comes.
 
         Raises:
             Unavailable: it does not answer, or refuses the token.
         """
         _look_at_head(address)
         connect(address, token, namespace)
-        return cls(address=address, namespace=namespace, backends=backends, strategy=strategy)
+        return cls(
+            address=address,
+            namespace=namespace,
+            backends=backends,
+            strategy=strategy,
+            lease=lease,
+        )
 
     def close(self) -> None:
         """Leave; desktops live on."""
@@ -145,6 +158,7 @@ class Cluster:
             "ttl_seconds": ttl_seconds,
             "start_seconds": timeout_seconds,
             "background": background,
+            "lease": self._lease.terms(workspace_id) if self._lease is not None else None,
         }
         deadline = time.monotonic() + timeout_seconds
         creating = self._spawn(self._create(workspace_id, spec))
@@ -233,8 +247,9 @@ class Cluster:
     async def ended(self, workspace_id: str) -> ErrorInfo:
         """Wait until the desktop has ended, and say why.
 
-        The code is ``deadline_passed``, ``released``, ``desktop_lost`` (its sandbox died),
-        ``node_lost`` (its actor died, or the cluster does not know it), or a failed start's.
+        The code is ``deadline_passed``, ``released``, ``lease_refused`` or ``lease_lost`` (see
+        leases.py), ``desktop_lost`` (its sandbox died), ``node_lost`` (its actor died, or the
+        cluster does not know it), or a failed start's.
 
         Raises:
             Unavailable: Ray does not answer, so nobody can tell.
