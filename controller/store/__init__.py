@@ -26,6 +26,7 @@ from controller.store.operated import Operated
 from controller.store.replicas import Leadership, Replicas
 from controller.store.rows import columns, to_workspace
 from controller.store.tables import UtcTime, events, warm, workspaces
+from controller.store.volumes import Volumes
 from controller.store.warm import WarmRows
 from workspace.errors import InvalidRequest
 from workspace.models import Event, State, Workspace
@@ -54,7 +55,7 @@ class Store:
         self._url = url
         self._engine = databases.connect(url)
         self._log = _journal(self._engine)
-        doing = Doing(self._engine, url)
+        self._doing = doing = Doing(self._engine, url)
         self._insert = doing.insert
         self._do = doing.do
         self._rows = doing.rows
@@ -63,6 +64,7 @@ class Store:
         self.replicas = Replicas(doing)
         self.leadership = Leadership(self._engine)
         self.operated = Operated(doing)
+        self.volumes = Volumes(doing)
 
     @asynccontextmanager
     async def run(self) -> AsyncIterator[None]:

@@ -361,6 +361,7 @@ async def test_a_restarted_controller_finds_its_desktops_again(
         return Workspace.model_validate(
             {
                 "id": workspace_id,
+                "sandbox": workspace_id,
                 "state": state,
                 "template": "desktop",
                 "screen": Screen(),
@@ -406,7 +407,7 @@ async def test_a_restarted_controller_finds_its_desktops_again(
         }
         reasons = {each["id"]: each["error"]["message"] for each in page if each["error"]}
         assert "while it was starting" in reasons["halfmade22"]
-        assert "gone when the controller came back" in reasons["vanished22"]
+        assert "gone when a controller looked after it" in reasons["vanished22"]
         events = (await http.get("/v1/events")).json()["events"]
         assert "stray22222" in {e["workspace_id"] for e in events if e["kind"] == "stray"}
         await http.delete(base)
@@ -457,7 +458,7 @@ async def test_a_claim_that_cannot_be_written_starts_nothing(
         raise Unavailable("The disk is full.")
 
     async with serving(app) as http:
-        monkeypatch.setattr(app.state.parts.store, "add", full)
+        monkeypatch.setattr(app.state.parts.lifecycle._claims, "do", full)
         for wait in (True, False):
             answer = await http.post("/v1/workspaces", json={"wait": wait})
             assert (answer.status_code, answer.json()["code"]) == (503, "unavailable")

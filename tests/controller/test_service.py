@@ -143,7 +143,8 @@ async def test_a_database_that_fails_is_said_so(
         def begin(self) -> None:
             raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(app.state.parts.store, "_engine", Full())
+    for engine in ("_engine", "_transactional"):
+        monkeypatch.setattr(app.state.parts.store._doing, engine, Full())
     answer = await http.post("/v1/workspaces", json={})
     assert (answer.status_code, answer.json()["code"]) == (503, "unavailable")
     assert "No space left" in answer.json()["message"]

@@ -219,7 +219,8 @@ def test_the_commands_move_state_and_refuse_a_controller_that_runs(
         assert "conflict" in told
     out, told = (done := carrel(home, other, "restore", file)).communicate(timeout=60)
     assert done.returncode == 0, told
-    assert "3 events, 7 workspaces" in out
+    assert "3 events" in out
+    assert "7 workspaces" in out
     assert not (home / "run").exists()
     assert asyncio.run(contents(other)) == asyncio.run(contents(url))
 
