@@ -158,6 +158,9 @@ class ErrorInfo(_Output):
     hint: str = ""
 
 
+VolumeName = Annotated[str, Field(pattern=r"^[a-z0-9-]{1,63}$", examples=["my-project"])]
+
+
 class WorkspaceRequest(_Input):
     """The body of ``POST /v1/workspaces``."""
 
@@ -183,6 +186,10 @@ class WorkspaceRequest(_Input):
         list[Annotated[str, Field(min_length=1, max_length=32_768)]],
         Field(max_length=50, description="commands run in bash, in order, before it is ready"),
     ] = []
+    volume: Annotated[
+        VolumeName | None,
+        Field(description="a home that stays when the workspace ends; made if there is none"),
+    ] = None
     wait: Annotated[bool, Field(description="answer when it is ready, not at once")] = True
     key: Annotated[
         str | None,
@@ -225,6 +232,7 @@ class Workspace(_Output):
     metadata: dict[str, str] = {}
     node: str | None = None
     sandbox: str = ""  # what its sandbox is called on that node; a warm one has its own name
+    volume: str | None = None  # its home, which stays
     idle_seconds: float | None = None
     when_idle: IdleAction = "release"
     queue: QueuePlace | None = None
@@ -236,6 +244,26 @@ class WorkspaceList(_Output):
     """One page of workspaces, newest first; ``after`` is what to ask for next, None at the end."""
 
     workspaces: list[Workspace]
+    after: str | None = None
+
+
+class Volume(_Output):
+    """A home that outlives the workspaces it is mounted in, one at a time."""
+
+    name: str
+    owner: str
+    node: str | None = None  # where it lies
+    size_bytes: int | None = None  # on the disk, when its last workspace ended
+    created_at: datetime
+    last_used_at: datetime | None = None
+    used_by: str | None = None  # the workspace that has it
+    is_being_removed: bool = False
+
+
+class VolumeList(_Output):
+    """One page of volumes, by name; ``after`` is what to ask for next, None at the end."""
+
+    volumes: list[Volume]
     after: str | None = None
 
 

@@ -61,11 +61,28 @@ workspaces = Table(
     Column("claim_key", String(100)),
     Column("idle_seconds", Float),
     Column("when_idle", String(10), nullable=False, server_default="release"),
+    Column("volume", String(63)),
     Index(None, "created_at", "id"),
     Index(None, "state", "created_at", "id"),
     Index("ix_workspaces_sandbox", "sandbox"),
     # Of those that have none, all are distinct, on both databases.
     Index("ix_workspaces_owner_claim_key", "owner", "claim_key", unique=True),
+)
+
+# Homes that stay. One is free once the workspace that had it has ended, whoever says so or not.
+volumes = Table(
+    "volumes",
+    metadata,
+    Column("id", String(20), primary_key=True),  # what its folder is called
+    Column("owner", String(100), nullable=False),
+    Column("name", String(63), nullable=False),
+    Column("node", String(200)),
+    Column("size_bytes", BigInteger),
+    Column("created_at", UtcTime, nullable=False),
+    Column("last_used_at", UtcTime),
+    Column("used_by", String(20)),
+    Column("removed_at", UtcTime),  # since when it is being removed
+    Index("ix_volumes_owner_name", "owner", "name", unique=True),
 )
 
 # Desktops that wait for a claim. A claim deletes one and writes a workspace in its place.

@@ -1,0 +1,203 @@
+"""Volumes: whose they are, where they lie, and which workspace has each.
+
+A volume is taken by one conditional statement, so that of any number of replicas that try at once
+one succeeds. Nobody gives it back: it is free once the workspace that has it has ended, however
+that came about. That a workspace has ended is only ever believed of a row that says so, never of
+one that is not seen (yet): so it is taken for a workspace whose row is already kept.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from sqlalchemy import (
+    ColumnElement,
+    Row,
+    String,
+    delete,
+    exists,
+    literal_column,
+    or_,
+    select,
+    update,
+)
+
+from controller.store.doing import Doing
+from controller.store.tables import volumes, workspaces
+from workspace.errors import Conflict, VolumeInUse, VolumeNotFound
+from workspace.models import Volume
+
+
+class Kept(NamedTuple):
+    """A volume as its row has it."""
+
+    id: str
+    owner: str
+    name: str
+    node: str | None
+    created_at: datetime
+    is_new: bool  # no workspace has ever been ready with it
+
+
+_TOLD = (volumes.c.id, volumes.c.owner, volumes.c.name, volumes.c.node, volumes.c.created_at)
+
+
+class Volumes:
+    """The volumes of one store; see :class:`controller.store.Store`."""
+
+    def __init__(self, doing: Doing) -> None:
+        self._do = doing.do
+        self._rows = doing.rows
+        self._insert = doing.insert
+
+    async def take(
+        self, owner: str, name: str, *, workspace_id: str, new_id: str, now: datetime
+    ) -> Kept:
+        """Have it for a workspace that is kept; one that is not there is made. Again is success.
+
+        Raises:
+            VolumeInUse: another workspace has it.
+            Conflict: it is being removed.
+        """
+        new = self._insert(volumes).values(
+            id=new_id, owner=owner, name=name, created_at=now, used_by=workspace_id
+        )
+        statement = new.on_conflict_do_update(
+            index_elements=[volumes.c.owner, volumes.c.name],
+            set_={"used_by": new.excluded.used_by},
+            where=_is_free(workspace_id) & volumes.c.removed_at.is_(None),
+        ).returning(*_TOLD, volumes.c.last_used_at)
+        rows = await self._do(lambda it: _all(it, statement))
+        if not rows:
+            raise await self._why_not(owner, name)
+        return _kept(rows[0])
+
+    async def check(self, owner: str, name: str) -> None:
+        """Whether it could be taken now, or made. Raises like :meth:`take`."""
+        statement = select(volumes.c.id).where(_named(owner, name), ~_is_free_now())
+        if await self._rows(statement):
+            raise await self._why_not(owner, name)
+
+    async def place(self, volume_id: str, node: str) -> None:
+        """It lies on that node from now on; one that was used stays where it lies."""
+        statement = (
+            update(volumes)
+            .where(volumes.c.id == volume_id, volumes.c.last_used_at.is_(None))
+            .values(node=node)
+        )
+        await self._do(lambda it: it.execute(statement))
+
+    async def used(self, workspace_id: str, *, now: datetime, size_bytes: int | None) -> None:
+        """A workspace that has one is ready, or ends."""
+        values: dict[str, Any] = {"last_used_at": now}  # Any: column values
+        if size_bytes is not None:
+            values["size_bytes"] = size_bytes
+        statement = update(volumes).where(volumes.c.used_by == workspace_id).values(**values)
+        await self._do(lambda it: it.execute(statement))
+
+    async def page(self, owner: str, *, limit: int, after: str | None) -> list[Volume]:
+        """An owner's, by name, those after that name."""
+        statement = _shown().where(volumes.c.owner == owner).order_by(volumes.c.name).limit(limit)
+        if after is not None:
+            statement = statement.where(volumes.c.name > after)
+        return [_volume(row) for row in await self._rows(statement)]
+
+    async def get(self, owner: str, name: str) -> Volume:
+        """
+        Raises:
+            VolumeNotFound.
+        """
+        rows = await self._rows(_shown().where(_named(owner, name)))
+        if not rows:
+            raise _no_such(name)
+        return _volume(rows[0])
+
+    async def free(self, owner: str, name: str) -> Kept:
+        """One that nobody has at the moment.
+
+        Raises:
+            VolumeNotFound, VolumeInUse, Conflict.
+        """
+        await self.get(owner, name)
+        await self.check(owner, name)
+        rows = await self._rows(select(*_TOLD, volumes.c.last_used_at).where(_named(owner, name)))
+        if not rows:
+            raise _no_such(name)
+        return _kept(rows[0])
+
+    async def begin_removal(self, owner: str, name: str, *, now: datetime) -> Kept:
+        """From now on nobody can take it. Again is success.
+
+        Raises:
+            VolumeNotFound.
+            VolumeInUse: a workspace has it.
+        """
+        statement = (
+            update(volumes)
+            .where(_named(owner, name), _is_free())
+            .values(removed_at=now)
+            .returning(*_TOLD, volumes.c.last_used_at)
+        )
+        rows = await self._do(lambda it: _all(it, statement))
+        if not rows:
+            raise await self._why_not(owner, name)
+        return _kept(rows[0])
+
+    async def forget(self, volume_id: str) -> None:
+        """It is gone."""
+        statement = delete(volumes).where(
+            volumes.c.id == volume_id, volumes.c.removed_at.is_not(None)
+        )
+        await self._do(lambda it: it.execute(statement))
+
+    async def _why_not(self, owner: str, name: str) -> Exception:
+        rows = await self._rows(_shown().where(_named(owner, name)))
+        if not rows:
+            return _no_such(name)
+        volume = _volume(rows[0])
+        if volume.is_being_removed:
+            return Conflict(f"Volume {name!r} is being removed.", hint="Remove it again, or wait.")
+        has_it = f"workspace {volume.used_by}" if volume.used_by else "another workspace"
+        return VolumeInUse(f"Volume {name!r} is in use by {has_it}.")
+
+
+async def _all(
+    connection: Any, statement: Any
+) -> list[Row[Any]]:  # Any: SQLAlchemy's own, read by _kept
+    return list((await connection.execute(statement)).all())
+
+
+def _named(owner: str, name: str) -> ColumnElement[bool]:
+    return (volumes.c.owner == owner) & (volumes.c.name == name)
+
+
+def _is_free(workspace_id: str | None = None) -> ColumnElement[bool]:
+    # By its name: an upsert's condition has no table that a part of it could be correlated with.
+    holder = literal_column("volumes.used_by", String)
+    has_ended = exists().where(workspaces.c.id == holder, workspaces.c.ended_at.is_not(None))
+    free = or_(volumes.c.used_by.is_(None), has_ended)
+    return free if workspace_id is None else or_(free, volumes.c.used_by == workspace_id)
+
+
+def _is_free_now() -> ColumnElement[bool]:
+    return _is_free() & volumes.c.removed_at.is_(None)
+
+
+def _shown() -> Any:  # Any: a select, whose rows _volume reads
+    has_it = (workspaces.c.id == volumes.c.used_by) & workspaces.c.ended_at.is_(None)
+    return select(volumes, workspaces.c.id.label("holder")).outerjoin(workspaces, has_it)
+
+
+def _volume(row: Row[Any]) -> Volume:  # Any: a row's columns, validated here
+    columns = dict(row._mapping)
+    columns |= {"used_by": columns["holder"], "is_being_removed": columns["removed_at"] is not None}
+    return Volume.model_validate(columns)
+
+
+def _kept(row: Row[Any]) -> Kept:  # Any: a row's columns
+    return Kept(row.id, row.owner, row.name, row.node, row.created_at, row.last_used_at is None)
+
+
+def _no_such(name: str) -> VolumeNotFound:
+    return VolumeNotFound(f"There is no volume {name[:100]!r}.")
