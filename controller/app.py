@@ -51,7 +51,7 @@ from controller.routes import (
     cluster as cluster_routes,
 )
 from controller.settings import Settings
-from controller.store import Store
+from controller.store import Store, databases
 from controller.templates import Templates
 from workspace.client import Carrel
 from workspace.errors import NotFound, TooLarge
@@ -214,6 +214,7 @@ def _assemble(
         events = Events(store)
         templates = Templates(settings.templates)
         async with AsyncExitStack() as stack:
+            stack.enter_context(databases.alone(settings.database))
             cluster = await stack.enter_async_context(open_cluster())
             await stack.enter_async_context(store.run())
             await stack.enter_async_context(events.run())

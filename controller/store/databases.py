@@ -13,7 +13,8 @@ import asyncio
 import json
 import os
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
@@ -27,7 +28,8 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import ConnectionPoolEntry
 
-from workspace.errors import CarrelError, DiskFull, Unavailable
+from workspace import locks
+from workspace.errors import CarrelError, Conflict, DiskFull, Unavailable
 
 T = TypeVar("T")
 
@@ -121,6 +123,33 @@ def file_of(url: str) -> Path | None:
         return None
     is_file = parsed.get_backend_name() == "sqlite" and parsed.database not in (None, ":memory:")
     return Path(str(parsed.database)) if is_file else None
+
+
+@contextmanager
+def alone(url: str) -> Iterator[None]:
+    """For one controller at a time, if it is a file of SQLite; a PostgreSQL serves many.
+
+    Raises:
+        Conflict: another one uses that file.
+    """
+    file = file_of(url)
+    if file is None:
+        yield
+        return
+    file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    lock = file.with_name(f"{file.name}.controller")
+    descriptor = locks.take(lock)
+    if descriptor is None:
+        raise Conflict(
+            f"Another controller uses the database {str(file)!r}.",
+            hint="SQLite serves one controller. For several, have all of them use one PostgreSQL: "
+            "set CARREL_DATABASE_URL.",
+        )
+    try:
+        yield
+    finally:
+        lock.unlink(missing_ok=True)
+        os.close(descriptor)
 
 
 def in_thread(engine: AsyncEngine) -> Engine | None:
