@@ -15,6 +15,7 @@ import os
 import random
 import re
 import signal
+import subprocess
 import tempfile
 from collections import Counter
 from collections.abc import Iterator
@@ -53,9 +54,10 @@ PATHS = (
     *("a/" * 2000, "fuzz/" + "b/" * 700),
 )
 
-# Runs the daemon, and has it write on SIGUSR1 what nobody outside can see.
+# Runs the daemon, and has it write on SIGUSR1 what nobody outside can see, and on SIGUSR2 into its
+# log what each thread does.
 _LAUNCHER = """
-import asyncio, gc, json, os, signal, sys
+import asyncio, faulthandler, gc, json, os, signal, sys
 
 def tell(*_):
     gc.collect()
@@ -64,6 +66,7 @@ def tell(*_):
         file.write(json.dumps(told) + "\\n")
 
 signal.signal(signal.SIGUSR1, tell)
+faulthandler.register(signal.SIGUSR2)
 sys.path.insert(0, sys.argv.pop(1))
 from workspace.desktopd.__main__ import main
 sys.exit(main())
@@ -115,8 +118,14 @@ class Sealed(Daemon):
         return found
 
     def stop(self, number: int = signal.SIGTERM) -> int:
-        self.inner.send_signal(number)  # the sandbox ends with what is in it
-        return self.process.wait(15)
+        inner = self.inner
+        inner.send_signal(number)  # the sandbox ends with what is in it
+        try:
+            return self.process.wait(30)
+        except subprocess.TimeoutExpired:
+            inner.send_signal(signal.SIGUSR2)
+            until(lambda: "most recent call first" in self.log.read_text(errors="replace"))
+            raise AssertionError(self.log.read_text(errors="replace")[-8000:]) from None
 
 
 @pytest.fixture(scope="module")

@@ -2,14 +2,15 @@
 invoking what it does.
 
 On failure: an element that is not there any more, or not on the screen, is ``ElementNotFound``;
-what its program will not do is :class:`WillNot`, and whoever asked may click instead.
+one whose program does not answer is ``TimedOut``; what its program will not do is
+:class:`WillNot`, and whoever asked may click instead.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 from workspace.desktopd.accessibility import placing, words
 from workspace.desktopd.accessibility.bus import Gone, Refused, Silent, answers
@@ -20,7 +21,9 @@ from workspace.desktopd.accessibility.wire import Value
 from workspace.errors import ElementNotFound, InvalidRequest, TimedOut
 
 _SECONDS = 2.0
+_HOLDS_SECONDS = 4.0  # from being set to being seen to hold it
 _FOCUS_SECONDS = 0.4
+_SELECT_SECONDS = 1.5
 _POLL_SECONDS = 0.02
 _MAX_READ = 100_001
 _MAX_ACTIONS = 20
@@ -44,8 +47,7 @@ class Handle:
 
     async def _ask(self, *methods: Method) -> list[Value]:
         replies = [self.program.ask(self._path, method) for method in methods]
-        told = await answers(replies, _SECONDS)
-        return [None if each is None or len(each) != 1 else each[0] for each in told]
+        return _values(await answers(replies, _SECONDS))
 
     def gone(self) -> ElementNotFound:
         return ElementNotFound(f"The element {self.id} is not there any more.")
@@ -54,11 +56,16 @@ class Handle:
         """Its role, states and box.
 
         Raises:
-            ElementNotFound: it is gone.
+            ElementNotFound: it is gone. TimedOut: its program does not answer.
         """
-        role, states, box = await self._ask(
-            accessible("GetRole"), accessible("GetState"), of("Component", "GetExtents", "u", 0)
-        )
+        asked = accessible("GetRole"), accessible("GetState"), of("Component", "GetExtents", "u", 0)
+        replies = [self.program.ask(self._path, method) for method in asked]
+        role, states, box = _values(await answers(replies, _SECONDS))
+        if any(reply.cancelled() for reply in replies[:2]):
+            raise TimedOut(
+                f"The program of the element {self.id} does not answer.",
+                hint="It is busy, or hangs: look at its window, or try again in a moment.",
+            )
         bits = words.state_bits(states)
         if role is None or states is None or not role or bits & words.DEFUNCT:
             raise self.gone()
@@ -183,7 +190,7 @@ class Handle:
 
         Browsers take keys and clicks by different ways: what comes next might overtake them.
         """
-        deadline = time.monotonic() + _FOCUS_SECONDS
+        deadline = time.monotonic() + _SELECT_SECONDS
         while time.monotonic() < deadline:
             length, count = await self._ask(LENGTH, of("Text", "GetNSelections"))
             if not isinstance(length, int) or length <= 0 or count:
@@ -214,7 +221,7 @@ class Handle:
     async def _until_it_holds(
         self, reading: Callable[[], Awaitable[Value]], wanted: str | float
     ) -> None:
-        deadline = time.monotonic() + _SECONDS
+        deadline = time.monotonic() + _HOLDS_SECONDS
         while True:
             held = await reading()
             if _is_same(held, wanted):
@@ -225,6 +232,11 @@ class Handle:
                     hint="Its program changed what it was given, or is busy: look at it again.",
                 )
             await asyncio.sleep(_POLL_SECONDS)
+
+
+def _values(told: Sequence[tuple[Value, ...] | None]) -> list[Value]:
+    """Each answer without the tuple around it; None for what is no single value."""
+    return [None if each is None or len(each) != 1 else each[0] for each in told]
 
 
 def _is_same(held: Value, wanted: Value) -> bool:

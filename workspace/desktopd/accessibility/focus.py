@@ -21,7 +21,7 @@ from workspace.desktopd.accessibility.placing import Box
 from workspace.desktopd.accessibility.programs import Programs, Ref, as_ref
 from workspace.desktopd.accessibility.reading import Budget, Node, Scene, let_go, read
 from workspace.desktopd.accessibility.wire import Malformed, Message
-from workspace.errors import ElementNotFound
+from workspace.errors import ElementNotFound, TimedOut
 from workspace.models import Window
 
 logger = logging.getLogger(__name__)
@@ -110,7 +110,7 @@ class Focus:
             if not states & words.FOCUSED:
                 return None
             name, text = await handle.said()
-        except ElementNotFound:
+        except (ElementNotFound, TimedOut):
             return None
         return FocusedElement(id=handle.id, role=role, name=name, text=text)
 

@@ -75,13 +75,20 @@ def as_ref(value: Value) -> Ref | None:
     return Ref(program, path)
 
 
+def _one(reply: Reply) -> Value:
+    """The one value that was answered, if that is what came."""
+    if reply.cancelled() or reply.exception() is not None or len(reply.result()) != 1:
+        return None
+    return reply.result()[0]
+
+
 @dataclass
 class Program:
     """A program on the bus."""
 
     root: Ref
     bus: Bus
-    pid: int | None
+    pid: int | None = None
     is_peer: bool = False  # whether the connection leads to it alone
     is_chromium: bool = False
     lacks_page_since: float | None = None
@@ -110,6 +117,13 @@ class Program:
             return await asyncio.wait_for(self.ask(path, method), seconds)
         except asyncio.TimeoutError as error:
             raise Silent("there was no answer in time") from error
+
+    def learn_pid(self, reply: Reply) -> None:
+        told = _one(reply)
+        self.pid = told if isinstance(told, int) else None
+
+    def learn_toolkit(self, reply: Reply) -> None:
+        self.is_chromium = _one(reply) == "Chromium"
 
     async def wake(self) -> None:
         """Have Chromium describe its pages.
@@ -213,13 +227,16 @@ class Programs:
 
     async def _meet(self, root: Ref) -> None:
         """Learn what there is to know of a program, and the quickest way to it."""
-        pid = await self._pid(root.program)
-        program = Program(root, self._bus, pid)
-        asked = get("Application", "ToolkitName"), of("Application", "GetApplicationBusAddress")
-        toolkit, address = await answers(
-            [program.ask(root.path, method) for method in asked], _ASK_SECONDS
-        )
-        program.is_chromium = toolkit == ("Chromium",)
+        program = Program(root, self._bus)
+        asking = Call(_DAEMON[0], _DAEMON[0], "GetConnectionUnixProcessID", "s", root.program)
+        pid = self._bus.start(asking, _DAEMON[1])
+        toolkit = program.ask(root.path, get("Application", "ToolkitName"))
+        # They may come later than that, from a busy program: then they are known from then on.
+        pid.add_done_callback(program.learn_pid)
+        toolkit.add_done_callback(program.learn_toolkit)
+        where = program.ask(root.path, of("Application", "GetApplicationBusAddress"))
+        await asyncio.wait([pid, toolkit, where], timeout=_ASK_SECONDS)
+        (address,) = await answers([where], 0)
         if address is not None and len(address) == 1 and address[0]:
             try:
                 connecting = Bus.connect(str(address[0]), is_peer=True)
@@ -228,14 +245,6 @@ class Programs:
             except (Refused, ValueError, asyncio.TimeoutError):
                 pass  # through the daemon, then
         self._known[root.program] = program
-
-    async def _pid(self, name: str) -> int | None:
-        asking = Call(_DAEMON[0], _DAEMON[0], "GetConnectionUnixProcessID", "s", name)
-        try:
-            (pid,) = await self._bus.call(asking, _DAEMON[1], _ASK_SECONDS)
-        except (Refused, ValueError):
-            return None
-        return pid if isinstance(pid, int) else None
 
     def close(self) -> None:
         for listing in self._listings:

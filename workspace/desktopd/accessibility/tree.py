@@ -33,9 +33,9 @@ logger = logging.getLogger(__name__)
 
 _POLL_SECONDS = 0.25
 _PAGE_SECONDS = 0.05
-_PAGES_SECONDS = 2.0
-_RAISE_SECONDS = 0.5
-_SCROLL_SECONDS = 0.5
+_PAGES_SECONDS = 4.0
+_RAISE_SECONDS = 1.5
+_SCROLL_SECONDS = 2.0
 _RAISED_SECONDS = 0.01
 _CHANGE_RULES = (
     "type='signal',interface='org.a11y.atspi.Event.Object'",
@@ -237,7 +237,10 @@ class Accessibility:
             budget.nodes, budget.cut = trial.nodes, trial.cut
             # What a budget has cut off may have been the page.
             is_awaited = _await_pages(there, roots) and not trial.cut
-            if budget.left < 2 * _PAGE_SECONDS or not is_awaited:
+            if not is_awaited:
+                return roots
+            if budget.left < 2 * _PAGE_SECONDS:
+                budget.cut.add("seconds")
                 return roots
             let_go(roots)
             await asyncio.sleep(_PAGE_SECONDS)

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import subprocess
 import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 
 from tests.waiting import eventually, until
 from tests.workspace.desktopd.x11.harness import Server
 from workspace.desktopd.screen import Screen
-from workspace.elements import Element, ElementTree
+from workspace.elements import Element, ElementTree, Marks
 from workspace.models import Window
+
+Whole = TypeVar("Whole", ElementTree, Marks)
 
 
 class Seat:
@@ -70,7 +73,7 @@ async def screen(seat: Seat) -> AsyncIterator[Screen]:
 
 async def window_of(screen: Screen, title: str) -> Window:
     """The window with that in its title, in front of the others."""
-    window = await screen.windows.wait_for(title, None, 40)
+    window = await screen.windows.wait_for(title, None, 60)
     screen.windows.focus(window.id)
 
     async def is_focused() -> bool:
@@ -78,6 +81,20 @@ async def window_of(screen: Screen, title: str) -> Window:
 
     await eventually(is_focused)
     return window
+
+
+async def whole(ask: Callable[[], Awaitable[Whole]]) -> Whole:
+    """What is answered once nothing of it is cut off for lack of time: a busy machine is slow."""
+    told = await ask()
+
+    async def is_whole() -> bool:
+        nonlocal told
+        if "seconds" in told.truncated:
+            told = await ask()
+        return "seconds" not in told.truncated
+
+    await eventually(is_whole, 60)
+    return told
 
 
 async def the(
@@ -94,10 +111,10 @@ async def the(
     async def is_there() -> bool:
         nonlocal found
         found = await screen.accessibility.find(
-            role=role, name=name, text=text, window=window, seconds=5
+            role=role, name=name, text=text, window=window, seconds=10
         )
         return bool(found.elements)
 
-    await eventually(is_there, 30)
+    await eventually(is_there, 60)
     assert len(found.elements) == 1, found.as_text()
     return found.elements[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Iterator
 
 import pytest
@@ -23,12 +24,20 @@ _PAGE = """<!doctype html><meta charset=utf-8><title>A form</title>
 NOWHERE = a.Click(x=1000, y=650)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def page(seat: Seat) -> Iterator[None]:
-    browser = seat.browse(_PAGE)
-    yield
-    browser.terminate()
-    browser.wait(20)
+@pytest.fixture(scope="module")
+def browsers() -> Iterator[list[subprocess.Popen[bytes]]]:
+    started: list[subprocess.Popen[bytes]] = []
+    yield started
+    for browser in started:
+        browser.terminate()
+        browser.wait(20)
+
+
+@pytest.fixture(autouse=True)
+def page(seat: Seat, browsers: list[subprocess.Popen[bytes]]) -> None:
+    """The page is there; a browser that crashed is started anew."""
+    if not browsers or browsers[-1].poll() is not None:
+        browsers.append(seat.browse(_PAGE))
 
 
 @pytest.fixture(autouse=True)
@@ -52,7 +61,7 @@ async def at_rest(screen: Screen) -> None:
     async def is_quiet() -> bool:
         return (await act(screen, NOWHERE)).effect == "no_visible_change"
 
-    await eventually(is_quiet)
+    await eventually(is_quiet, 60)
 
 
 def middle(element: Element) -> a.Click:
@@ -112,7 +121,7 @@ async def test_the_text_is_told_in_the_time_there_is(
         told = (await act(screen, a.Type(text="x"))).focused_element
         return told is not None and str(told.text).endswith("x")
 
-    await eventually(is_told)  # a busy machine may need several
+    await eventually(is_told, 60)  # a busy machine may need several
 
 
 async def test_password_is_not_told(screen: Screen) -> None:

@@ -12,7 +12,8 @@ import pytest
 
 from tests.waiting import eventually
 from workspace import actions as a
-from workspace.desktopd.accessibility import placing, words
+from workspace.desktopd.accessibility import acting, placing, words
+from workspace.desktopd.accessibility.acting import Handle
 from workspace.desktopd.accessibility.bus import Bus, Gone, Refused, answers, unix_path
 from workspace.desktopd.accessibility.focus import Focus
 from workspace.desktopd.accessibility.marks import place_tags
@@ -29,6 +30,7 @@ from workspace.desktopd.accessibility.wire import (
     unpack,
 )
 from workspace.elements import Element, ElementTree
+from workspace.errors import ElementNotFound, TimedOut
 from workspace.models import Window
 
 SCREEN = Box(0, 0, 1280, 800)
@@ -395,6 +397,49 @@ async def test_a_program_that_is_slow_to_meet_is_met_for_the_next_who_asks(short
             await asyncio.wait_for(programs.listed(), 0.01)
         await eventually(lambda: programs.get(":1.1") is not None)
         programs.close()
+
+
+async def test_a_program_that_is_slow_to_say_what_it_is_is_known_later(short_dir: Path) -> None:
+    was_met = asyncio.Event()
+    toolkit = b"\x01s\0\0" + struct.pack("<I", 8) + b"Chromium\0"
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        serial, _, _ = await _call(reader)
+        writer.write(_answer(serial, "a(so)", _children("/r")))
+        pid, kind, _ = [(await _call(reader))[0] for _ in range(3)]
+        await was_met.wait()
+        writer.write(_answer(pid, "u", struct.pack("<I", 7)))
+        writer.write(_answer(kind, "v", toolkit))
+        await reader.read()
+
+    async with _lying(short_dir, serve) as bus:
+        programs = Programs(bus)
+        (program,) = await programs.listed()
+        assert (program.pid, program.is_chromium) == (None, False)
+        was_met.set()
+        await eventually(lambda: (program.pid, program.is_chromium) == (7, True))
+        programs.close()
+
+
+async def test_an_element_whose_program_is_silent_is_not_said_to_be_gone(
+    short_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        for _ in range(3):
+            await _call(reader)
+        for _ in range(3):
+            serial, _, _ = await _call(reader)
+            writer.write(_answer(serial))  # which is no answer
+        await reader.read()
+
+    monkeypatch.setattr(acting, "_SECONDS", 0.2)
+    async with _lying(short_dir, serve) as bus:
+        handle = Handle("e1", Program(Ref(":1.1", "/r"), bus, is_peer=True), "/r")
+        with pytest.raises(TimedOut, match="does not answer"):
+            await handle.look()
+        monkeypatch.setattr(acting, "_SECONDS", 20)
+        with pytest.raises(ElementNotFound):
+            await handle.look()
 
 
 async def test_a_registry_that_answers_nonsense_refuses(short_dir: Path) -> None:
