@@ -33,7 +33,7 @@ from controller.live import (
     info,
     why_lost,
 )
-from controller.metrics import Metrics
+from controller.metrics import How, Metrics
 from controller.places import Places
 from controller.store import Store
 from controller.store.claims import Claimed, NewClaim
@@ -104,8 +104,13 @@ class Keeping:
         if how == "known":
             return
         handed = await self._take(live) if how == "warm" else None
+        served: How = "cold" if handed is None else "warm"
         if handed is None:
-            handed = await self._placed(live, request, template)
+            handed, waited = await self._placed(live, request, template)
+            if waited is not None:
+                served = "queued"
+                self.metrics.waits.observe(waited)
+        self.metrics.claims[template.name, served] += 1
         live.endpoint, live.desktop = handed
         if request.environment:
             await handed.desktop.set_environment(request.environment)
@@ -166,20 +171,25 @@ class Keeping:
         left = live.deadline - time.monotonic()
         await self.quietly(self.cluster.claimed(live.workspace.sandbox, left), "telling its node")
 
-    async def _placed(self, live: Live, request: WorkspaceRequest, template: Template) -> Handed:
-        """Start one; if there is no place for it, once there is."""
-        until = time.monotonic() + request.queue_seconds
+    async def _placed(
+        self, live: Live, request: WorkspaceRequest, template: Template
+    ) -> tuple[Handed, float | None]:
+        """Start one; if there is no place for it, once there is, and how long it waited for that."""
+        began = time.monotonic()
+        until = began + request.queue_seconds
+        waited: float | None = None
         with self.places.ticket(live.owner, until) as ticket:
             live.ticket = ticket
             while True:
                 try:
-                    return await self._start_now(live, template)
+                    return await self._start_now(live, template), waited
                 except NoCapacity as error:
                     await self._queued(live)
                     if not await ticket.turn():
                         raise error
+                    waited = time.monotonic() - began
                     if (handed := await self._warm_by_now(live)) is not None:
-                        return handed
+                        return handed, waited
 
     async def _start_now(self, live: Live, template: Template) -> Handed:
         if live.workspace.state == "queued":
@@ -204,6 +214,7 @@ class Keeping:
             return
         live.change(state="queued")
         await self.save(live)
+        self.pools.changed(live.workspace.template)
         await self.events.record("queued", actor=SYSTEM, workspace_id=live.workspace.id)
 
     async def _warm_by_now(self, live: Live) -> Handed | None:
@@ -213,6 +224,7 @@ class Keeping:
         if taken is None:
             return None
         live.workspace = taken
+        self.pools.changed(taken.template)
         return await self._take(live)
 
     # Its task.

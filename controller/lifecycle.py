@@ -95,7 +95,6 @@ class Lifecycle:
         template = recipe(self.templates.get(request.template), request)
         live = begin(request, template, owner=actor)
         live.shape = shape(template)
-        self.metrics.claims += 1
         self.keeping.own(live, partial(self.keeping.start, live, request, template))
         try:
             await (live.settled if request.wait else live.written).wait()

@@ -52,7 +52,8 @@ async def readyz(request: Request) -> dict[str, bool]:
 async def metrics(request: Request) -> Response:
     """A few numbers in Prometheus's text format."""
     lifecycle = parts(request).lifecycle
-    text = lifecycle.metrics.render(lifecycle.states())
+    waiting = lifecycle.keeping.places.waiting
+    text = lifecycle.metrics.render(lifecycle.states(), waiting=waiting)
     return PlainTextResponse(text, media_type="text/plain; version=0.0.4; charset=utf-8")
 
 

@@ -23,6 +23,7 @@ from controller.store.doing import Doing
 from controller.store.journal import AsyncJournal, Journal, ThreadJournal
 from controller.store.migrations import upgrade
 from controller.store.operated import Operated
+from controller.store.population import Population
 from controller.store.replicas import Leadership, Replicas
 from controller.store.rows import columns, to_workspace
 from controller.store.tables import UtcTime, events, warm, workspaces
@@ -64,6 +65,7 @@ class Store:
         self.replicas = Replicas(doing)
         self.leadership = Leadership(self._engine)
         self.operated = Operated(doing)
+        self.population = Population(doing)
         self.volumes = Volumes(doing)
 
     @asynccontextmanager

@@ -433,7 +433,8 @@ async def test_the_numbers(http: httpx.AsyncClient) -> None:
     text = (await http.get("/metrics")).text
     for line in (
         'carrel_workspaces{state="ready"} 1',
-        "carrel_claims_total 2",
+        'carrel_claims_total{template="desktop",how="cold"} 2',
+        "carrel_queue_waiting 0",
         'carrel_ended_total{state="released"} 1',
         'carrel_start_seconds_bucket{le="+Inf"} 2',
         "carrel_start_seconds_count 2",
