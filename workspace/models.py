@@ -296,7 +296,13 @@ class Node(_Output):
     alive: bool = True
     desktops: int = 0
     slots: int = 0
+    warm: int = 0  # of the desktops, those that wait for a claim
     draining: bool = False  # it gets no new ones
+    since: datetime | None = None  # when it joined
+    # Of the machine, as far as it has told.
+    cpus: int | None = None
+    memory_mib: int | None = None
+    memory_free_mib: int | None = None
 
 
 class Identity(_Output):
@@ -321,6 +327,7 @@ class Health(_Output):
     ready: bool
     screen: tuple[int, int]
     uptime_seconds: float
+    idle_seconds: float = 0.0  # neither used nor watched; 0 while it is
     pss_mib: float | None = None
 
 

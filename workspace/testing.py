@@ -34,6 +34,7 @@ from workspace import actions as a
 from workspace import frames
 from workspace.desktopd.queries import Picture
 from workspace.desktopd.requests import parse_query
+from workspace.desktopd.usage import Counted, Usage
 from workspace.errors import (
     CarrelError,
     FileMissing,
@@ -66,9 +67,10 @@ class FakeDesktop:
         self.cursor = (self.screen.width // 2, self.screen.height // 2)
         self.clipboard = ""
         self.files: dict[str, bytes] = {}
+        self.usage = Usage()
         self._token = token
         self._born = time.monotonic()
-        self.app = Starlette(
+        app = Starlette(
             routes=[
                 self._route("GET", "/health", self._health),
                 self._route("POST", "/screen", self._change),
@@ -82,6 +84,7 @@ class FakeDesktop:
             ],
             exception_handlers={HTTPException: _unknown},
         )
+        self.app = Counted(app, self.usage)
 
     def _route(
         self, method: str, path: str, handler: Callable[[Request], Awaitable[Response]]
@@ -102,7 +105,14 @@ class FakeDesktop:
 
     async def _health(self, request: Request) -> Response:
         size = (self.screen.width, self.screen.height)
-        return _json(Health(ready=True, screen=size, uptime_seconds=time.monotonic() - self._born))
+        return _json(
+            Health(
+                ready=True,
+                screen=size,
+                uptime_seconds=time.monotonic() - self._born,
+                idle_seconds=self.usage.idle_seconds,
+            )
+        )
 
     async def _change(self, request: Request) -> Response:
         wanted = ScreenChange.model_validate_json(await request.body())

@@ -75,9 +75,13 @@ class ScreenCalls:
         scale: float = 1.0,
         region: a.Region | None = None,
         cursor: bool = True,
+        passive: bool = False,
     ) -> a.Image | None:
-        """The picture as it is now; None if it is still ``frame``, an ``Image.frame`` of before."""
-        answer, picture = await self._look(frame, format, quality, scale, region, cursor)
+        """The picture as it is now; None if it is still ``frame``, an ``Image.frame`` of before.
+
+        A ``passive`` look does not count as use of the desktop.
+        """
+        answer, picture = await self._look(frame, format, quality, scale, region, cursor, passive)
         if frame is not None and answer.status_code == httpx.codes.NOT_MODIFIED:
             return None
         return parse(lambda data: frames.image(format, answer.headers, data), picture)
@@ -120,6 +124,7 @@ class ScreenCalls:
         scale: float,
         region: a.Region | None,
         cursor: bool,
+        passive: bool = False,
     ) -> tuple[httpx.Response, bytes]:
         params: dict[str, str | int | float] = {
             "format": format,
@@ -131,6 +136,8 @@ class ScreenCalls:
             params |= region.model_dump()
         if since is not None:
             params["since"] = since
+        if passive:
+            params["passive"] = "true"
         return await self._wire.answer("GET", "/screenshot", params=params)
 
     async def set_screen(

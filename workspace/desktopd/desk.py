@@ -13,6 +13,7 @@ from starlette.websockets import WebSocket
 from workspace.desktopd.files import Files
 from workspace.desktopd.programs import Programs
 from workspace.desktopd.shell import Shell
+from workspace.desktopd.usage import Usage
 from workspace.desktopd.waiting import Waiting
 from workspace.errors import NotReady
 
@@ -32,6 +33,7 @@ class Desk:
     recorder: Recorder
     screen: Screen | None = None
     waiting: Waiting = field(default_factory=Waiting)
+    usage: Usage = field(default_factory=Usage)
     started_at: float = field(default_factory=time.monotonic)
 
     def ready_screen(self) -> Screen:

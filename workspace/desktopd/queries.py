@@ -42,6 +42,7 @@ class Picture(Query):
     width: Annotated[int, Field(ge=1, le=32767)] | None = None
     height: Annotated[int, Field(ge=1, le=32767)] | None = None
     since: a.Frame | None = None
+    passive: bool = False  # it is no use: see usage.py
 
     @model_validator(mode="after")
     def _all_or_none(self) -> Picture:

@@ -35,7 +35,13 @@ async def health(request: Request) -> Response:
     uptime = round(time.monotonic() - desk.started_at, 3)
     pss_mib = await in_thread(_pss_mib)
     return json_response(
-        Health(ready=True, screen=desk.screen.size, uptime_seconds=uptime, pss_mib=pss_mib)
+        Health(
+            ready=True,
+            screen=desk.screen.size,
+            uptime_seconds=uptime,
+            idle_seconds=round(desk.usage.idle_seconds, 3),
+            pss_mib=pss_mib,
+        )
     )
 
 
