@@ -155,14 +155,14 @@ class BubblewrapBackend:
 
     async def pause(self, workspace_id: str) -> PauseResult:
         """See :class:`~workspace.backends.base.Backend`."""
-        with self._freezing(workspace_id) as group:
-            reclaimed = await asyncio.to_thread(pausing.pause, group)
+        with self._freezing(workspace_id) as state:
+            reclaimed = await asyncio.to_thread(pausing.pause, state)
             return PauseResult(reclaimed_mib=reclaimed)
 
     async def resume(self, workspace_id: str) -> None:
         """See :class:`~workspace.backends.base.Backend`."""
-        with self._freezing(workspace_id) as group:
-            await asyncio.to_thread(pausing.resume, group)
+        with self._freezing(workspace_id) as state:
+            await asyncio.to_thread(pausing.resume, state)
 
     async def foreground(self, workspace_id: str) -> None:
         """See :class:`~workspace.backends.base.Backend`."""
@@ -186,10 +186,9 @@ class BubblewrapBackend:
         return sorted(found)
 
     @contextlib.contextmanager
-    def _freezing(self, workspace_id: str) -> Iterator[cgroups.Group]:
-        group = self._state(workspace_id)["group"]
+    def _freezing(self, workspace_id: str) -> Iterator[remains.State]:
         try:
-            yield group
+            yield self._state(workspace_id)
         except pausing.NotPaused as error:
             raise Unavailable(f"Sandbox {workspace_id} is not paused: {error}.") from error
         except OSError as error:

@@ -151,8 +151,9 @@ def create(group: Group, limits: Limits) -> None:
         folders = group["folders"]
         _write(f"{folders['memory']}/memory.limit_in_bytes", memory)
         _write(f"{folders['pids']}/pids.max", limits["pids"])
-        with contextlib.suppress(OSError):  # no swap accounting
-            _write(f"{folders['memory']}/memory.memsw.limit_in_bytes", memory)
+        for name, value in (("memory.memsw.limit_in_bytes", memory), ("memory.swappiness", 0)):
+            with contextlib.suppress(OSError):  # no swap accounting
+                _write(f"{folders['memory']}/{name}", value)
         if "cpu" in folders:
             _write(f"{folders['cpu']}/cpu.cfs_period_us", CPU_PERIOD_US)
             _write(f"{folders['cpu']}/cpu.cfs_quota_us", quota)
@@ -250,7 +251,7 @@ def set_weight(group: Group, weight: int) -> None:
 
 
 def reclaim(group: Group) -> bool:
-    """Have the kernel take back some of its memory; False when it has no more to take.
+    """Have the kernel take back some of what it can read again; False when there is no more.
 
     Raises:
         OSError: it cannot be asked to.
@@ -268,9 +269,14 @@ def reclaim(group: Group) -> bool:
     raise OSError("it has no control groups")
 
 
+def has_swap() -> bool:
+    """Whether this machine has any."""
+    return len(_read("/proc/swaps").splitlines()) > 1
+
+
 def allow_swap(group: Group, is_allowed: bool) -> None:
-    """Whether its memory may be moved to the machine's swap. In v1 it always may: there it counts
-    as memory.
+    """Whether what :mod:`~workspace.backends.pages` turns out may go to the machine's swap; the
+    kernel by itself puts nothing of a sandbox there. In v1 it always may.
     """
     if group["kind"] == "v2":
         with contextlib.suppress(FileNotFoundError, PermissionError):  # no swap accounting

@@ -13,6 +13,7 @@ import os
 import select
 import signal
 import time
+from collections.abc import Generator
 from typing import TypedDict
 
 from workspace.backends import cgroups, trees, uids
@@ -130,6 +131,16 @@ def kill_programs(state: State) -> int:
     A program that lowered its score again is not found.
     """
     count = 0
+    with contextlib.closing(programs(state)) as found:
+        for _, fd in found:
+            with contextlib.suppress(OSError):
+                signal.pidfd_send_signal(fd, signal.SIGKILL)
+                count += 1
+    return count
+
+
+def programs(state: State) -> Generator[tuple[int, int], None, None]:
+    """The user's programs: pid and, until the next one, a descriptor of exactly that process."""
     for pid in descendants(state["init"]):
         try:
             fd = os.pidfd_open(pid)
@@ -139,13 +150,11 @@ def kill_programs(state: State) -> int:
             with open(f"/proc/{pid}/oom_score_adj", encoding="ascii") as file:
                 is_program = int(file.read()) > 0
             if is_program:
-                signal.pidfd_send_signal(fd, signal.SIGKILL)
-                count += 1
+                yield pid, fd
         except (OSError, ValueError):
             continue
         finally:
             os.close(fd)
-    return count
 
 
 def descendants(root: Process | None) -> set[int]:
