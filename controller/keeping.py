@@ -295,7 +295,8 @@ class Keeping:
         """Another controller keeps it. What it has ended meanwhile may have been starting here."""
         if live.desktop is not None:
             await self.quietly(live.desktop.aclose(), "closing its connections")
-        await self.quietly(self._stop_if_ended(live), "stopping its sandbox")
+        else:
+            await self.quietly(self._stop_if_ended(live), "stopping its sandbox")
         self._forget(live)
 
     async def _finish(self, live: Live) -> None:
@@ -322,8 +323,10 @@ class Keeping:
         )
         if not live.is_written:
             return self._forget(live)
-        self.metrics.ended[live.end_state] += 1
         is_kept = await self.quietly(self.save(live), "writing its end")
+        if live.is_lost:  # another one ended it meanwhile, and tells of it
+            return self._forget(live)
+        self.metrics.ended[live.end_state] += 1
         is_told = await self.quietly(self._record_end(live), "recording its end")
         if (is_kept and is_told) or self.tasks is None:
             return self._forget(live)

@@ -34,6 +34,7 @@ from workspace.errors import CarrelError, WorkspaceEnded, WorkspaceNotFound
 from workspace.models import Screen, State, Stats, Workspace, WorkspaceRequest
 
 SHUTDOWN_SECONDS = 10.0
+RELEASE_SECONDS = 30.0  # that another controller gets to end what it is ending
 LOOK_AGAIN_SECONDS = 0.2
 
 
@@ -129,12 +130,25 @@ class Lifecycle:
         Raises:
             WorkspaceNotFound: there never was one of that id.
         """
-        live = await self._kept(workspace_id)
-        if live is None:
-            await self.get(workspace_id)
-            return
-        live.end("released", by=actor)
-        await live.gone.wait()  # bounded by STOP_SECONDS and the database's timeout
+        deadline = time.monotonic() + RELEASE_SECONDS
+        while (live := await self._to_release(workspace_id)) is not None:
+            live.end("released", by=actor)
+            await live.gone.wait()  # bounded by STOP_SECONDS and the database's timeout
+            if not live.is_lost or time.monotonic() > deadline:  # else another one kept it by then
+                return
+
+    async def _to_release(self, workspace_id: str) -> Live | None:
+        """The one, kept here; None once it has ended, also by another controller's hand."""
+        deadline = time.monotonic() + RELEASE_SECONDS
+        while (live := self._here(workspace_id)) is None:
+            workspace = await self.get(workspace_id)
+            if workspace.ended_at is not None:
+                return None
+            if workspace.state != "releasing" or time.monotonic() > deadline:
+                live = await self._replica.take_over(workspace_id)
+                return live or await self._to_release(workspace_id)
+            await anyio.sleep(LOOK_AGAIN_SECONDS)  # its keeper is at it
+        return live
 
     async def extend(self, workspace_id: str, ttl_seconds: float, *, actor: str) -> Workspace:
         """Let it live ``ttl_seconds`` from now, more or less than before."""
@@ -144,6 +158,8 @@ class Lifecycle:
         live.change(expires_at=datetime.now(timezone.utc) + timedelta(seconds=ttl_seconds))
         live.extended.set()
         await self.keeping.save(live)
+        if live.is_lost:  # another one kept it by then
+            return await self.extend(workspace_id, ttl_seconds, actor=actor)
         await self.events.record(
             "extend", actor=actor, workspace_id=workspace_id, ttl_seconds=ttl_seconds
         )

@@ -60,13 +60,24 @@ class Replica:
             await anyio.sleep(BEAT_SECONDS)
             try:
                 await self._store.replicas.beat(self._keeping.replica)
-                for keeper in self._dead(await self._store.replicas.beats()):
+                beats = await self._store.replicas.beats()
+                for keeper in self._dead(beats):
                     await self._bury(keeper)
+                if len(beats) > 1:
+                    await self._let_go()
                 await self._elsewhere.sweep()
             except CarrelError as error:
                 _log.warning("the other controllers are not seen: %s", error.message)
             except Exception:  # the next round comes, whatever this one ran into
                 _log.exception("looking after the other controllers failed")
+
+    async def _let_go(self) -> None:
+        """Of what another one keeps by now: what is known of it here is old."""
+        held = [live for live in self._keeping.live.values() if live.is_written]
+        kept = await self._store.replicas.kept_by(self._keeping.replica)
+        for live in held:
+            if live.workspace.id not in kept and live.end_state is None:
+                live.lose()
 
     async def leave(self) -> None:
         """Leave what lives to others, and say so."""

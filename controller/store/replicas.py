@@ -17,7 +17,7 @@ from controller.store import databases
 from controller.store.doing import Doing
 from controller.store.rows import to_workspace
 from controller.store.tables import replicas, workspaces
-from workspace.models import Workspace
+from workspace.models import LIVE_STATES, Workspace
 
 _LEADING = 0x6C_6561_6465_72
 LOOK_SECONDS = 1.0
@@ -53,6 +53,13 @@ class Replicas:
         for row in await self._doing.rows(asked):
             found.setdefault(row.keeper, []).append(to_workspace(row))
         return found
+
+    async def kept_by(self, replica: str) -> set[str]:
+        """The ids of those that it keeps and that have not ended."""
+        asked = select(workspaces.c.id).where(
+            workspaces.c.state.in_(LIVE_STATES), workspaces.c.keeper == replica
+        )
+        return {row.id for row in await self._doing.rows(asked)}
 
     async def keeper(self, workspace_id: str) -> str | None:
         """Who keeps it; None if it has ended or never was."""
