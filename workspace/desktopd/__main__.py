@@ -3,7 +3,8 @@
 ``desktopd.py --config-fd C --listen-fd L --ready-fd R`` where a supervisor hands it open files, or
 ``--config FILE --listen HOST:PORT``. It serves before the desktop is up (503 ``not_ready`` until
 then) and says once on R how the start went. It ends, and everything it started with it,
-on SIGTERM or SIGINT (exit code 0), and when the X server is gone (exit code 1).
+on SIGTERM or SIGINT (exit code 0), and when the X server is gone (exit code 1); within a bounded
+time (:mod:`ending`).
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from pydantic import ValidationError
 
 from workspace.desktopd.children import Children, forbid_tracing
 from workspace.desktopd.config import MAX_CONFIG_BYTES, Config
+from workspace.desktopd.ending import Ending
 from workspace.desktopd.session import Session
 from workspace.errors import CarrelError, InvalidRequest, StartFailed
 
@@ -129,11 +131,12 @@ def _report(ready_fd: int | None, error: CarrelError | None) -> None:
 async def _serve(config: Config, listener: socket.socket, ready_fd: int | None) -> int:
     home = os.environ.get("HOME") or "/home/user"
     runtime = os.environ.get("XDG_RUNTIME_DIR") or f"/run/user/{os.getuid()}"
-    stopping = asyncio.Event()
+    stopping, ending = asyncio.Event(), Ending()
     children = Children(adopts=True)
     session = Session(config, children, home, runtime)
 
     def stop() -> None:
+        ending.begin(0)
         stopping.set()
         session.is_under_way.set()  # which is waited for
 
@@ -148,6 +151,7 @@ async def _serve(config: Config, listener: socket.socket, ready_fd: int | None) 
         service = loaded.Service(session, config, home, listener)
         return await _run(starting, session, service, stopping, ready_fd)
     finally:
+        ending.begin(1)
         starting.cancel()
         await asyncio.gather(starting, return_exceptions=True)
         if service is not None:

@@ -18,6 +18,7 @@ import fcntl
 import logging
 import os
 import shutil
+import signal
 import time
 from contextlib import suppress
 from datetime import datetime, timezone
@@ -40,6 +41,7 @@ MIN_ROOM_BYTES = 8 << 20  # with less than this it is not begun
 _SPARE_BYTES = 4 << 20  # of the disk, that a recording leaves free
 _WRITE_SECONDS = 20.0  # for ffmpeg to take a frame
 _END_SECONDS = 15.0  # for ffmpeg to end its file
+_CLOSE_SECONDS = 3.0  # for both, when the desktop ends
 _SIZE_SECONDS = 1.0  # between two looks at how large it has become
 _TAIL_BYTES = 2000
 _F_SETPIPE_SZ = 1031  # fcntl.h; Python names it since 3.10, where the system has it
@@ -113,6 +115,14 @@ class _Take:
         """End it, and wait for its file; doing so again does nothing."""
         self._stopping.set()
         await asyncio.shield(self.task)
+
+    async def close(self) -> None:
+        """End it soon, with what of its file is written by then: a busy encoder takes long."""
+        self._stopping.set()
+        done, _ = await asyncio.wait([self.task], timeout=_CLOSE_SECONDS)
+        if not done:
+            self._child.signal(signal.SIGKILL)
+            await self.stop()
 
     async def _run(self) -> None:
         try:
@@ -269,6 +279,6 @@ class Recorder:
                 await self._files.remove(self._path, recursive=False)
 
     async def aclose(self) -> None:
-        """End what runs; its file stays as far as it got."""
+        """End what runs, within seconds; its file stays as far as it got."""
         if self._take is not None:
-            await self._take.stop()
+            await self._take.close()

@@ -8,6 +8,7 @@ import json
 import os
 import random
 import subprocess
+import time
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from pathlib import Path
@@ -141,6 +142,15 @@ async def test_it_ends_by_itself(
     assert 1 << 20 < recorder.status().size < 5 << 20
 
 
+def ffmpegs() -> list[psutil.Process]:
+    found = []
+    for process in psutil.Process().children(recursive=True):
+        with suppress(psutil.NoSuchProcess):
+            if process.name() == "ffmpeg":
+                found.append(process)
+    return found
+
+
 async def test_a_killed_recorder_leaves_a_film(
     screen: Screen, client: Client, recorder: Recorder, tmp_path: Path
 ) -> None:
@@ -149,16 +159,30 @@ async def test_a_killed_recorder_leaves_a_film(
     for step in range(40):
         client.fill(RED if step % 2 else BLUE, 0, 0, 1280, 800)
         await asyncio.sleep(0.1)
-    for process in psutil.Process().children(recursive=True):
-        with suppress(psutil.NoSuchProcess):
-            if process.name() == "ffmpeg":
-                process.kill()
+    for process in ffmpegs():
+        process.kill()
     await eventually(lambda: recorder.status().state == "finished")
     assert recorder.status().reason == "encoder_failed"
     times = probe(film)["times"]
     assert times[-1] > 2
     await recorder.start(screen.film, RecordingRequest())  # and the next one is fine
     assert (await recorder.stop()).reason == "stopped"
+
+
+async def test_an_encoder_that_hangs_does_not_hold_up_the_end(
+    screen: Screen, client: Client, recorder: Recorder, tmp_path: Path
+) -> None:
+    await recorder.start(screen.film, RecordingRequest())
+    await eventually(ffmpegs)  # once `nice` has become one
+    ffmpegs()[0].suspend()
+    for step in range(20):  # more than its pipe holds
+        client.fill(RED if step % 2 else BLUE, 0, 0, 1280, 800)
+        await asyncio.sleep(0.05)
+    began = time.monotonic()
+    await recorder.aclose()
+    assert time.monotonic() - began < 12  # it would wait 35 for a file to be whole
+    assert recorder.status().reason == "encoder_failed"
+    await recorder.aclose()  # again: it is over
 
 
 async def test_a_screen_of_another_size_is_fitted(
