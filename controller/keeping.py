@@ -23,6 +23,7 @@ from anyio.abc import TaskGroup
 
 from controller.events import Events
 from controller.grouping import Grouped
+from controller.idling import Idling
 from controller.live import (
     SYSTEM,
     Cluster,
@@ -72,6 +73,9 @@ class Keeping:
     places: Places = field(default_factory=Places)
     live: dict[str, Live] = field(default_factory=dict)
     tasks: TaskGroup | None = None
+
+    def __post_init__(self) -> None:
+        self.idling = Idling(self.cluster, self.events, self.save)
 
     def own(self, live: Live, start: Callable[[], Awaitable[None]] | None = None) -> None:
         """Begin the task that owns it; ``start`` brings it up, unless it is."""
@@ -234,6 +238,8 @@ class Keeping:
             with live.scope:
                 async with anyio.create_task_group() as tasks:
                     tasks.start_soon(self._until_deadline, live)
+                    idling = partial(self.idling.until_idle, live)
+                    tasks.start_soon(self._or_fail, live, idling)
                     if start is not None:
                         await self._or_fail(live, start)
                     if live.end_state is None:

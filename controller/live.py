@@ -10,13 +10,14 @@ import logging
 import secrets
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from typing import Literal, NamedTuple, Protocol
 
 import anyio
 
 from controller.places import Ticket
-from workspace.backends.base import Endpoint
+from workspace.backends.base import Endpoint, PauseResult
 from workspace.desktop import Desktop
 from workspace.errors import CarrelError, DesktopLost, WorkspaceEnded, from_wire
 from workspace.models import (
@@ -44,6 +45,8 @@ class Located(Protocol):
     @property
     def endpoint(self) -> Endpoint: ...
     @property
+    def node(self) -> str: ...
+    @property
     def node_name(self) -> str: ...
 
 
@@ -62,6 +65,8 @@ class Cluster(Protocol):
     async def claimed(self, workspace_id: str, ttl_seconds: float) -> None: ...
     async def locate(self, workspace_id: str) -> Located | None: ...
     async def extend(self, workspace_id: str, ttl_seconds: float) -> None: ...
+    async def pause(self, workspace_id: str) -> PauseResult: ...
+    async def resume(self, workspace_id: str) -> None: ...
     async def stop(self, workspace_id: str) -> None: ...
     async def find(self) -> Mapping[str, Located]: ...
     async def ended(self, workspace_id: str) -> ErrorInfo: ...
@@ -105,6 +110,16 @@ class NoPools:
         return template.pool
 
 
+@dataclass(eq=False)
+class Pausing:
+    """One pause, from when it is written to when it is done or given up."""
+
+    is_wanted: anyio.Event = field(default_factory=anyio.Event)  # somebody came meanwhile
+    over: anyio.Event = field(default_factory=anyio.Event)
+    may_stand: bool = False  # the cluster was told to
+    is_done: bool = False
+
+
 class Live:
     """A live workspace, as its owner task holds it."""
 
@@ -117,6 +132,10 @@ class Live:
         self.saving = anyio.Lock()
         self.scope = anyio.CancelScope()
         self.extended = anyio.Event()
+        self.turned = anyio.Event()  # its state has changed; then there is another one
+        self.turning = anyio.Lock()  # held by who pauses or resumes it
+        self.pausing: Pausing | None = None  # the last one
+        self.used_at = time.monotonic()  # as far as it is known here
         self.is_written = False
         self.is_placed = False  # something of it may live
         self.is_lost = False  # another replica keeps it
@@ -149,6 +168,10 @@ class Live:
 
     def change(self, **changes: object) -> None:
         self.workspace = self.workspace.model_copy(update=changes)
+        if "state" in changes:
+            self.used_at = time.monotonic()
+            self.turned.set()
+            self.turned = anyio.Event()
 
 
 def recipe(template: Template, request: WorkspaceRequest) -> Template:
