@@ -53,6 +53,7 @@ from controller.routes import (
 from controller.settings import Settings
 from controller.store import Store, databases
 from controller.templates import Templates
+from controller.warming import Warming
 from workspace.client import Carrel
 from workspace.errors import NotFound, TooLarge
 from workspace.folders import only_one, private_folder
@@ -226,7 +227,10 @@ def _assemble(
                 replica=settings.replica_name,
                 lives_on=bool(settings.ray_address),
             )
+            warming = Warming(lifecycle.keeping, templates, lives_on=bool(settings.ray_address))
+            lifecycle.keeping.pools = warming
             await stack.enter_async_context(lifecycle.run())
+            await stack.enter_async_context(warming.run())
             if bridge is not None:
                 await stack.enter_async_context(bridge.run())
             api.state.parts = Parts(settings, auth, cluster, events, lifecycle, store, templates)

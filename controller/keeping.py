@@ -178,7 +178,7 @@ class Keeping:
     async def _placed(
         self, live: Live, request: WorkspaceRequest, template: Template
     ) -> tuple[Handed, float | None]:
-        """Start one; if there is no place for it, once there is, and how long it waited for that."""
+        """Start one; if there is no place for it, once there is, and how long that took."""
         began = time.monotonic()
         until = began + request.queue_seconds
         waited: float | None = None

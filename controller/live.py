@@ -10,6 +10,7 @@ import logging
 import secrets
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from typing import Literal, NamedTuple, Protocol
@@ -17,7 +18,7 @@ from typing import Literal, NamedTuple, Protocol
 import anyio
 
 from controller.places import Ticket
-from workspace.backends.base import Endpoint, PauseResult
+from workspace.backends.base import Endpoint, Mount, PauseResult
 from workspace.desktop import Desktop
 from workspace.errors import CarrelError, DesktopLost, WorkspaceEnded, from_wire
 from workspace.models import (
@@ -48,6 +49,15 @@ class Located(Protocol):
     def node(self) -> str: ...
     @property
     def node_name(self) -> str: ...
+    @property
+    def remaining_seconds(self) -> float: ...
+
+
+class Hands(Protocol):
+    """What the controller needs of :class:`ray_cluster.volumes.Volumes`."""
+
+    async def remove(self, volume_id: str, *, node: str) -> None: ...
+    def export(self, volume_id: str, *, node: str) -> AbstractAsyncContextManager[Endpoint]: ...
 
 
 class Cluster(Protocol):
@@ -61,6 +71,8 @@ class Cluster(Protocol):
         ttl_seconds: float,
         timeout_seconds: float,
         background: bool = False,
+        node: str | None = None,
+        volume: Mount | None = None,
     ) -> Located: ...
     async def claimed(self, workspace_id: str, ttl_seconds: float) -> None: ...
     async def locate(self, workspace_id: str) -> Located | None: ...
@@ -72,6 +84,8 @@ class Cluster(Protocol):
     async def ended(self, workspace_id: str) -> ErrorInfo: ...
     async def stats(self, workspace_id: str) -> Stats: ...
     async def nodes(self) -> Sequence[Node]: ...
+    @property
+    def volumes(self) -> Hands: ...
 
 
 class Handed(NamedTuple):
@@ -211,6 +225,7 @@ def begin(request: WorkspaceRequest, template: Template, *, owner: str) -> Live:
         created_at=now,
         expires_at=now + timedelta(seconds=request.ttl_seconds),
         metadata=request.metadata,
+        volume=request.volume,
         idle_seconds=request.idle_seconds or template.idle_seconds,
         when_idle=request.when_idle or template.when_idle,
     )
