@@ -21,21 +21,23 @@ from controller.elsewhere import Elsewhere, why_not
 from controller.events import Events
 from controller.grouping import Grouped
 from controller.keeping import Keeping
-from controller.live import Cluster, Live, begin, recipe, shape, why_ended
+from controller.live import SYSTEM, Cluster, Handed, Live, begin, recipe, shape, why_ended
 from controller.metrics import Metrics
 from controller.reaper import Reaper
-from controller.replicas import Replica
+from controller.replicas import BEAT_SECONDS, Replica
 from controller.store import Store
 from controller.store.claims import Claimed, NewClaim
 from controller.templates import Templates
 from workspace.backends.base import Endpoint
 from workspace.desktop import Desktop
-from workspace.errors import CarrelError, WorkspaceEnded, WorkspaceNotFound
+from workspace.errors import CarrelError, Unavailable, WorkspaceEnded, WorkspaceNotFound
 from workspace.models import Screen, State, Stats, Workspace, WorkspaceRequest
 
 SHUTDOWN_SECONDS = 10.0
 RELEASE_SECONDS = 30.0  # that another controller gets to end what it is ending
 LOOK_AGAIN_SECONDS = 0.2
+RESUME_SECONDS = 10.0
+NOTICE_SECONDS = 2 * BEAT_SECONDS  # until who kept it before has seen that it does no more
 
 
 @dataclass
@@ -59,6 +61,7 @@ class Lifecycle:
             self.replica, self.store, self.cluster, self.events, self._claims, self.metrics
         )
         self._elsewhere = Elsewhere(self.store, self.cluster)
+        self._taking = anyio.Lock()
         self._replica = Replica(self.keeping, self._elsewhere)
         self._reaper = Reaper(self.keeping)
 
@@ -207,31 +210,47 @@ class Lifecycle:
             await live.settled.wait()
         return await self.get(workspace_id)
 
-    async def desktop(self, workspace_id: str) -> Desktop:
-        """The client of a ready workspace's desktop.
+    async def pause(self, workspace_id: str, *, actor: str) -> Workspace:
+        """Have it stand still until it is used or watched; again is success.
+
+        Raises:
+            WorkspaceNotFound, NotReady, WorkspaceEnded.
+            Unsupported: its node cannot.
+            Unavailable: it goes on.
+        """
+        notice = 0 if self._here(workspace_id) is not None else NOTICE_SECONDS
+        live = await self._get_live(workspace_id)
+        await self.keeping.idling.pause(live, actor=actor, notice_seconds=notice)
+        return await self.get(workspace_id)
+
+    async def resume(self, workspace_id: str, *, actor: str) -> Workspace:
+        """Have it go on; again is success. Raises like :meth:`desktop`."""
+        await self._handed(workspace_id, actor)
+        return await self.get(workspace_id)
+
+    async def desktop(self, workspace_id: str, *, actor: str = SYSTEM) -> Desktop:
+        """The client of a ready workspace's desktop; a paused one is resumed.
 
         Raises:
             WorkspaceNotFound, NotReady.
             WorkspaceEnded: the message says when and why.
+            Unavailable: it is paused, and may still be.
         """
-        live = self._here(workspace_id)
-        if live is None:
-            return (await self._elsewhere.desktop(workspace_id)).desktop
-        if live.end_state is None and live.workspace.state == "ready" and live.desktop is not None:
-            return live.desktop
-        raise await self._why_not_live(workspace_id)
+        return (await self._handed(workspace_id, actor)).desktop
 
-    async def endpoint(self, workspace_id: str) -> Endpoint:
-        """Where a ready workspace's desktopd answers; raises like :meth:`desktop`."""
-        await self.desktop(workspace_id)
-        live = self._here(workspace_id)
-        if live is None:
-            return (await self._elsewhere.desktop(workspace_id)).endpoint
-        assert live.endpoint is not None, "a desktop has an endpoint"
-        return live.endpoint
+    async def endpoint(self, workspace_id: str, *, actor: str = SYSTEM) -> Endpoint:
+        """Where its desktopd answers; like :meth:`desktop`."""
+        return (await self._handed(workspace_id, actor)).endpoint
+
+    async def glance(self, workspace_id: str) -> Desktop:
+        """The client for what is no use of the desktop: NotReady if it is paused."""
+        reached = await self._reached(workspace_id)
+        if reached is None:
+            raise why_not(await self.get(workspace_id))
+        return reached.desktop
 
     async def stats(self, workspace_id: str) -> Stats:
-        await self.desktop(workspace_id)
+        await self._reached(workspace_id)
         return await self.cluster.stats((await self.get(workspace_id)).sandbox)
 
     async def lease(self, sandbox: str) -> float | None:
@@ -253,7 +272,7 @@ class Lifecycle:
             raise WorkspaceEnded(f"No workspace has the sandbox {sandbox[:100]!r}.")
         if workspace.ended_at is not None:
             raise why_ended(workspace)
-        return max(0.0, (workspace.expires_at - datetime.now(timezone.utc)).total_seconds())
+        return None  # its keeper knows
 
     async def page(
         self, states: Sequence[State] | None, *, limit: int, after: str | None
@@ -280,7 +299,37 @@ class Lifecycle:
 
     async def _kept(self, workspace_id: str) -> Live | None:
         """The one, kept here from now on if it was not; None if it has ended or never was."""
-        return self._here(workspace_id) or await self._replica.take_over(workspace_id[:100])
+        if (live := self._here(workspace_id)) is not None:
+            return live
+        async with self._taking:  # many ask for one at once
+            return self._here(workspace_id) or await self._replica.take_over(workspace_id[:100])
+
+    async def _handed(self, workspace_id: str, actor: str) -> Handed:
+        """How it is reached, once it is not paused."""
+        deadline = time.monotonic() + RESUME_SECONDS
+        while (reached := await self._reached(workspace_id)) is None:
+            live = await self._kept(workspace_id)
+            if live is not None:
+                await self.keeping.idling.resume(live, actor=actor)
+            elif time.monotonic() > deadline:
+                raise Unavailable(f"Workspace {workspace_id} is paused, and cannot be resumed.")
+            else:  # another controller was first
+                await anyio.sleep(LOOK_AGAIN_SECONDS)
+        if (live := self._here(workspace_id)) is not None:
+            live.used_at = time.monotonic()
+        return reached
+
+    async def _reached(self, workspace_id: str) -> Handed | None:
+        """How it is reached as it is; None while it is paused."""
+        live = self._here(workspace_id)
+        if live is None:
+            return await self._elsewhere.desktop(workspace_id)
+        if live.end_state is None and live.desktop is not None and live.endpoint is not None:
+            if live.workspace.state == "ready":
+                return Handed(live.endpoint, live.desktop)
+            if live.workspace.state == "paused":
+                return None
+        raise await self._why_not_live(workspace_id)
 
     async def _get_live(self, workspace_id: str) -> Live:
         live = await self._kept(workspace_id)

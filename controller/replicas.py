@@ -128,7 +128,10 @@ class Replica:
 
     def _own(self, workspace: Workspace, located: Located | None) -> Live:
         """Look after one that somebody else began."""
-        left = (workspace.expires_at - datetime.now(timezone.utc)).total_seconds()
+        if located is not None:  # its node's clock decides: no change of the wall clock moves it
+            left = located.remaining_seconds
+        else:
+            left = (workspace.expires_at - datetime.now(timezone.utc)).total_seconds()
         live = Live(workspace, left)
         live.is_written = live.is_placed = True
         live.written.set()

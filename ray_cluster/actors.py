@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 from ray_cluster import leases
 from ray_cluster.relay import Relay
 from workspace import backends
+from workspace.backends.base import Mount
 from workspace.errors import (
     CarrelError,
     DesktopLost,
@@ -308,8 +309,9 @@ class DesktopActor:
         spec = self._spec
         self._backend = backends.create(spec["backend"], **spec["settings"])
         template = Template.model_validate(spec["template"])
+        volume = Mount.model_validate(spec["volume"]) if spec["volume"] else None
         endpoint = await self._backend.start(
-            spec["workspace_id"], template, background=spec["background"]
+            spec["workspace_id"], template, background=spec["background"], volume=volume
         )
         return self._backend, endpoint
 
@@ -356,6 +358,7 @@ class DesktopActor:
             "token": endpoint.token,
             "node": _node_id(),
             "node_name": socket.gethostname(),
+            "remaining_seconds": self._life.remaining,
         }
 
     async def _listen(self) -> Wire:
@@ -367,7 +370,7 @@ class DesktopActor:
                 return {"url": endpoint.url}
             if self._relay is None:
                 relay = Relay(endpoint.url.removeprefix("unix://"), endpoint.token)
-                self._relay_url = await relay.start(_node_address())
+                self._relay_url = await relay.start(node_address())
                 self._relay = relay
             return {"url": self._relay_url}
 
@@ -391,7 +394,7 @@ def _node_id() -> str:
     return str(ray.get_runtime_context().get_node_id())
 
 
-def _node_address() -> str:
+def node_address() -> str:
     import ray.util
 
     return str(ray.util.get_node_ip_address())  # type: ignore[no-untyped-call]  # Ray's

@@ -16,14 +16,14 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Collection, Coroutine, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from ray_cluster import actors, placement
+from ray_cluster import actors, placement, sweeping, volumes
 from ray_cluster.connection import HEAD_SECONDS, connect, disconnect, is_served
 from ray_cluster.leases import Lease
-from workspace.backends.base import Endpoint, PauseResult
+from workspace.backends.base import Endpoint, Mount, PauseResult
 from workspace.errors import (
     BackendUnavailable,
     CarrelError,
@@ -59,6 +59,7 @@ class Located:
     endpoint: Endpoint
     node: str
     node_name: str
+    remaining_seconds: float  # until its deadline, by the clock of its node
 
 
 class Cluster:
@@ -87,11 +88,13 @@ class Cluster:
         )(actors.DesktopActor)
         self._strategy = {"spread": "SPREAD", "pack": "DEFAULT"}[strategy]
         self._node = ray.get_runtime_context().get_node_id()
+        self._sweeping = sweeping.Sweeping(backends, own_node=self._node, call=self._call)
         self._placing = asyncio.Lock()
         self._stopped: deque[str] = deque(maxlen=1000)  # the last ones that we ended
         # Ray is asked once for each: that takes longer than what is asked of the actor then.
         self._handles: dict[str, ActorHandle[Any]] = {}  # Any: Ray's handles are not typed by class
         self._tasks: set[asyncio.Task[Any]] = set()  # Any: of whatever result
+        self.volumes = volumes.Volumes(ray, self._ask, self._call, self.nodes, backends)
 
     @classmethod
     def connect(
@@ -134,14 +137,20 @@ class Cluster:
         ttl_seconds: float,
         timeout_seconds: float = 60,
         background: bool = False,
+        node: str | None = None,
+        volume: Mount | None = None,
+        avoid: Collection[str] = (),
     ) -> Located:
         """A new desktop, ready to act; it ends ``ttl_seconds`` from now unless extended.
 
-        With ``background`` it yields the processor to the others until :meth:`claimed`.
+        With ``background`` it yields the processor to the others until :meth:`claimed`. With
+        ``node`` it is started on the one of that name; a ``volume`` there is its home. It is on
+        none of the nodes to ``avoid`` (their ids).
         When this fails, or is cancelled, no actor and no sandbox is left.
 
         Raises:
-            NoCapacity: every slot of every node is taken.
+            NoCapacity: every slot of every node is taken, or of the one it must be.
+            VolumeInUse: another desktop has the volume.
             BackendUnavailable, StartFailed, DiskFull: the backend's own words.
             Unavailable: Ray does not answer.
         """
@@ -158,10 +167,11 @@ class Cluster:
             "ttl_seconds": ttl_seconds,
             "start_seconds": timeout_seconds,
             "background": background,
+            "volume": volume.model_dump() if volume is not None else None,
             "lease": self._lease.terms(workspace_id) if self._lease is not None else None,
         }
         deadline = time.monotonic() + timeout_seconds
-        creating = self._spawn(self._create(workspace_id, spec))
+        creating = self._spawn(self._create(workspace_id, spec, node, frozenset(avoid)))
         too_late = StartFailed(f"The desktop was not ready within {timeout_seconds:.0f} seconds.")
         try:
             handle = await asyncio.wait_for(asyncio.shield(creating), timeout_seconds)
@@ -275,15 +285,53 @@ class Cluster:
 
     async def nodes(self) -> list[Node]:
         """The machines of the cluster, and how many of their slots are taken."""
-        return await self._call(lambda: placement.nodes(self._address, seconds=HEAD_SECONDS))
+        machines = self._sweeping.machines()
+        return await self._call(
+            lambda: placement.nodes(self._address, seconds=HEAD_SECONDS, machines=machines)
+        )
+
+    # What there is beside what is wanted: see controller/reaper.py.
+
+    async def names(self) -> set[str]:
+        """Every desktop of this namespace that has an actor: ready, starting, or hung."""
+        return set(await self._call(self._names))
+
+    async def left(self) -> dict[str, set[str]]:
+        """By node: sandboxes of our backends of which something is there, and no actor's.
+
+        A node that does not answer is left out. A home's folders are looked at, not a namespace's,
+        so an actor of whatever namespace counts.
+
+        Raises:
+            Unavailable: Ray does not answer.
+        """
+        found = await self._sweeping.look(await self.nodes())
+        # In this order: an actor is there before its sandbox is.
+        owned = set(await self._call(_all_names))
+        return {node: left for node, there in found.items() if (left := there - owned)}
+
+    async def clear(self, node: str, sandboxes: Collection[str]) -> None:
+        """End what :meth:`left` told of a node, and remove it. What is gone is success.
+
+        Raises:
+            Unavailable: the node does not answer, or something of them stays.
+        """
+        await self._sweeping.end(node, sandboxes)
 
     # One desktop's actor.
 
-    async def _create(self, workspace_id: str, spec: actors.Wire) -> ActorHandle[Any]:
+    async def _create(
+        self, workspace_id: str, spec: actors.Wire, node: str | None, avoid: Collection[str]
+    ) -> ActorHandle[Any]:  # Any: Ray's handles are not typed by class
         """Place an actor. One at a time, so that no two take the last slot."""
         async with self._placing:
             nodes = await self.nodes()
-            placement.check_room(nodes, len(await self._call(self._names)))
+            placement.check_room(nodes, len(await self._call(self._names)), avoid)
+            where: Any = self._strategy  # Any: one of Ray's own
+            if node is not None:
+                there = placement.named(nodes, node)
+                placement.check_node(there, avoid)
+                where = volumes.only_on(there)
 
             is_abandoned = threading.Event()
 
@@ -292,7 +340,8 @@ class Cluster:
                     name=PREFIX + workspace_id,
                     namespace=self._namespace,
                     lifetime="detached",
-                    scheduling_strategy=self._strategy,
+                    scheduling_strategy=where,
+                    label_selector=placement.elsewhere(nodes, avoid) if node is None else {},
                 ).remote(spec)  # type: ignore[assignment]  # Ray's own hint also allows the class
                 if is_abandoned.is_set():
                     self._ray.kill(handle)
@@ -406,6 +455,7 @@ class Cluster:
             Endpoint(url=url, token=said["token"]),
             node=said["node"],
             node_name=said["node_name"],
+            remaining_seconds=said["remaining_seconds"],
         )
 
     # Asking Ray.
@@ -442,8 +492,7 @@ class Cluster:
         """The ids of all desktops whose actors live, start or wait for a place."""
         from ray.util import list_named_actors
 
-        names = list_named_actors()
-        return [name.removeprefix(PREFIX) for name in names if name.startswith(PREFIX)]
+        return _ours(list_named_actors())
 
     async def _call(self, function: Callable[[], T]) -> T:
         """One of Ray's blocking calls, in a thread that may be left behind when Ray hangs."""
@@ -484,6 +533,18 @@ class Cluster:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
+
+
+def _all_names() -> list[str]:
+    """The ids of all desktops whose actors live, start or wait, in whatever namespace."""
+    from ray.util import list_named_actors
+
+    found: Any = list_named_actors(all_namespaces=True)  # Any: Ray's hint is of the other case
+    return _ours([each["name"] for each in found])
+
+
+def _ours(names: list[str]) -> list[str]:
+    return [name.removeprefix(PREFIX) for name in names if name.startswith(PREFIX)]
 
 
 def _look_at_head(address: str) -> None:

@@ -42,6 +42,7 @@ class Located(NamedTuple):
     endpoint: Endpoint
     node: str = "n1"
     node_name: str = "here"
+    remaining_seconds: float = 600.0
 
 
 class LocalCluster:

@@ -373,6 +373,7 @@ async def test_a_restarted_controller_finds_its_desktops_again(
     template = Template(name="desktop")
     for workspace_id in ("alive22222", "halfmade22", "leaving222", "stray22222", "late222222"):
         await cluster.start(workspace_id, template, ttl_seconds=600, timeout_seconds=5)
+    cluster.live["late222222"] = cluster.live["late222222"]._replace(remaining_seconds=-5)
     settings.home.mkdir(mode=0o700)
     store = Store(settings.database)
     async with store.run():

@@ -131,8 +131,19 @@ class UpstreamCluster:
         self.stopped: list[str] = []
 
     async def start(
-        self, workspace_id: str, template: Template, *, ttl_seconds: float, timeout_seconds: float
+        self,
+        workspace_id: str,
+        template: Template,
+        *,
+        ttl_seconds: float,
+        timeout_seconds: float,
+        background: bool = False,
     ) -> Located:
+        return Located(workspace_id, self.endpoint)
+
+    async def claimed(self, workspace_id: str, ttl_seconds: float) -> None: ...
+
+    async def locate(self, workspace_id: str) -> Located | None:
         return Located(workspace_id, self.endpoint)
 
     async def extend(self, workspace_id: str, ttl_seconds: float) -> None: ...
