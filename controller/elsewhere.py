@@ -34,8 +34,8 @@ class Elsewhere:
         self._reached: dict[str, _Reached] = {}
         self._reaching = anyio.Lock()
 
-    async def desktop(self, workspace_id: str) -> Handed:
-        """How a ready one is reached.
+    async def desktop(self, workspace_id: str) -> Handed | None:
+        """How a ready one is reached; None if it is paused.
 
         Raises:
             WorkspaceNotFound, NotReady, WorkspaceEnded.
@@ -44,6 +44,8 @@ class Elsewhere:
         workspace = await self._store.get(workspace_id[:100])
         if workspace is None:
             raise WorkspaceNotFound(f"There is no workspace {workspace_id[:100]!r}.")
+        if workspace.state == "paused":
+            return None
         if workspace.state != "ready":
             await self.forget(workspace.sandbox)
             raise why_not(workspace)
@@ -79,6 +81,10 @@ class Elsewhere:
 
 def why_not(workspace: Workspace) -> NotReady | WorkspaceEnded:
     """Why a workspace that is not ready cannot be used."""
+    if workspace.state == "paused":
+        return NotReady(
+            f"Workspace {workspace.id} is paused.", hint="Whatever is done in it resumes it."
+        )
     if workspace.state in LIVE_STATES:
         return NotReady(f"Workspace {workspace.id} is {workspace.state}.")
     return why_ended(workspace)

@@ -39,6 +39,7 @@ from workspace.transport import asked
 
 REQUEST_SECONDS = 20.0
 RELEASE_SECONDS = 20.0
+PAUSE_SECONDS = 40.0  # memory is taken back
 READY_SECONDS = 300.0
 MAX_LISTED = 10_000
 _WAIT_SECONDS = 15.0  # one request for what is to come
@@ -292,6 +293,22 @@ class Carrel:
         return Workspace.model_validate_json(
             await self._call("POST", _path(workspace_id) + "/extend", json=body)
         )
+
+    async def pause(self, workspace_id: str) -> Workspace:
+        """Have it stand still, using no processor, until it is used or watched.
+
+        Its time goes on.
+
+        Raises:
+            Unsupported: its machine cannot.
+        """
+        body = await self._call("POST", _path(workspace_id) + "/pause", seconds=PAUSE_SECONDS)
+        return Workspace.model_validate_json(body)
+
+    async def resume(self, workspace_id: str) -> Workspace:
+        """Have it go on; whatever is done in it does so too."""
+        body = await self._call("POST", _path(workspace_id) + "/resume", seconds=PAUSE_SECONDS)
+        return Workspace.model_validate_json(body)
 
     def desktop(self, workspace_id: str) -> Desktop:
         """The desktop of a workspace; it uses this client's connections and closes with it."""

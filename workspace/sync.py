@@ -232,6 +232,8 @@ class SyncCarrel:
     get = _carrel(Carrel.get)
     release = _carrel(Carrel.release)
     extend = _carrel(Carrel.extend)
+    pause = _carrel(Carrel.pause)
+    resume = _carrel(Carrel.resume)
     templates = _carrel(Carrel.templates)
     add_template = _carrel(Carrel.add_template)
     nodes = _carrel(Carrel.nodes)

@@ -85,7 +85,8 @@ def caller(connection: HTTPConnection) -> Caller:
 
 async def desktop(connection: HTTPConnection, workspace_id: str) -> Desktop:
     """The desktop that a path names; raises like :meth:`Lifecycle.desktop`."""
-    return await parts(connection).lifecycle.desktop(workspace_id)
+    lifecycle = parts(connection).lifecycle
+    return await lifecycle.desktop(workspace_id, actor=caller(connection).name)
 
 
 @asynccontextmanager

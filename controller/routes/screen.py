@@ -100,6 +100,9 @@ async def screenshot(
     width: Annotated[int | None, Query(ge=1, le=32767)] = None,
     height: Annotated[int | None, Query(ge=1, le=32767)] = None,
     since: a.Frame | None = None,
+    passive: Annotated[
+        bool, Query(description="it is no use: the idle clock goes on, and a pause lasts")
+    ] = False,
 ) -> Response:
     """A picture of the screen, or of a region (x, y, width, height).
 
@@ -111,10 +114,19 @@ async def screenshot(
         region = a.Region(x=x, y=y, width=width, height=height)
     elif not (x is y is width is height is None):
         raise InvalidRequest("A region needs x, y, width and height.")
-    target = await desktop(request, workspace_id)
+    if passive:
+        target = await parts(request).lifecycle.glance(workspace_id)
+    else:
+        target = await desktop(request, workspace_id)
     frame = frames.known(since, request.headers)
     picture = await target.screenshot_since(
-        frame, format=format, quality=quality, scale=scale, region=region, cursor=cursor
+        frame,
+        format=format,
+        quality=quality,
+        scale=scale,
+        region=region,
+        cursor=cursor,
+        passive=passive,
     )
     headers = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
     if picture is None:
@@ -139,5 +151,5 @@ async def change(request: Request, workspace_id: Id, body: ScreenChange) -> Scre
 
 @router.get("/health")
 async def health(request: Request, workspace_id: Id) -> Health:
-    """What the daemon in the desktop says of itself."""
-    return await (await desktop(request, workspace_id)).health()
+    """What the daemon in the desktop says of itself. It is no use of it."""
+    return await (await parts(request).lifecycle.glance(workspace_id)).health()

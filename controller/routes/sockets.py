@@ -40,7 +40,8 @@ async def stream(websocket: WebSocket, workspace_id: str, job: str) -> None:
 
 async def _relay(websocket: WebSocket, workspace_id: str, path: str, kind: str) -> None:
     try:
-        endpoint = await parts(websocket).lifecycle.endpoint(workspace_id)
+        lifecycle = parts(websocket).lifecycle
+        endpoint = await lifecycle.endpoint(workspace_id, actor=caller(websocket).name)
         async with recorded(websocket, workspace_id, kind, path=path[:500]):
             await relay(websocket, endpoint, path)
     except CarrelError as error:

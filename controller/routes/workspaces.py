@@ -9,6 +9,7 @@ from fastapi import APIRouter, Body, Query, Request
 from controller.routes import Id, caller, parts
 from controller.streams import until_gone
 from workspace.models import (
+    LIVE_STATES,
     Extend,
     State,
     Stats,
@@ -55,14 +56,14 @@ async def create(
 async def page(
     request: Request,
     state: Annotated[
-        State | Literal["live", "all"], Query(description="live: starting or ready")
+        State | Literal["live", "all"], Query(description="live: all that have not ended")
     ] = "live",
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
     after: Annotated[str | None, Query(description="the last page's 'after'")] = None,
 ) -> WorkspaceList:
     """The workspaces, newest first, a page at a time."""
     who, own = caller(request), parts(request)
-    states: dict[str, list[State] | None] = {"live": ["starting", "ready"], "all": None}
+    states: dict[str, list[State] | None] = {"live": sorted(LIVE_STATES), "all": None}
     found = await own.lifecycle.page(states.get(state, [state]), limit=limit, after=after)  # type: ignore[list-item]  # the two that are no State are keys
     return WorkspaceList(
         workspaces=[own.shown(workspace, who) for workspace in found],
@@ -97,6 +98,20 @@ async def extend(request: Request, workspace_id: Id, body: Extend) -> Workspace:
     return own.shown(
         await own.lifecycle.extend(workspace_id, body.ttl_seconds, actor=who.name), who
     )
+
+
+@router.post("/{workspace_id}/pause")
+async def pause(request: Request, workspace_id: Id) -> Workspace:
+    """Have it stand still, using no processor, until it is used or watched. Its time goes on."""
+    who, own = caller(request), parts(request)
+    return own.shown(await own.lifecycle.pause(workspace_id, actor=who.name), who)
+
+
+@router.post("/{workspace_id}/resume")
+async def resume(request: Request, workspace_id: Id) -> Workspace:
+    """Have it go on; whatever is done in it does so too."""
+    who, own = caller(request), parts(request)
+    return own.shown(await own.lifecycle.resume(workspace_id, actor=who.name), who)
 
 
 @router.get("/{workspace_id}/stats")
