@@ -36,6 +36,7 @@ from controller.routes import (
     Parts,
     files,
     leases,
+    pools,
     processes,
     recording,
     screen,
@@ -43,6 +44,7 @@ from controller.routes import (
     session,
     sockets,
     ui,
+    volumes,
     waiting,
     windows,
     workspaces,
@@ -61,6 +63,7 @@ from workspace.transport import MAX_JSON_BYTES
 
 _ROUTERS = (
     workspaces,
+    volumes,
     screen,
     windows,
     ui,
@@ -70,6 +73,7 @@ _ROUTERS = (
     recording,
     session,
     leases,
+    pools,
     cluster_routes,
     service,
 )
@@ -152,7 +156,11 @@ def _remove_if_empty(folder: Path) -> None:
 
 
 def _bubblewrap(settings: Settings) -> dict[str, str]:
-    places = {"run_dir": str(settings.sockets), "disk_dir": str(settings.disks)}
+    places = {
+        "run_dir": str(settings.sockets),
+        "disk_dir": str(settings.disks),
+        "volume_dir": str(settings.volumes),
+    }
     if settings.runtime_dir is not None:
         places["runtime_dir"] = str(settings.runtime_dir)
     return places
@@ -233,7 +241,9 @@ def _assemble(
             await stack.enter_async_context(warming.run())
             if bridge is not None:
                 await stack.enter_async_context(bridge.run())
-            api.state.parts = Parts(settings, auth, cluster, events, lifecycle, store, templates)
+            api.state.parts = Parts(
+                settings, auth, cluster, events, lifecycle, store, templates, warming
+            )
             yield
 
     api = FastAPI(

@@ -21,8 +21,10 @@ from pydantic import TypeAdapter
 
 from workspace import errors, settings, transport
 from workspace.desktop import Desktop
+from workspace.fleet import PoolChange, PoolStatus
 from workspace.http1 import client_transport
 from workspace.models import (
+    TEMPLATE_NAME,
     WORKSPACE_ID,
     EventList,
     Extend,
@@ -46,6 +48,7 @@ _WAIT_SECONDS = 15.0  # one request for what is to come
 _AGAIN_SECONDS = 0.02
 _TEMPLATES = TypeAdapter(list[Template])
 _NODES = TypeAdapter(list[Node])
+_POOLS = TypeAdapter(list[PoolStatus])
 
 
 class Carrel:
@@ -246,6 +249,42 @@ class Carrel:
     async def nodes(self) -> Sequence[Node]:
         """The machines that run desktops."""
         return _NODES.validate_json(await self._call("GET", "/v1/nodes"))
+
+    async def pools(self) -> Sequence[PoolStatus]:
+        """How many desktops of each template are kept warm, and how that goes."""
+        return _POOLS.validate_json(await self._call("GET", "/v1/pools"))
+
+    async def scale(
+        self,
+        template: str,
+        *,
+        warm: int | None = None,
+        floor: int | None = None,
+        max: int | None = None,
+        surge: int | None = None,
+        idle_seconds: float | None = None,
+        max_age_seconds: float | None = None,
+    ) -> PoolStatus:
+        """Change a template's pool (:class:`~workspace.models.Pool`); what is None stays.
+
+        A quarantine ends, whatever is changed.
+
+        Raises:
+            TemplateNotFound: there is no such template.
+        """
+        change = asked(
+            PoolChange,
+            warm=warm,
+            floor=floor,
+            max=max,
+            surge=surge,
+            idle_seconds=idle_seconds,
+            max_age_seconds=max_age_seconds,
+        ).model_dump(exclude_none=True)
+        if not re.fullmatch(TEMPLATE_NAME, template):
+            raise errors.TemplateNotFound(f"There is no template {template[:80]!r}.")
+        body = await self._call("PATCH", f"/v1/pools/{template}", json=change)
+        return PoolStatus.model_validate_json(body)
 
     async def events(self, workspace_id: str, *, after: int = 0, limit: int = 500) -> EventList:
         """One page of a workspace's events, oldest first."""

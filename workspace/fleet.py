@@ -10,7 +10,10 @@ from workspace.models import Pool
 
 
 class PoolChange(BaseModel):
-    """The body of ``PATCH /v1/pools/{template}``: what is given changes, the rest stays."""
+    """The body of ``PATCH /v1/pools/{template}``: what is given changes, the rest stays.
+
+    ``max`` and ``idle_seconds`` given as null end that limit.
+    """
 
     model_config = ConfigDict(extra="forbid")
 

@@ -20,6 +20,7 @@ from pydantic import (
 )
 
 WORKSPACE_ID = r"^[a-z0-9]{8,20}$"
+TEMPLATE_NAME = r"^[a-z0-9][a-z0-9-]{0,62}$"
 MAX_TTL_SECONDS = 24 * 3600
 _NO_NUL = r"^[^\x00]*$"  # what no database keeps in a text
 
@@ -120,7 +121,7 @@ IdleAction = Literal["release", "pause"]
 class Template(_Input):
     """A named recipe for desktops."""
 
-    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
+    name: Annotated[str, Field(pattern=TEMPLATE_NAME)]
     description: Annotated[str, Field(max_length=500)] = ""
     backend: Annotated[str, Field(pattern=r"^[a-z0-9_-]{1,30}$")] = "bubblewrap"
     session: SessionKind = "xfce"

@@ -237,6 +237,8 @@ class SyncCarrel:
     templates = _carrel(Carrel.templates)
     add_template = _carrel(Carrel.add_template)
     nodes = _carrel(Carrel.nodes)
+    pools = _carrel(Carrel.pools)
+    scale = _carrel(Carrel.scale)
     events = _carrel(Carrel.events)
     whoami = _carrel(Carrel.whoami)
 

@@ -12,7 +12,18 @@ import sys
 
 import typer
 
-from controller.cli import acting, bench, bridge, desktops, output, recording, service, shell, state
+from controller.cli import (
+    acting,
+    bench,
+    bridge,
+    desktops,
+    output,
+    recording,
+    scale,
+    service,
+    shell,
+    state,
+)
 
 app = typer.Typer(
     name="carrel",
@@ -22,7 +33,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for room in (service, desktops, acting, recording, shell, bridge, state, bench):
+for room in (service, desktops, scale, acting, recording, shell, bridge, state, bench):
     room.add_to(app)
 
 

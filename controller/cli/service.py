@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from controller.cli import output
 from controller.cli.output import Json
+
+if TYPE_CHECKING:
+    from workspace.fleet import PoolStatus
 
 
 def add_to(app: typer.Typer) -> None:
@@ -53,7 +57,7 @@ def down(json: Json = False) -> None:
 
 
 def status(json: Json = False) -> None:
-    """Whether Carrel runs, its Ray, and its desktops."""
+    """Whether Carrel runs, its nodes, pools and queue, and its desktops."""
     from controller.cli import process
     from controller.cli.connect import controller, run
     from ray_cluster.local import LocalRay
@@ -71,6 +75,7 @@ def status(json: Json = False) -> None:
     async def main() -> None:
         async with controller() as carrel:
             live, nodes = await carrel.list(), await carrel.nodes()
+            pools = await carrel.pools()
             url = carrel.url
         if json:
             return output.result(
@@ -79,6 +84,7 @@ def status(json: Json = False) -> None:
                     "pid": pid,
                     "ray": has_ray,
                     "nodes": [one.model_dump(mode="json") for one in nodes],
+                    "pools": [one.model_dump(mode="json") for one in pools],
                     "desktops": [one.model_dump(mode="json") for one in live],
                 }
             )
@@ -87,10 +93,28 @@ def status(json: Json = False) -> None:
         for node in nodes:
             state = f"{node.desktops} of {node.slots} desktops" if node.alive else "lost"
             print(f"node        {node.name} ({state})")
+        for told in _pools(pools):
+            print(f"pool        {output.inert(told)}")
+        print(f"queue       {sum(pool.waiting for pool in pools) or 'no'} claims wait")
         print()
         output.workspaces(live)
 
     run(main)
+
+
+def _pools(pools: Iterable[PoolStatus]) -> Iterator[str]:
+    """A line for each pool that keeps anything, or should."""
+    from controller.cli.scale import hits
+
+    for pool in pools:
+        if pool.state == "idle" and not pool.warm + pool.warming:
+            continue
+        told = f"{pool.template} ({pool.state.replace('_', ' ')}, {pool.warm} of {pool.target} warm"
+        if pool.warming:
+            told += f", {pool.warming} starting"
+        if served := hits(pool):
+            told += f"; {served} claims had a warm one"
+        yield told + (f"): {pool.reason}" if pool.reason else ")")
 
 
 def doctor(json: Json = False) -> None:

@@ -23,6 +23,7 @@ from controller.live import Cluster
 from controller.settings import Settings
 from controller.store import Store
 from controller.templates import Templates
+from controller.warming import Warming
 from workspace.desktop import Desktop
 from workspace.errors import CarrelError, Unavailable
 from workspace.models import ErrorInfo, Workspace
@@ -62,6 +63,7 @@ class Parts:
     lifecycle: Lifecycle
     store: Store
     templates: Templates
+    pools: Warming
 
     def shown(self, workspace: Workspace, to: Caller) -> Workspace:
         """A workspace as ``to`` may see it: only who has a key gets links for others."""
@@ -92,7 +94,7 @@ async def desktop(connection: HTTPConnection, workspace_id: str) -> Desktop:
 @asynccontextmanager
 async def recorded(
     connection: HTTPConnection,
-    workspace_id: str,
+    workspace_id: str | None,
     kind: str,
     **data: Any,  # Any: JSON values
 ) -> AsyncIterator[dict[str, Any]]:
