@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import json
 import os
 import shutil
+import subprocess
+import sys
 import tempfile
 import uuid
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
 import pytest
@@ -55,6 +58,7 @@ class Place:
     def __init__(self, run_dir: Path, disk_dir: Path, runtime_dir: Path) -> None:
         self.run_dir, self.disk_dir, self.runtime_dir = run_dir, disk_dir, runtime_dir
         self.backend = self.another()
+        self.is_background = False  # how sandboxes are started
 
     def another(
         self, *daemon_arguments: str, code: str = STAND_IN, ready_seconds: float = 20
@@ -77,13 +81,35 @@ class Place:
     @asynccontextmanager
     async def live(self, **template: object) -> AsyncIterator[Live]:
         workspace_id = new_id()
-        endpoint = await self.backend.start(workspace_id, a_template(**template))
+        endpoint = await self.backend.start(
+            workspace_id, a_template(**template), background=self.is_background
+        )
         desktop = connect(endpoint)
         try:
             yield Live(workspace_id, desktop, self.state(workspace_id))
         finally:
             await desktop.aclose()
             await self.backend.stop(workspace_id)
+
+
+@contextmanager
+def owner(place: Place, *ids: str) -> Iterator[subprocess.Popen[str]]:
+    """Another process that owns sandboxes."""
+    command = json.dumps(["/usr/bin/python3", "-I", "-S", "-c", STAND_IN])
+    folders = [str(path) for path in (place.run_dir, place.disk_dir, place.runtime_dir)]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tests.workspace.backends.owner", *folders, command, *ids],
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=Path(__file__).parents[3],
+    )
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
 
 
 def new_id() -> str:

@@ -21,6 +21,7 @@ from tests.workspace.backends.conftest import (
     a_template,
     left_of,
     new_id,
+    owner,
     processes_of,
 )
 from workspace.backends import bubblewrap, cgroups, remains, runtime, uids
@@ -67,26 +68,6 @@ def bystander() -> Iterator[subprocess.Popen[bytes]]:
     finally:
         process.kill()
         process.wait()
-
-
-@contextmanager
-def owner(place: Place, *ids: str) -> Iterator[subprocess.Popen[str]]:
-    """Another process that owns sandboxes."""
-    command = json.dumps(["/usr/bin/python3", "-I", "-S", "-c", STAND_IN])
-    folders = [str(path) for path in (place.run_dir, place.disk_dir, place.runtime_dir)]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "tests.workspace.backends.owner", *folders, command, *ids],
-        stdout=subprocess.PIPE,
-        text=True,
-        cwd=Path(__file__).parents[3],
-    )
-    try:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "ready\n"
-        yield process
-    finally:
-        process.kill()
-        process.communicate()
 
 
 async def test_twenty_in_a_row_then_five_at_once_leave_nothing(place: Place) -> None:
@@ -211,26 +192,6 @@ async def test_signals_to_the_supervisor_end_it_tidily(place: Place) -> None:
             os.kill(desktop.state["supervisor"]["pid"], number)
             assert number.name in await asyncio.wait_for(place.backend.wait(desktop.id), 5)
             assert left_of(place, desktop.id, desktop.state) == []
-
-
-async def test_pause_and_resume(place: Place) -> None:
-    async with place.live() as desktop:
-        if desktop.state["group"]["kind"] == "none":
-            pytest.skip("no control groups here")
-        await desktop.says("(while :; do echo >> /tmp/n; sleep 0.01; done) >/dev/null 2>&1 &")
-        await place.backend.pause(desktop.id)
-        before = await place.backend.stats(desktop.id)
-        await asyncio.sleep(0.3)
-        after = await place.backend.stats(desktop.id)
-        assert before.cpu_seconds is not None
-        assert after.cpu_seconds is not None
-        assert after.cpu_seconds - before.cpu_seconds < 0.01
-        await place.backend.resume(desktop.id)
-        count = int(await desktop.says("wc -l < /tmp/n"))
-        await desktop.says(f"while [ $(wc -l < /tmp/n) = {count} ]; do sleep 0.01; done")
-        await place.backend.pause(desktop.id)  # a frozen one is stopped like any other
-        state = desktop.state
-    assert processes_of(state) == []
 
 
 async def test_stats_say_what_it_uses(place: Place) -> None:
