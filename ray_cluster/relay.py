@@ -66,28 +66,15 @@ class Relay:
         try:
             if len(self._open) > self._max_connections:
                 raise Unavailable("This desktop has too many connections from other nodes.")
-            head = await self._checked_head(reader)
+            head = await checked_head(reader, self._token)
             await self._pass_on(head, reader, writer)
         except CarrelError as error:
-            await _refuse(writer, error)
+            await refuse(writer, error)
         except (OSError, asyncio.CancelledError):
             pass  # one side broke off, or the desktop ended: close the other
         finally:
             self._open.discard(task)
             writer.transport.abort()
-
-    async def _checked_head(self, reader: asyncio.StreamReader) -> bytes:
-        """The first request's head, once it proves that the caller knows the token."""
-        try:
-            head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), HEAD_SECONDS)
-        except (asyncio.IncompleteReadError, asyncio.LimitOverrunError, asyncio.TimeoutError):
-            raise InvalidRequest("This is not a request that a desktop answers.") from None
-        fields = [line.partition(b":") for line in head.split(b"\r\n")[1:]]
-        given = [value.strip() for name, _, value in fields if name.lower() == b"authorization"]
-        wanted = f"Bearer {self._token}".encode()
-        if len(given) != 1 or not hmac.compare_digest(given[0], wanted):
-            raise Unauthorized("The desktop's token is missing or wrong.")
-        return head
 
     async def _pass_on(
         self, head: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
@@ -125,6 +112,23 @@ class Relay:
                 copy.result()
 
 
+async def checked_head(reader: asyncio.StreamReader, token: str) -> bytes:
+    """The first request's head, once it proves that the caller knows the token.
+
+    Raises:
+        InvalidRequest, Unauthorized.
+    """
+    try:
+        head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), HEAD_SECONDS)
+    except (asyncio.IncompleteReadError, asyncio.LimitOverrunError, asyncio.TimeoutError):
+        raise InvalidRequest("This is not a request that a desktop answers.") from None
+    fields = [line.partition(b":") for line in head.split(b"\r\n")[1:]]
+    given = [value.strip() for name, _, value in fields if name.lower() == b"authorization"]
+    if len(given) != 1 or not hmac.compare_digest(given[0], f"Bearer {token}".encode()):
+        raise Unauthorized("The desktop's token is missing or wrong.")
+    return head
+
+
 class _Moved:
     """When a byte last moved on a connection, either way."""
 
@@ -142,7 +146,8 @@ async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, move
         writer.write_eof()
 
 
-async def _refuse(writer: asyncio.StreamWriter, error: CarrelError) -> None:
+async def refuse(writer: asyncio.StreamWriter, error: CarrelError) -> None:
+    """Answer with an error."""
     body = json.dumps(error.to_wire()).encode()
     writer.write(
         f"HTTP/1.1 {error.status} {_REASONS.get(error.status, 'Error')}\r\n"
