@@ -63,7 +63,7 @@ class Lifecycle:
         self._elsewhere = Elsewhere(self.store, self.cluster)
         self._taking = anyio.Lock()
         self._replica = Replica(self.keeping, self._elsewhere)
-        self._reaper = Reaper(self.keeping)
+        self.reaper = Reaper(self.keeping, self._replica)
 
     @asynccontextmanager
     async def run(self) -> AsyncIterator[None]:
@@ -71,8 +71,9 @@ class Lifecycle:
         async with self._claims.run(), anyio.create_task_group() as tasks:
             self.keeping.tasks = tasks
             await self._replica.begin()
-            await self._reaper.sweep()
+            await self.reaper.begin()
             tasks.start_soon(self._replica.run)
+            tasks.start_soon(self.reaper.run)
             try:
                 yield
             finally:
@@ -94,11 +95,15 @@ class Lifecycle:
 
         Raises:
             TemplateNotFound, NoCapacity, BackendUnavailable, StartFailed, SetupFailed.
+            VolumeInUse: another workspace has the volume.
             InvalidRequest: its node has no such locale, time zone or keyboard layout.
         """
         template = recipe(self.templates.get(request.template), request)
         live = begin(request, template, owner=actor)
-        live.shape = shape(template)
+        if request.volume is None:
+            live.shape = shape(template)
+        elif request.key is None:  # with one, it may be this claim that has it
+            await self.keeping.volumes.check(actor, request.volume)
         self.keeping.own(live, partial(self.keeping.start, live, request, template))
         try:
             await (live.settled if request.wait else live.written).wait()

@@ -57,6 +57,8 @@ class Metrics:
         )
         self.pool_failures: Counter[str] = Counter()  # by template
         self.pools: Sequence[PoolStatus] = ()
+        self.strays = 0  # found by the last comparison, and still there
+        self.strays_removed: Counter[str] = Counter()  # by where they were found
 
     def observe_start(self, seconds: float) -> None:
         """Count one start that took ``seconds``."""
@@ -83,6 +85,11 @@ class Metrics:
         yield from self.waits.lines()
         yield from self._pool_lines()
         yield from self.refills.lines()
+        yield from _head("carrel_strays", "gauge", "What should not be there, and still is.")
+        yield f"carrel_strays {self.strays}"
+        yield from _head("carrel_strays_removed_total", "counter", "What was removed as a stray.")
+        for where, count in sorted(self.strays_removed.items()):
+            yield f'carrel_strays_removed_total{{where="{where}"}} {count}'
 
     def _pool_lines(self) -> Iterable[str]:
         for name, told in (

@@ -36,6 +36,7 @@ class Replica:
         self._cluster = keeping.cluster
         self._elsewhere = elsewhere
         self._seen: dict[str, tuple[int, float]] = {}  # each one's count, and when it last changed
+        self._taking: set[str] = set()  # is its own by its row, and not yet by a task
 
     async def begin(self) -> None:
         """Keep again what this one kept before, and what nobody keeps.
@@ -92,13 +93,44 @@ class Replica:
         keeper = await self._store.replicas.keeper(workspace_id)
         if keeper is None:
             return None
-        workspace = await self._store.replicas.adopt(
-            workspace_id, keeper=self._keeping.replica, of=keeper
-        )
-        if workspace is None:  # another one was first
-            return None
-        await self._elsewhere.forget(workspace.sandbox)
-        return self._own(workspace, await self._cluster.locate(workspace.sandbox))
+        return await self._take_over(workspace_id, of=keeper)
+
+    def is_taking(self, workspace_id: str) -> bool:
+        """Whether it is being taken over: its row says that it is kept here, and soon it is."""
+        return workspace_id in self._taking
+
+    async def recover(self, workspace_id: str) -> None:
+        """End one that is kept here by its row alone: its claim's answer was lost.
+
+        One that is ready lives on if it can be asked for again, by its key.
+        """
+        own = self._keeping.replica
+        if workspace_id in self._keeping.live or self.is_taking(workspace_id):
+            return
+        has_key = await self._store.replicas.has_key(workspace_id)
+        why = StartFailed("Its claim was kept, and nobody could be told of it.")
+        await self._take_over(workspace_id, of=own, why=None if has_key else why)
+
+    async def _take_over(
+        self, workspace_id: str, *, of: str, why: CarrelError | None = None
+    ) -> Live | None:
+        """Keep it, to end it if that is ``why``; None if another one does, or it has ended."""
+        own = self._keeping.replica
+        self._taking.add(workspace_id)
+        try:
+            workspace = await self._store.replicas.adopt(workspace_id, keeper=own, of=of)
+            if workspace is None:  # another one was first
+                return None
+            await self._elsewhere.forget(workspace.sandbox)
+            located = await self._cluster.locate(workspace.sandbox)
+            return self._kept_by_now(workspace_id) or self._own(workspace, located, why)
+        finally:
+            self._taking.discard(workspace_id)
+
+    def _kept_by_now(self, workspace_id: str) -> Live | None:
+        """Two who want one at the same moment get the same."""
+        live = self._keeping.live.get(workspace_id)
+        return None if live is None or live.is_lost else live
 
     def _dead(self, beats: Mapping[str, int]) -> list[str]:
         """Those who have not counted for long, by this one's clock."""
@@ -126,8 +158,10 @@ class Replica:
         own = self._keeping.replica
         return await self._store.replicas.adopt(workspace.id, keeper=own, of=of) is not None
 
-    def _own(self, workspace: Workspace, located: Located | None) -> Live:
-        """Look after one that somebody else began."""
+    def _own(
+        self, workspace: Workspace, located: Located | None, why: CarrelError | None = None
+    ) -> Live:
+        """Look after one that somebody else began, or end it."""
         if located is not None:  # its node's clock decides: no change of the wall clock moves it
             left = located.remaining_seconds
         else:
@@ -135,6 +169,8 @@ class Replica:
         live = Live(workspace, left)
         live.is_written = live.is_placed = True
         live.written.set()
+        if why is not None:
+            live.end("failed", why)
         if located is not None and workspace.state in ("ready", "paused"):
             live.endpoint = located.endpoint
             live.desktop = connect(located.endpoint)

@@ -61,6 +61,11 @@ class Replicas:
         )
         return {row.id for row in await self._doing.rows(asked)}
 
+    async def has_key(self, workspace_id: str) -> bool:
+        """Whether whoever claimed it can ask for it again."""
+        asked = select(workspaces.c.claim_key).where(workspaces.c.id == workspace_id)
+        return any(row.claim_key is not None for row in await self._doing.rows(asked))
+
     async def keeper(self, workspace_id: str) -> str | None:
         """Who keeps it; None if it has ended or never was."""
         asked = select(workspaces.c.keeper).where(
@@ -92,11 +97,16 @@ class Leadership:
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
         self._connection: AsyncConnection | None = None
+        self._asking = anyio.Lock()  # a connection does one thing at a time
 
     async def is_ours(self) -> bool:
         """Whether this replica leads, or does from now on. False while the database is away."""
         if not databases.is_postgres(self._engine):
             return True
+        async with self._asking:
+            return await self._is_ours()
+
+    async def _is_ours(self) -> bool:
         try:
             with anyio.fail_after(LOOK_SECONDS):
                 if self._connection is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -19,9 +19,9 @@ from controller.store import Store
 from controller.store.rows import columns
 from controller.store.tables import workspaces
 from tests.postgres import Postgres, postgres
-from workspace.backends.base import Endpoint
+from workspace.backends.base import Endpoint, PauseResult
 from workspace.backends.fake import FakeBackend
-from workspace.errors import WorkspaceNotFound
+from workspace.errors import NoCapacity, WorkspaceNotFound
 from workspace.models import ErrorInfo, Node, Stats, Template, Workspace
 
 KEY = "the-admin-key-of-the-tests"
@@ -51,9 +51,12 @@ class LocalCluster:
     def __init__(self, folder: Path) -> None:
         self.backend = FakeBackend(str(folder))
         self.live: dict[str, Located] = {}
+        self.starting: set[str] = set()
         self.ttl: dict[str, float] = {}
         self.deaths: dict[str, asyncio.Future[ErrorInfo]] = {}
         self.is_down = False
+        self.paused: set[str] = set()
+        self.turns: list[str] = []  # each pause and resume that it was asked for
 
     async def start(
         self,
@@ -63,11 +66,18 @@ class LocalCluster:
         ttl_seconds: float,
         timeout_seconds: float,
         background: bool = False,
+        avoid: Collection[str] = (),
     ) -> Located:
-        endpoint = await asyncio.wait_for(
-            self.backend.start(workspace_id, template), timeout_seconds
-        )
-        self.live[workspace_id] = located = Located(workspace_id, endpoint)
+        if "n1" in avoid:
+            raise NoCapacity("Every node of this cluster is being taken out of service.")
+        self.starting.add(workspace_id)
+        try:
+            endpoint = await asyncio.wait_for(
+                self.backend.start(workspace_id, template), timeout_seconds
+            )
+            self.live[workspace_id] = located = Located(workspace_id, endpoint)
+        finally:
+            self.starting.discard(workspace_id)
         self.ttl[workspace_id] = ttl_seconds
         return located
 
@@ -79,6 +89,16 @@ class LocalCluster:
 
     async def locate(self, workspace_id: str) -> Located | None:
         return self.live.get(workspace_id)
+
+    async def pause(self, workspace_id: str) -> PauseResult:
+        self.turns.append("pause")
+        self.paused.add(workspace_id)
+        return await self.backend.pause(workspace_id)
+
+    async def resume(self, workspace_id: str) -> None:
+        self.turns.append("resume")
+        self.paused.discard(workspace_id)
+        await self.backend.resume(workspace_id)
 
     async def stop(self, workspace_id: str) -> None:
         self.live.pop(workspace_id, None)
@@ -101,6 +121,17 @@ class LocalCluster:
         if self.is_down:
             raise WorkspaceNotFound("The cluster is gone.")
         return [Node(id="n1", name="here", desktops=len(self.live), slots=8)]
+
+    async def names(self) -> set[str]:
+        return self.starting | self.live.keys()
+
+    async def left(self) -> Mapping[str, set[str]]:
+        left = set(await self.backend.list()) - await self.names()
+        return {"n1": left} if left else {}
+
+    async def clear(self, node: str, sandboxes: Collection[str]) -> None:
+        for sandbox in sandboxes:
+            await self.backend.stop(sandbox)
 
 
 @pytest.fixture(scope="session")

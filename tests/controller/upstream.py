@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -138,6 +138,7 @@ class UpstreamCluster:
         ttl_seconds: float,
         timeout_seconds: float,
         background: bool = False,
+        avoid: Collection[str] = (),
     ) -> Located:
         return Located(workspace_id, self.endpoint)
 
@@ -163,6 +164,12 @@ class UpstreamCluster:
 
     async def nodes(self) -> Sequence[Node]:
         return []
+
+    async def names(self) -> set[str]:
+        return set()
+
+    async def left(self) -> Mapping[str, set[str]]:
+        return {}
 
 
 @asynccontextmanager
