@@ -38,6 +38,7 @@ from controller.metrics import How, Metrics
 from controller.places import Places
 from controller.store import Store
 from controller.store.claims import Claimed, NewClaim
+from controller.volumes import Volumes
 from workspace.desktop import Desktop, connect
 from workspace.errors import (
     CarrelError,
@@ -76,6 +77,7 @@ class Keeping:
 
     def __post_init__(self) -> None:
         self.idling = Idling(self.cluster, self.events, self.save)
+        self.volumes = Volumes(self.store, self.cluster, self.events)
 
     def own(self, live: Live, start: Callable[[], Awaitable[None]] | None = None) -> None:
         """Begin the task that owns it; ``start`` brings it up, unless it is."""
@@ -204,12 +206,15 @@ class Keeping:
             raise NoCapacity(
                 f"All {most} desktops that template {template.name!r} may have are taken."
             )
+        place = await self.volumes.take(live.workspace, owner=live.owner)
         located = await self.cluster.start(
             live.workspace.sandbox,
             template,
             ttl_seconds=max(0.0, live.deadline - time.monotonic()),
             timeout_seconds=START_SECONDS,
+            **place,
         )
+        await self.volumes.note_ready(live.workspace)
         live.change(node=located.node_name or None)
         return Handed(located.endpoint, connect(located.endpoint))
 
@@ -319,6 +324,7 @@ class Keeping:
         if live.is_lost:  # it was another's all the while
             return await self._let_go(live)
         if live.is_placed:
+            await self.quietly(self.volumes.note_end(live.workspace), "noting its volume's size")
             await self.quietly(self.cluster.stop(live.workspace.sandbox), "stopping its sandbox")
         if live.desktop is not None:
             await self.quietly(live.desktop.aclose(), "closing its connections")

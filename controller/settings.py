@@ -59,6 +59,7 @@ class Settings(BaseSettings):
 
     run_dir: Annotated[Folder | None, Field(description="short folder for sockets")] = None
     disk_dir: Annotated[Folder | None, Field(description="where desktops' homes lie")] = None
+    volume_dir: Annotated[Folder | None, Field(description="where volumes lie")] = None
     runtime_dir: Annotated[
         Folder | None, Field(description="the runtime desktopd runs from; default: the backend's")
     ] = None
@@ -134,6 +135,11 @@ class Settings(BaseSettings):
         if os.geteuid() == 0:
             return Path("/var/lib/carrel") / f"desktops-{self.name}"
         return self.home / "desktops"
+
+    @property
+    def volumes(self) -> Path:
+        """Where volumes lie, on every node: beside the homes, and for good."""
+        return self.volume_dir or self.disks.parent / f"volumes-{self.cluster_name}"
 
     @property
     def key_file(self) -> Path:

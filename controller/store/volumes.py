@@ -88,12 +88,19 @@ class Volumes:
         )
         await self._do(lambda it: it.execute(statement))
 
-    async def used(self, workspace_id: str, *, now: datetime, size_bytes: int | None) -> None:
-        """A workspace that has one is ready, or ends."""
+    async def used(self, workspace_id: str, *, now: datetime) -> None:
+        """The desktop of the workspace that has it is there, and so is the volume."""
+        held = volumes.c.used_by == workspace_id
+        statement = update(volumes).where(held).values(last_used_at=now)
+        await self._do(lambda it: it.execute(statement))
+
+    async def let_go(self, workspace_id: str, *, now: datetime, size_bytes: int | None) -> None:
+        """The workspace that has it ends; one whose desktop was never there changed nothing."""
         values: dict[str, Any] = {"last_used_at": now}  # Any: column values
         if size_bytes is not None:
             values["size_bytes"] = size_bytes
-        statement = update(volumes).where(volumes.c.used_by == workspace_id).values(**values)
+        was_used = (volumes.c.used_by == workspace_id) & volumes.c.last_used_at.is_not(None)
+        statement = update(volumes).where(was_used).values(**values)
         await self._do(lambda it: it.execute(statement))
 
     async def page(self, owner: str, *, limit: int, after: str | None) -> list[Volume]:

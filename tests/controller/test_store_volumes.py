@@ -48,7 +48,10 @@ async def test_one_has_it_until_it_has_ended_however_that_came(database_url: str
         assert (await store.volumes.get("me", "v")).used_by == "aaaaaaaaaa"
         await store.volumes.place(made.id, "here")
         later = NOW + timedelta(minutes=1)
-        await store.volumes.used("aaaaaaaaaa", now=later, size_bytes=5 << 40)
+        await store.volumes.let_go("aaaaaaaaaa", now=later, size_bytes=5)  # it never came up
+        assert (await claim(store, "aaaaaaaaaa")).is_new
+        await store.volumes.used("aaaaaaaaaa", now=NOW)
+        await store.volumes.let_go("aaaaaaaaaa", now=later, size_bytes=5 << 40)
         await store.volumes.place(made.id, "elsewhere")  # too late: its files are there
         await end(store, "aaaaaaaaaa")  # nobody said that the volume is free
         await store.volumes.check("me", "v")
