@@ -187,7 +187,8 @@ class Live:
     def change(self, **changes: object) -> None:
         self.workspace = self.workspace.model_copy(update=changes)
         if "state" in changes:
-            self.used_at = time.monotonic()
+            if self.workspace.state == "ready":
+                self.used_at = time.monotonic()
             self.turned.set()
             self.turned = anyio.Event()
 
