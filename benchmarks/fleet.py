@@ -1,6 +1,7 @@
-"""Many desktops: what planning for them costs. ``python -m benchmarks.fleet``
+"""Many desktops: what claims and planning for them cost. ``python -m benchmarks.fleet``
 
-Nothing of it needs a controller or a desktop: the fleet is simulated (:mod:`benchmarks.churn`).
+The plan's fleet is simulated (:mod:`benchmarks.churn`), and half of that of the claims
+(:mod:`benchmarks.claims`).
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
+from benchmarks import claims
 from benchmarks.churn import Rates, fleet
 from benchmarks.report import quantity
 from benchmarks.rows import Measured
@@ -55,7 +57,7 @@ def _held_mib() -> float:
 
 
 def main() -> None:
-    found = plans()
+    found = [*plans(), *claims.measure(lambda text: print(text, file=sys.stderr))]
     if "--json" in sys.argv[1:]:
         print(json.dumps([each.row() for each in found]))
         return

@@ -110,6 +110,7 @@ class Keeping:
         if how == "known":
             return
         handed = await self._take(live) if how == "warm" else None
+        live.written.set()  # what is ready by its row can be used from here on
         served: How = "cold" if handed is None else "warm"
         if handed is None:
             handed, waited = await self._placed(live, request, template)
@@ -152,7 +153,6 @@ class Keeping:
             return claimed.how
         live.workspace = claimed.workspace
         live.is_written = live.is_placed = True
-        live.written.set()
         self.pools.changed(template.name)
         return claimed.how
 
@@ -168,6 +168,7 @@ class Keeping:
                 await self.save(live)
                 return None
             handed = Handed(located.endpoint, connect(located.endpoint))
+        live.endpoint, live.desktop = handed
         assert self.tasks is not None, "it runs"
         self.tasks.start_soon(self._tell, live)
         return handed

@@ -20,6 +20,7 @@ import httpx
 from pydantic import TypeAdapter
 
 from workspace import errors, settings, transport
+from workspace.calls.volumes import VolumeCalls
 from workspace.desktop import Desktop
 from workspace.fleet import PoolChange, PoolStatus
 from workspace.http1 import client_transport
@@ -51,7 +52,7 @@ _NODES = TypeAdapter(list[Node])
 _POOLS = TypeAdapter(list[PoolStatus])
 
 
-class Carrel:
+class Carrel(VolumeCalls):
     """Claims, lists and releases desktops of one controller, with one key.
 
     Every method may raise :class:`~workspace.errors.Unavailable` (no controller answers there),
@@ -120,6 +121,7 @@ class Carrel:
         locale: str | None = None,
         timezone: str | None = None,
         keyboard: str | None = None,
+        volume: str | None = None,
         timeout_seconds: float = READY_SECONDS,
     ) -> ClaimedDesktop:
         """A desktop that is ready to act; as a context manager it is released at the end.
@@ -138,6 +140,7 @@ class Carrel:
             locale=locale,
             timezone=timezone,
             keyboard=keyboard,
+            volume=volume,
             timeout_seconds=timeout_seconds,
         )
         return ClaimedDesktop(self, self._http, workspace)
@@ -156,6 +159,7 @@ class Carrel:
         locale: str | None = None,
         timezone: str | None = None,
         keyboard: str | None = None,
+        volume: str | None = None,
         wait: bool = True,
         timeout_seconds: float = READY_SECONDS,
     ) -> Workspace:
@@ -164,10 +168,12 @@ class Carrel:
         With ``wait`` it is ready to act; without, it may still be starting. ``screen`` (width,
         height, dpi: any of them), ``theme``, ``locale`` ("de_DE.UTF-8"), ``timezone``
         ("Europe/Berlin") and ``keyboard`` ("de", "us(intl)") stand in place of the template's.
+        ``volume`` names a home that stays when the workspace ends; it is made if there is none.
 
         Raises:
             TemplateNotFound: there is no such template.
             InvalidRequest: there is no such locale, time zone or keyboard layout.
+            VolumeInUse: another workspace has the volume.
             NoCapacity: no node has room.
             StartFailed: it did not come up.
             TimedOut: it was not ready in time, and was released.
@@ -185,6 +191,7 @@ class Carrel:
             locale=locale,
             timezone=timezone,
             keyboard=keyboard,
+            volume=volume,
             wait=False,
         )
         # Shielded, and bounded by the request's own timeout: a caller that goes away now would
@@ -213,7 +220,7 @@ class Carrel:
         current = workspace if isinstance(workspace, Workspace) else await self.get(workspace)
         deadline = time.monotonic() + timeout_seconds
         # While it is being taken down it does not say why yet.
-        while current.state in ("starting", "releasing"):
+        while current.state in ("queued", "starting", "releasing"):
             if time.monotonic() >= deadline:
                 raise errors.TimedOut(
                     f"Desktop {current.id} is not ready after {timeout_seconds:.0f} s.",
