@@ -129,13 +129,13 @@ class Daemon:
 
     def wait_for_end(self) -> int:
         """The exit code of a daemon that ends by itself."""
-        return self.process.wait(15)
+        return self.process.wait(30)
 
     def stop(self, number: int = signal.SIGTERM) -> int:
         if self.process.poll() is None:
             self.note_descendants()
             self.process.send_signal(number)
-        code = self.process.wait(15)
+        code = self.process.wait(30)
         left = [each for each in self.descendants if each.is_running()]
         assert left == []
         return code
