@@ -165,7 +165,7 @@ class Idling:
                 return False
             live.change(state="ready")
             await self.save(live)
-            return pausing is None or pausing.is_done
+            return (pausing is None or pausing.is_done) and not live.is_lost
 
     async def _record(self, kind: str, live: Live, actor: str, **data: float | None) -> None:
         await self.events.record(kind, actor=actor, workspace_id=live.workspace.id, **data)
