@@ -33,6 +33,14 @@ class DesktopCreate(Input):
     ttl_seconds: Annotated[
         float, Field(ge=1, le=86400, description="it is destroyed after that")
     ] = 1800
+    volume: Annotated[
+        str,
+        Field(
+            pattern=r"^[a-z0-9-]{0,63}$",
+            description="a name: its files are the home of this and later desktops that name it, "
+            "one at a time, and stay when it is destroyed",
+        ),
+    ] = ""
 
 
 class DesktopList(Input):
@@ -50,7 +58,11 @@ class DesktopDestroy(OnDesktop):
 async def desktop_create(caller: Caller, asked: DesktopCreate) -> list[ContentBlock]:
     deadline = time.monotonic() + CREATE_SECONDS
     workspace = await caller.carrel.create(
-        asked.template, name=asked.name, ttl_seconds=asked.ttl_seconds, wait=False
+        asked.template,
+        name=asked.name,
+        ttl_seconds=asked.ttl_seconds,
+        volume=asked.volume or None,
+        wait=False,
     )
     try:
         workspace = await caller.carrel.wait_ready(
@@ -96,6 +108,7 @@ def _described(caller: Caller, workspace: Workspace) -> dict[str, Any]:  # Any: 
         "template": workspace.template,
         "screen": view_of(workspace).size,
         "watch_url": workspace.watch_url,
+        "volume": workspace.volume or "",
         "seconds_left": max(0, int(left)) if workspace.ended_at is None else 0,
     }
     if workspace.error is not None:

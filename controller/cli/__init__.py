@@ -23,6 +23,7 @@ from controller.cli import (
     service,
     shell,
     state,
+    volumes,
 )
 
 app = typer.Typer(
@@ -33,7 +34,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for room in (service, desktops, scale, acting, recording, shell, bridge, state, bench):
+for room in (service, desktops, volumes, scale, acting, recording, shell, bridge, state, bench):
     room.add_to(app)
 
 

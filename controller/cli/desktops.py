@@ -34,6 +34,9 @@ def new(
     setup: Annotated[
         list[str] | None, typer.Option(metavar="CMD", help="Run in bash before it is ready.")
     ] = None,
+    volume: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Its home, which stays: `carrel volumes`.")
+    ] = None,
     json: Json = False,
 ) -> None:
     """Make a desktop; prints its id when it is ready to act."""
@@ -48,6 +51,7 @@ def new(
                     ttl_seconds=ttl,
                     environment=environment,
                     setup=setup or [],
+                    volume=volume,
                 )
         output.result(made.model_dump(mode="json"), made.id)
         if not json:
