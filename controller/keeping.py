@@ -213,6 +213,7 @@ class Keeping:
             template,
             ttl_seconds=max(0.0, live.deadline - time.monotonic()),
             timeout_seconds=START_SECONDS,
+            avoid=await self.store.operated.draining(),
             **place,
         )
         await self.volumes.note_ready(live.workspace)
@@ -290,6 +291,11 @@ class Keeping:
                 await anyio.sleep(WATCH_AGAIN_SECONDS)
 
     # Its end.
+
+    def fail_all(self, error: CarrelError) -> None:
+        """End every workspace for the same reason."""
+        for live in list(self.live.values()):
+            live.end("failed", error)
 
     async def release_all(self, seconds: float) -> None:
         """End every workspace at once; what is not gone after ``seconds`` is left to its actor."""

@@ -64,6 +64,7 @@ class Lifecycle:
         self._taking = anyio.Lock()
         self._replica = Replica(self.keeping, self._elsewhere)
         self.reaper = Reaper(self.keeping, self._replica)
+        self.store.leadership.name = self.replica
 
     @asynccontextmanager
     async def run(self) -> AsyncIterator[None]:

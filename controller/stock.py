@@ -230,7 +230,8 @@ def _rooms(nodes: Iterable[Node], drains: Mapping[str, datetime]) -> list[Room]:
             node.id,
             node.slots,
             node.desktops,
-            draining=node.draining or node.id in drains or node.name in drains,
+            node.memory_free_mib,
+            draining=node.id in drains,
         )
         for node in nodes
         if node.alive

@@ -108,6 +108,7 @@ class Warmer:
             ttl_seconds=template.pool.max_age_seconds + MARGIN_SECONDS,
             timeout_seconds=START_SECONDS,
             background=True,
+            avoid=await self._store.operated.draining(),
         )
         own.node = located.node
         own.handed = Handed(located.endpoint, connect(located.endpoint))
@@ -117,9 +118,12 @@ class Warmer:
         except TimeoutError as error:
             raise StartFailed("It came up, and did not come to rest.") from error
         now = datetime.now(timezone.utc)
-        own.row = replace(own.row, state="warm", node=located.node_name or None, ready_at=now)
-        # All is in place before it is written: a claim may have it from that moment.
-        return await self._store.warm.save(own.row)
+        warm = replace(own.row, state="warm", node=located.node_name or None, ready_at=now)
+        # A claim may have it from the moment that this is written.
+        if not await self._store.warm.save(warm):
+            return False
+        own.row = warm
+        return True
 
     async def _settle(self, desktop: Desktop, template: Template, shape: str) -> None:
         """Wait until it looks as it will be found; a first picture is made at the end.

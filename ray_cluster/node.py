@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, TypedDict
 
 from workspace import backends
 from workspace.backends import cgroups
@@ -24,6 +24,14 @@ _MIB = 1 << 20
 
 Wire = dict[str, Any]  # Any: JSON values
 Settings = Mapping[str, Mapping[str, Any]]  # Any: each backend's settings, plain JSON
+
+
+class Machine(TypedDict):
+    """What a node has for those who run on it."""
+
+    cpus: int
+    memory_mib: int
+    memory_free_mib: int
 
 
 def ask(settings: Settings, end: Sequence[str]) -> Wire:
@@ -50,11 +58,8 @@ async def _ask(settings: Settings, end: Sequence[str]) -> Wire:
     return {"sandboxes": sorted(found), "failed": failed, "machine": machine()}
 
 
-def machine() -> dict[str, int]:
-    """``cpus``, ``memory_mib`` and ``memory_free_mib`` of what this process may use.
-
-    The control groups that it is in may allow less than the machine has.
-    """
+def machine() -> Machine:
+    """What this process may use; its control groups may allow less than the machine has."""
     with open(_MEMINFO, encoding="ascii") as file:
         told = dict(line.split(":", 1) for line in file)
     total, free = (int(told[name].split()[0]) << 10 for name in ("MemTotal", "MemAvailable"))

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timezone
 
+from ray_cluster.node import Machine
 from workspace.errors import BackendUnavailable, NoCapacity
 from workspace.models import Node
 
@@ -17,7 +18,7 @@ NODE_ID = "ray.io/node-id"  # the label that Ray itself gives each node
 
 
 def nodes(
-    address: str, *, seconds: float, machines: Mapping[str, Mapping[str, int]] | None = None
+    address: str, *, seconds: float, machines: Mapping[str, Machine] | None = None
 ) -> list[Node]:
     """The machines of the cluster, and how many of their slots are taken. Blocks.
 
@@ -34,6 +35,7 @@ def nodes(
         slots = info.resources_total.get(RESOURCE, 0.0)
         taken = slots - free.get(info.node_id, slots) if is_alive else 0
         name = info.node_id.hex()
+        machine = (machines or {}).get(name) if is_alive else None
         found.append(
             Node(
                 id=name,
@@ -42,7 +44,9 @@ def nodes(
                 desktops=int(taken),
                 slots=int(slots),
                 since=datetime.fromtimestamp(info.start_time_ms / 1000, timezone.utc),
-                **((machines or {}).get(name, {}) if is_alive else {}),
+                cpus=machine["cpus"] if machine else None,
+                memory_mib=machine["memory_mib"] if machine else None,
+                memory_free_mib=machine["memory_free_mib"] if machine else None,
             )
         )
     return found

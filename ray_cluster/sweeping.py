@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from typing import Any, Protocol, TypeVar
 
 from ray_cluster import node
@@ -37,9 +37,9 @@ class Sweeping:
         self._settings = {name: dict(own) for name, own in settings.items()}
         self._own = own_node
         self._call = call
-        self._machines: dict[str, tuple[float, dict[str, int]]] = {}  # when each told, and what
+        self._machines: dict[str, tuple[float, node.Machine]] = {}  # when each told, and what
 
-    def machines(self) -> Mapping[str, Mapping[str, int]]:
+    def machines(self) -> dict[str, node.Machine]:
         """What the nodes told of their memory, lately; this one's as it is now."""
         then = time.monotonic() - BELIEVED_SECONDS
         self._machines = {name: each for name, each in self._machines.items() if each[0] > then}

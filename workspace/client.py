@@ -22,7 +22,7 @@ from pydantic import TypeAdapter
 from workspace import errors, settings, transport
 from workspace.calls.volumes import VolumeCalls
 from workspace.desktop import Desktop
-from workspace.fleet import PoolChange, PoolStatus
+from workspace.fleet import NodeChange, PoolChange, PoolStatus, Status
 from workspace.http1 import client_transport
 from workspace.models import (
     TEMPLATE_NAME,
@@ -30,6 +30,7 @@ from workspace.models import (
     EventList,
     Extend,
     Identity,
+    IdleAction,
     Node,
     ScreenChange,
     Template,
@@ -44,6 +45,7 @@ REQUEST_SECONDS = 20.0
 RELEASE_SECONDS = 20.0
 PAUSE_SECONDS = 40.0  # memory is taken back
 READY_SECONDS = 300.0
+QUEUE_SECONDS = 60.0
 MAX_LISTED = 10_000
 _WAIT_SECONDS = 15.0  # one request for what is to come
 _AGAIN_SECONDS = 0.02
@@ -122,6 +124,10 @@ class Carrel(VolumeCalls):
         timezone: str | None = None,
         keyboard: str | None = None,
         volume: str | None = None,
+        idle_seconds: float | None = None,
+        when_idle: IdleAction | None = None,
+        key: str | None = None,
+        queue_seconds: float = QUEUE_SECONDS,
         timeout_seconds: float = READY_SECONDS,
     ) -> ClaimedDesktop:
         """A desktop that is ready to act; as a context manager it is released at the end.
@@ -141,6 +147,10 @@ class Carrel(VolumeCalls):
             timezone=timezone,
             keyboard=keyboard,
             volume=volume,
+            idle_seconds=idle_seconds,
+            when_idle=when_idle,
+            key=key,
+            queue_seconds=queue_seconds,
             timeout_seconds=timeout_seconds,
         )
         return ClaimedDesktop(self, self._http, workspace)
@@ -160,6 +170,10 @@ class Carrel(VolumeCalls):
         timezone: str | None = None,
         keyboard: str | None = None,
         volume: str | None = None,
+        idle_seconds: float | None = None,
+        when_idle: IdleAction | None = None,
+        key: str | None = None,
+        queue_seconds: float = QUEUE_SECONDS,
         wait: bool = True,
         timeout_seconds: float = READY_SECONDS,
     ) -> Workspace:
@@ -169,6 +183,9 @@ class Carrel(VolumeCalls):
         height, dpi: any of them), ``theme``, ``locale`` ("de_DE.UTF-8"), ``timezone``
         ("Europe/Berlin") and ``keyboard`` ("de", "us(intl)") stand in place of the template's.
         ``volume`` names a home that stays when the workspace ends; it is made if there is none.
+        Once nobody has used or watched it for ``idle_seconds`` it is released, or with
+        ``when_idle="pause"`` paused until it is used again. The same ``key`` again answers with the
+        same workspace, not another one. It waits ``queue_seconds`` for a place at most.
 
         Raises:
             TemplateNotFound: there is no such template.
@@ -176,7 +193,7 @@ class Carrel(VolumeCalls):
             VolumeInUse: another workspace has the volume.
             NoCapacity: no node has room.
             StartFailed: it did not come up.
-            TimedOut: it was not ready in time, and was released.
+            TimedOut: it was not ready in time, and was released, unless it has a key.
         """
         request = asked(
             WorkspaceRequest,
@@ -192,6 +209,10 @@ class Carrel(VolumeCalls):
             timezone=timezone,
             keyboard=keyboard,
             volume=volume,
+            idle_seconds=idle_seconds,
+            when_idle=when_idle,
+            key=key,
+            queue_seconds=queue_seconds,
             wait=False,
         )
         # Shielded, and bounded by the request's own timeout: a caller that goes away now would
@@ -204,14 +225,15 @@ class Carrel(VolumeCalls):
         try:
             return await self.wait_ready(workspace, timeout_seconds=timeout_seconds)
         except BaseException:
-            with suppress(errors.CarrelError):  # what went wrong first is what is told
-                await self._give_back(workspace.id)
+            if key is None:
+                with suppress(errors.CarrelError):  # what went wrong first is what is told
+                    await self._give_back(workspace.id)
             raise
 
     async def wait_ready(
         self, workspace: Workspace | str, *, timeout_seconds: float = READY_SECONDS
     ) -> Workspace:
-        """The workspace once it is ready to act.
+        """The workspace once it is ready to act; a paused one is.
 
         Raises:
             WorkspaceEnded, StartFailed: it ended or never came up; the message says why.
@@ -228,7 +250,7 @@ class Carrel(VolumeCalls):
                 )
             left = max(0.0, deadline - time.monotonic())
             current = await self._after(current.id, min(left, _WAIT_SECONDS))
-        if current.state != "ready":
+        if current.state not in ("ready", "paused"):
             raise _why_ended(current)
         return current
 
@@ -237,7 +259,7 @@ class Carrel(VolumeCalls):
         url, params = _path(workspace_id), {"wait_seconds": seconds}
         body = await self._call("GET", url, params=params, seconds=REQUEST_SECONDS + seconds)
         found = Workspace.model_validate_json(body)
-        if found.state in ("starting", "releasing"):
+        if found.state in ("queued", "starting", "releasing"):
             await anyio.sleep(_AGAIN_SECONDS)  # a server that does not wait is not run down
         return found
 
@@ -256,6 +278,24 @@ class Carrel(VolumeCalls):
     async def nodes(self) -> Sequence[Node]:
         """The machines that run desktops."""
         return _NODES.validate_json(await self._call("GET", "/v1/nodes"))
+
+    async def drain(self, node_id: str, *, draining: bool = True) -> Node:
+        """Have a node get no new desktops, or with ``draining=False`` get them again.
+
+        Its warm desktops are ended; the claimed ones live until they end.
+
+        Raises:
+            NotFound: there is no such node.
+        """
+        if not node_id.isalnum():
+            raise errors.NotFound(f"There is no node {node_id[:80]!r}.")
+        change = NodeChange(draining=draining).model_dump()
+        body = await self._call("PATCH", f"/v1/nodes/{node_id}", json=change)
+        return Node.model_validate_json(body)
+
+    async def status(self) -> Status:
+        """Controllers, nodes, pools, the queue and strays, at a glance."""
+        return Status.model_validate_json(await self._call("GET", "/v1/status"))
 
     async def pools(self) -> Sequence[PoolStatus]:
         """How many desktops of each template are kept warm, and how that goes."""

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from workspace.models import Pool
+from workspace.models import Node, Pool
 
 
 class PoolChange(BaseModel):
@@ -39,3 +39,32 @@ class PoolStatus(BaseModel):
     waiting: int = 0  # claims in the queue
     hits: int = 0  # claims that a warm one answered, since the controller started
     misses: int = 0
+
+
+class NodeChange(BaseModel):
+    """The body of ``PATCH /v1/nodes/{id}``."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    draining: bool  # it gets no new desktops
+
+
+class Controller(BaseModel):
+    """One of the controllers that share a database."""
+
+    id: str
+    leads: bool = False  # it looks after the pools, and after strays
+
+
+class Status(BaseModel):
+    """All of it at a glance."""
+
+    controllers: list[Controller]
+    nodes: list[Node]
+    pools: list[PoolStatus]
+    workspaces: dict[str, int]  # live ones, by state
+    waiting: int = 0  # claims in the queue
+    strays: int = (
+        0  # found by the last comparison of the controller that was asked, and still there
+    )
+    troubles: list[str] = []  # what does not answer

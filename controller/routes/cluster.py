@@ -1,15 +1,14 @@
-"""What there is to run and where: templates, nodes, and the log of what happened."""
+"""What there is to run, templates, and the log of what happened."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Annotated
 
 import anyio
 from fastapi import APIRouter, Body, Query, Request
 
 from controller.routes import Id, caller, parts
-from workspace.models import EventList, Node, Template
+from workspace.models import EventList, Template
 
 router = APIRouter(prefix="/v1", tags=["cluster"])
 _EXAMPLES = {
@@ -43,12 +42,6 @@ async def add_template(
     template = await anyio.to_thread.run_sync(own.templates.add, body)
     await own.events.record("template", actor=caller(request).name, template=template.name)
     return template
-
-
-@router.get("/nodes")
-async def nodes(request: Request) -> Sequence[Node]:
-    """The machines that run desktops."""
-    return await parts(request).cluster.nodes()
 
 
 @router.get("/events")

@@ -63,7 +63,7 @@ class Store:
         self.claims = Claims(doing)
         self.warm = WarmRows(doing)
         self.replicas = Replicas(doing)
-        self.leadership = Leadership(self._engine)
+        self.leadership = Leadership(self._engine, doing)
         self.operated = Operated(doing)
         self.population = Population(doing)
         self.volumes = Volumes(doing)

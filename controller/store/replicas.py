@@ -7,10 +7,11 @@ while it is the keeper, so that one that was only slow does no harm when it come
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
 
 import anyio
-from sqlalchemy import delete, select, text, update
+from sqlalchemy import String, column, delete, select, text, update
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from controller.store import databases
@@ -20,6 +21,13 @@ from controller.store.tables import replicas, workspaces
 from workspace.models import LIVE_STATES, Workspace
 
 _LEADING = 0x6C_6561_6465_72
+_NAME = text("SELECT set_config('application_name', :name, false)")
+_LEADERS = text(
+    "SELECT application_name FROM pg_locks JOIN pg_stat_activity USING (pid) "
+    "WHERE locktype = 'advisory' AND granted AND objsubid = 1 "
+    f"AND classid::bigint = {_LEADING >> 32} AND objid::bigint = {_LEADING & 0xFFFFFFFF} "
+    "AND pg_stat_activity.datname = current_database()"
+).columns(column("application_name", String))
 LOOK_SECONDS = 1.0
 
 
@@ -94,7 +102,9 @@ class Leadership:
     has one controller, which leads.
     """
 
-    def __init__(self, engine: AsyncEngine) -> None:
+    def __init__(self, engine: AsyncEngine, doing: Doing) -> None:
+        self._doing = doing
+        self.name = ""  # of this replica
         self._engine = engine
         self._connection: AsyncConnection | None = None
         self._asking = anyio.Lock()  # a connection does one thing at a time
@@ -124,6 +134,7 @@ class Leadership:
         connection = await self._engine.connect()
         try:
             if await connection.scalar(text(f"SELECT pg_try_advisory_lock({_LEADING})")):
+                await connection.execute(_NAME, {"name": _mark(self.name)})
                 self._connection = connection
                 return True
         finally:
@@ -131,11 +142,27 @@ class Leadership:
                 await _close(connection)
         return False
 
+    async def leader(self, replicas: Iterable[str]) -> str | None:
+        """Which of those leads; None if none of them does at the moment.
+
+        Raises:
+            Unavailable: the database does not answer.
+        """
+        if not databases.is_postgres(self._engine):
+            return self.name
+        leads = {row[0] for row in await self._doing.rows(select(_LEADERS.subquery()))}
+        return next((each for each in replicas if _mark(each) in leads), None)
+
     async def resign(self) -> None:
         """Let another one lead."""
         connection, self._connection = self._connection, None
         if connection is not None:
             await _close(connection)
+
+
+def _mark(replica: str) -> str:
+    """What the leader's connection calls itself: PostgreSQL cuts names after 63 bytes."""
+    return f"carrel-{hashlib.sha256(replica.encode()).hexdigest()[:32]}"
 
 
 async def _close(connection: AsyncConnection) -> None:
