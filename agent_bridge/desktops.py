@@ -41,6 +41,15 @@ class DesktopCreate(Input):
             "one at a time, and stay when it is destroyed",
         ),
     ] = ""
+    idle_seconds: Annotated[
+        float,
+        Field(
+            ge=0,
+            le=86400,
+            description="unused that long it is paused, until your next call; 0: as the template "
+            "says",
+        ),
+    ] = 0
 
 
 class DesktopList(Input):
@@ -62,6 +71,8 @@ async def desktop_create(caller: Caller, asked: DesktopCreate) -> list[ContentBl
         name=asked.name,
         ttl_seconds=asked.ttl_seconds,
         volume=asked.volume or None,
+        idle_seconds=asked.idle_seconds or None,
+        when_idle="pause" if asked.idle_seconds else None,
         wait=False,
     )
     try:
@@ -111,6 +122,8 @@ def _described(caller: Caller, workspace: Workspace) -> dict[str, Any]:  # Any: 
         "volume": workspace.volume or "",
         "seconds_left": max(0, int(left)) if workspace.ended_at is None else 0,
     }
+    if workspace.state == "paused":
+        described["next"] = "any call resumes it"
     if workspace.error is not None:
         described["error"] = workspace.error.model_dump()
     return {name: value for name, value in described.items() if value != ""}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -20,6 +20,8 @@ def add_to(app: typer.Typer) -> None:
     app.command()(new)
     app.command()(ls)
     app.command()(rm)
+    app.command()(pause)
+    app.command()(resume)
     app.command()(watch)
     app.command()(logs)
     app.command()(nodes)
@@ -37,6 +39,19 @@ def new(
     volume: Annotated[
         str | None, typer.Option(metavar="NAME", help="Its home, which stays: `carrel volumes`.")
     ] = None,
+    idle: Annotated[
+        float | None, typer.Option(metavar="SECONDS", help="Once not used or watched that long ...")
+    ] = None,
+    when_idle: Annotated[
+        Literal["release", "pause"] | None,
+        typer.Option(help="... it is released, or paused until it is used."),
+    ] = None,
+    key: Annotated[
+        str | None, typer.Option(help="The same key again: the same desktop, not another.")
+    ] = None,
+    queue: Annotated[
+        float, typer.Option(metavar="SECONDS", help="Waits that long for a place; 0: not at all.")
+    ] = 60,
     json: Json = False,
 ) -> None:
     """Make a desktop; prints its id when it is ready to act."""
@@ -52,6 +67,10 @@ def new(
                     environment=environment,
                     setup=setup or [],
                     volume=volume,
+                    idle_seconds=idle,
+                    when_idle=when_idle,
+                    key=key,
+                    queue_seconds=queue,
                 )
         output.result(made.model_dump(mode="json"), made.id)
         if not json:
@@ -87,6 +106,28 @@ def rm(
                 if not json:
                     print(workspace_id, flush=True)
         output.result({"released": ids})
+
+    run(main)
+
+
+def pause(workspace_id: Id, json: Json = False) -> None:
+    """Have a desktop stand still until it is used or watched. Its time goes on."""
+
+    async def main() -> None:
+        async with controller() as carrel:
+            paused = await carrel.pause(workspace_id)
+        output.result(paused.model_dump(mode="json"), paused.state)
+
+    run(main)
+
+
+def resume(workspace_id: Id, json: Json = False) -> None:
+    """Have a paused desktop go on; whatever is done in it does so too."""
+
+    async def main() -> None:
+        async with controller() as carrel:
+            resumed = await carrel.resume(workspace_id)
+        output.result(resumed.model_dump(mode="json"), resumed.state)
 
     run(main)
 
