@@ -2,26 +2,26 @@
 
 Each desktop is owned by one named, detached actor (actors.py); its name in the cluster is the truth
 of which desktops live, so a controller that restarts finds them. A call here never retries what may
-have happened, and never waits without an end. When Ray itself does not answer, every call raises
-:class:`~workspace.errors.Unavailable` and the process lives on: Ray's blocking calls run in threads
-of their own, the head is looked at (a plain connect) before each, and ``ray.nodes()`` and its like
-are not used, because they abort the whole process when the head has been restarted.
+have happened, and never waits without an end (asking.py). When Ray itself does not answer, it
+raises :class:`~workspace.errors.Unavailable` and the process lives on; what is asked of a desktop's
+actor alone needs no more than that actor.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Coroutine, Mapping
+from collections.abc import Collection, Coroutine, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from ray_cluster import actors, placement, sweeping, volumes
-from ray_cluster.connection import HEAD_SECONDS, connect, disconnect, is_served
+from ray_cluster.asking import RAY_SECONDS, Asking, look_at_head
+from ray_cluster.connection import HEAD_SECONDS, connect, disconnect
+from ray_cluster.handles import PREFIX, Handles
 from ray_cluster.leases import Lease
 from workspace.backends.base import Endpoint, Mount, PauseResult
 from workspace.errors import (
@@ -32,19 +32,15 @@ from workspace.errors import (
     TimedOut,
     Unavailable,
     WorkspaceNotFound,
-    from_wire,
 )
 from workspace.models import ErrorInfo, Node, Stats, Template
 
 if TYPE_CHECKING:
     from ray.actor import ActorHandle
 
-PREFIX = "desktop-"
 NODE_LOST = "node_lost"
-RAY_SECONDS = 10.0  # one question to Ray or to an actor
 STOP_SECONDS = actors.STOP_SECONDS + actors.ANSWER_SECONDS + 1
 PAUSE_SECONDS = 30.0
-MAX_HANDLES = 20_000
 WATCH_SECONDS = 10.0  # Ray waits for calls in flight when an actor is told to end (SIGTERM)
 
 T = TypeVar("T")
@@ -78,6 +74,8 @@ class Cluster:
         import ray
 
         self._ray = ray
+        self._asking = Asking(address)
+        self._handles = Handles(self._asking, namespace)
         self._address = address
         self._namespace = namespace
         self._backends = backends
@@ -88,13 +86,13 @@ class Cluster:
         )(actors.DesktopActor)
         self._strategy = {"spread": "SPREAD", "pack": "DEFAULT"}[strategy]
         self._node = ray.get_runtime_context().get_node_id()
-        self._sweeping = sweeping.Sweeping(backends, own_node=self._node, call=self._call)
+        self._sweeping = sweeping.Sweeping(backends, own_node=self._node, call=self._asking.call)
         self._placing = asyncio.Lock()
         self._stopped: deque[str] = deque(maxlen=1000)  # the last ones that we ended
-        # Ray is asked once for each: that takes longer than what is asked of the actor then.
-        self._handles: dict[str, ActorHandle[Any]] = {}  # Any: Ray's handles are not typed by class
         self._tasks: set[asyncio.Task[Any]] = set()  # Any: of whatever result
-        self.volumes = volumes.Volumes(ray, self._ask, self._call, self.nodes, backends)
+        self.volumes = volumes.Volumes(
+            ray, self._asking.ask, self._asking.call, self.nodes, backends
+        )
 
     @classmethod
     def connect(
@@ -115,7 +113,7 @@ class Cluster:
         Raises:
             Unavailable: it does not answer, or refuses the token.
         """
-        _look_at_head(address)
+        look_at_head(address)
         connect(address, token, namespace)
         return cls(
             address=address,
@@ -200,13 +198,13 @@ class Cluster:
             WorkspaceNotFound: the cluster does not know it.
             WorkspaceEnded: it has ended.
         """
-        await self._tell(workspace_id, "extend", ttl_seconds)
+        await self._handles.tell(workspace_id, "extend", ttl_seconds)
 
     async def claimed(self, workspace_id: str, ttl_seconds: float) -> None:
         """Somebody has this warm desktop now: it ends ``ttl_seconds`` from now, and is no longer
         in the background. One call to its actor. Raises like :meth:`extend`, and NotReady.
         """
-        await self._tell(workspace_id, "claimed", ttl_seconds)
+        await self._handles.tell(workspace_id, "claimed", ttl_seconds)
 
     async def pause(self, workspace_id: str) -> PauseResult:
         """Freeze the desktop: it answers nothing until :meth:`resume`. Again is success.
@@ -218,24 +216,24 @@ class Cluster:
             Unsupported: its node cannot.
             Unavailable: it did not come to rest, and goes on.
         """
-        said = await self._tell(workspace_id, "pause", seconds=PAUSE_SECONDS)
+        said = await self._handles.tell(workspace_id, "pause", seconds=PAUSE_SECONDS)
         return PauseResult.model_validate(said)
 
     async def resume(self, workspace_id: str) -> None:
         """Let a paused desktop go on; one that is not paused is left as it is. Raises as above."""
-        await self._tell(workspace_id, "resume")
+        await self._handles.tell(workspace_id, "resume")
 
     async def stats(self, workspace_id: str) -> Stats:
         """What the desktop uses now. Raises WorkspaceNotFound, WorkspaceEnded, NotReady."""
-        return Stats.model_validate(await self._tell(workspace_id, "stats"))
+        return Stats.model_validate(await self._handles.tell(workspace_id, "stats"))
 
     async def stop(self, workspace_id: str) -> None:
         """End a desktop; nothing of it is left. One already gone is success."""
         try:
-            handle = await self._get(workspace_id)
+            handle = await self._handles.get(workspace_id)
         except WorkspaceNotFound:
             return
-        self._handles.pop(workspace_id, None)
+        self._handles.drop(workspace_id)
         self._stopped.append(workspace_id)
         # To its end, though nobody may wait so long: an actor that hangs is killed last of all.
         await asyncio.shield(self._spawn(self._end(workspace_id, handle)))
@@ -250,7 +248,7 @@ class Cluster:
 
     async def find(self) -> dict[str, Located]:
         """Every desktop of this namespace that is ready, by its id."""
-        ids = await self._call(self._names)
+        ids = await self._handles.names()
         found = await asyncio.gather(*(self._find(workspace_id) for workspace_id in ids))
         return {located.workspace_id: located for located in found if located is not None}
 
@@ -265,20 +263,20 @@ class Cluster:
             Unavailable: Ray does not answer, so nobody can tell.
         """
         try:
-            handle = await self._get(workspace_id)
+            handle = await self._handles.get(workspace_id)
             while True:
                 try:
-                    answer = await self._ask(
+                    answer = await self._asking.ask(
                         handle.ended.remote(WATCH_SECONDS), seconds=WATCH_SECONDS + RAY_SECONDS
                     )
                 except TimedOut as error:
                     log.warning("desktop %s: %s", workspace_id, error.message)
                     continue  # slow, or stopped: it has not ended
                 if answer["ended"] is not None:
-                    await self._kill(workspace_id, handle)  # it would itself, within 2 s
+                    await self._handles.kill(workspace_id, handle)  # it would itself, within 2 s
                     return ErrorInfo.model_validate(answer["ended"])
         except (WorkspaceNotFound, DesktopLost) as error:
-            self._handles.pop(workspace_id, None)
+            self._handles.drop(workspace_id)
             if workspace_id in self._stopped:  # its actor died before it could say so
                 return ErrorInfo(code=actors.RELEASED, message="It was released.")
             return ErrorInfo(code=NODE_LOST, message=error.message)
@@ -286,7 +284,7 @@ class Cluster:
     async def nodes(self) -> list[Node]:
         """The machines of the cluster, and how many of their slots are taken."""
         machines = self._sweeping.machines()
-        return await self._call(
+        return await self._asking.call(
             lambda: placement.nodes(self._address, seconds=HEAD_SECONDS, machines=machines)
         )
 
@@ -294,7 +292,7 @@ class Cluster:
 
     async def names(self) -> set[str]:
         """Every desktop of this namespace that has an actor: ready, starting, or hung."""
-        return set(await self._call(self._names))
+        return set(await self._handles.names())
 
     async def left(self) -> dict[str, set[str]]:
         """By node: sandboxes of our backends of which something is there, and no actor's.
@@ -307,7 +305,7 @@ class Cluster:
         """
         found = await self._sweeping.look(await self.nodes())
         # In this order: an actor is there before its sandbox is.
-        owned = set(await self._call(_all_names))
+        owned = set(await self._handles.all_names())
         return {node: left for node, there in found.items() if (left := there - owned)}
 
     async def clear(self, node: str, sandboxes: Collection[str]) -> None:
@@ -326,7 +324,7 @@ class Cluster:
         """Place an actor. One at a time, so that no two take the last slot."""
         async with self._placing:
             nodes = await self.nodes()
-            placement.check_room(nodes, len(await self._call(self._names)), avoid)
+            placement.check_room(nodes, len(await self._handles.names()), avoid)
             where: Any = self._strategy  # Any: one of Ray's own
             if node is not None:
                 there = placement.named(nodes, node)
@@ -348,8 +346,8 @@ class Cluster:
                 return handle
 
             try:
-                handle = await self._call(create)
-                self._keep(workspace_id, handle)
+                handle = await self._asking.call(create)
+                self._handles.keep(workspace_id, handle)
                 return handle
             except Unavailable:
                 is_abandoned.set()  # Ray was too slow to be waited for: should it be done later
@@ -363,7 +361,7 @@ class Cluster:
         has_ended: bool = False,
     ) -> None:
         """After a failed or abandoned start: wait for the actor to exist, then end it."""
-        end = self._kill if has_ended else self._end
+        end = self._handles.kill if has_ended else self._end
         try:
             await end(workspace_id, await creating)
         except CarrelError as error:
@@ -371,70 +369,21 @@ class Cluster:
 
     async def _end(self, workspace_id: str, handle: ActorHandle[Any]) -> None:  # Any: see _create
         try:
-            await self._ask(handle.stop.remote(), seconds=STOP_SECONDS)
+            await self._asking.ask(handle.stop.remote(), seconds=STOP_SECONDS)
         except (DesktopLost, TimedOut) as error:
             # Its death closes the pipe of the sandbox's supervisor, which cleans up.
             log.warning("desktop %s is ended the hard way: %s", workspace_id, error.message)
-        await self._kill(workspace_id, handle)
-
-    async def _kill(self, workspace_id: str, handle: ActorHandle[Any]) -> None:  # Any: see _create
-        """End the actor's process and free its name and place."""
-        self._handles.pop(workspace_id, None)
-        await self._call(lambda: self._ray.kill(handle))
-        deadline = time.monotonic() + RAY_SECONDS
-        while workspace_id in await self._call(self._names):
-            if time.monotonic() > deadline:
-                raise Unavailable(f"Ray did not end the actor of desktop {workspace_id}.")
-            await asyncio.sleep(0.01)
-
-    def _keep(self, workspace_id: str, handle: ActorHandle[Any]) -> None:  # Any: see _create
-        self._handles[workspace_id] = handle
-        while len(self._handles) > MAX_HANDLES:  # the oldest, which can be asked for again
-            del self._handles[next(iter(self._handles))]
-
-    async def _get(self, workspace_id: str) -> ActorHandle[Any]:  # Any: see _create
-        if (known := self._handles.get(workspace_id)) is not None:
-            return known
-
-        def get() -> ActorHandle[Any] | None:  # Any: see _create
-            try:
-                handle: ActorHandle[Any] = self._ray.get_actor(  # Any: see _create
-                    PREFIX + workspace_id, namespace=self._namespace
-                )
-            except ValueError:
-                return None
-            return handle
-
-        if (handle := await self._call(get)) is None:
-            raise WorkspaceNotFound(f"There is no desktop {workspace_id} in the cluster.")
-        self._keep(workspace_id, handle)
-        return handle
-
-    async def _tell(
-        self,
-        workspace_id: str,
-        what: str,
-        *arguments: float,
-        seconds: float = RAY_SECONDS,
-    ) -> actors.Wire:
-        """One call to a desktop's actor."""
-        handle = await self._get(workspace_id)
-        try:
-            return await self._ask(getattr(handle, what).remote(*arguments), seconds=seconds)
-        except DesktopLost:
-            self._handles.pop(workspace_id, None)
-            await self._get(workspace_id)  # it may be long gone: that is said otherwise
-            raise
+        await self._handles.kill(workspace_id, handle)
 
     async def _find(self, workspace_id: str) -> Located | None:
         try:
-            handle = await self._get(workspace_id)
+            handle = await self._handles.get(workspace_id)
             return await self._located(workspace_id, handle, wait=False)
         except Unavailable:
             raise
         except CarrelError as error:
             if isinstance(error, DesktopLost):
-                self._handles.pop(workspace_id, None)
+                self._handles.drop(workspace_id)
             log.info("desktop %s is not ready: %s", workspace_id, error.message)
             return None
 
@@ -446,10 +395,10 @@ class Cluster:
         wait: bool = True,
         seconds: float = RAY_SECONDS,
     ) -> Located:
-        said = await self._ask(handle.ready.remote(wait), seconds=seconds)
+        said = await self._asking.ask(handle.ready.remote(wait), seconds=seconds)
         url = said["url"]
         if said["node"] != self._node and url.startswith("unix://"):
-            url = (await self._ask(handle.relay.remote()))["url"]
+            url = (await self._asking.ask(handle.relay.remote()))["url"]
         return Located(
             workspace_id,
             Endpoint(url=url, token=said["token"]),
@@ -458,105 +407,9 @@ class Cluster:
             remaining_seconds=said["remaining_seconds"],
         )
 
-    # Asking Ray.
-
-    async def _ask(self, answer: Any, *, seconds: float = RAY_SECONDS) -> actors.Wire:
-        """What an actor answers (``answer``: Ray's reference); an error it tells of is raised.
-
-        Raises:
-            DesktopLost: the actor died.
-            TimedOut: it did not answer.
-        """
-        exceptions = self._ray.exceptions
-        try:
-            said: actors.Wire = await asyncio.wait_for(answer, max(0.0, seconds))
-        except asyncio.CancelledError:
-            self._ray.cancel(answer)  # else it holds up the actor's end
-            raise
-        except exceptions.ActorUnavailableError as error:
-            await self._call(lambda: None)  # the head's absence is the better explanation
-            raise DesktopLost("The desktop's actor cannot be reached.") from error
-        except exceptions.RayActorError as error:
-            await self._call(lambda: None)
-            raise DesktopLost(_said(error)) from error
-        except asyncio.TimeoutError as error:
-            await self._call(lambda: None)
-            raise TimedOut(f"The desktop's actor did not answer in {seconds:.0f} s.") from error
-        except exceptions.RayError as error:
-            raise Unavailable(f"Ray failed: {_said(error)}") from error
-        if isinstance(said.get("error"), dict):
-            raise from_wire(said["error"], status=500)
-        return said
-
-    def _names(self) -> list[str]:
-        """The ids of all desktops whose actors live, start or wait for a place."""
-        from ray.util import list_named_actors
-
-        return _ours(list_named_actors())
-
-    async def _call(self, function: Callable[[], T]) -> T:
-        """One of Ray's blocking calls, in a thread that may be left behind when Ray hangs."""
-        loop = asyncio.get_running_loop()
-        result: asyncio.Future[T] = loop.create_future()
-
-        def settle(value: T | None, error: BaseException | None) -> None:
-            if result.done():
-                return
-            if error is not None:
-                result.set_exception(error)
-            else:
-                result.set_result(value)  # type: ignore[arg-type]  # T may be None itself
-
-        def run() -> None:
-            value, error = None, None
-            try:
-                _look_at_head(self._address)
-                value = function()
-            except CarrelError as failure:
-                error = failure
-            except Exception as failure:
-                # Ray raises what it likes here: RpcError, ValueError, its own, all without a base.
-                error = Unavailable(f"Ray failed: {_said(failure)}")
-                error.__cause__ = failure
-            with contextlib.suppress(RuntimeError):  # the loop was closed meanwhile
-                loop.call_soon_threadsafe(settle, value, error)
-
-        threading.Thread(target=run, name="ray-call", daemon=True).start()
-        try:
-            return await asyncio.wait_for(result, RAY_SECONDS)
-        except asyncio.TimeoutError as error:
-            raise Unavailable(f"Ray did not answer within {RAY_SECONDS:.0f} seconds.") from error
-
     def _spawn(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:  # Any: they yield nothing
         """A task that goes on when who waits for it is cancelled."""
         task = asyncio.ensure_future(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
-
-
-def _all_names() -> list[str]:
-    """The ids of all desktops whose actors live, start or wait, in whatever namespace."""
-    from ray.util import list_named_actors
-
-    found: Any = list_named_actors(all_namespaces=True)  # Any: Ray's hint is of the other case
-    return _ours([each["name"] for each in found])
-
-
-def _ours(names: list[str]) -> list[str]:
-    return [name.removeprefix(PREFIX) for name in names if name.startswith(PREFIX)]
-
-
-def _look_at_head(address: str) -> None:
-    """Raises Unavailable when nothing listens at Ray's head, before Ray waits for it for long."""
-    if not is_served(address):
-        raise Unavailable(
-            f"Ray does not answer at {address}.",
-            hint="Start the controller again; desktops that still live are found again.",
-        )
-
-
-def _said(error: BaseException) -> str:
-    """Ray's explanation, without the indented lines of ids."""
-    lines = [line for line in str(error).splitlines() if line and not line.startswith(("\t", " "))]
-    return f"{type(error).__name__}: {' '.join(lines)}"[:500]
