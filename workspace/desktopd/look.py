@@ -3,8 +3,8 @@
 XFCE: a slim panel at the top, a calm backdrop without icons, one workspace, no first-start
 questions. Openbox is told in :mod:`workspace.desktopd.openbox`. Every toolkit is told of the theme
 and of the dots per inch by a file too, though :func:`xsettings` win: programs that start before
-those are there need not draw themselves twice. Settings that a home folder already has are left as
-they are.
+those are there need not draw themselves twice. Settings that somebody changed in a home that stays
+are left as they are; those that we wrote there ourselves follow the theme that is asked for now.
 
 The list of window-manager keys is short on purpose: xfwm4 grabs every key with every lock modifier
 in a round trip of its own, and its default list takes Ctrl+F1 to Ctrl+F12 from the programs.
@@ -12,7 +12,10 @@ in a round trip of its own, and its default list takes Ctrl+F1 to Ctrl+F12 from 
 
 from __future__ import annotations
 
+import errno
 import os
+import re
+import stat
 from collections.abc import Mapping
 
 from workspace.desktopd import openbox
@@ -161,12 +164,14 @@ _GRADIENTS: Mapping[Theme, tuple[tuple[float, ...], tuple[float, ...]]] = {
     "dark": ((0.07, 0.10, 0.14), (0.13, 0.19, 0.24)),
 }
 _XFCONF = ".config/xfce4/xfconf/xfce-perchannel-xml"
+_GTK = ".config/gtk-3.0/settings.ini"
+_MAX_LENGTH = 64 << 10
 
 
 def files(session: SessionKind, theme: Theme, dpi: int) -> dict[str, str]:
     """The settings' files by their paths in the home folder."""
     gtk = _gtk(theme, dpi)
-    found = {".config/gtk-3.0/settings.ini": gtk, ".config/gtk-4.0/settings.ini": gtk}
+    found = {_GTK: gtk, ".config/gtk-4.0/settings.ini": gtk}
     if session == "openbox":
         return found | openbox.files(theme)
     return found | {
@@ -178,15 +183,46 @@ def files(session: SessionKind, theme: Theme, dpi: int) -> dict[str, str]:
 
 
 def furnish(home: str, session: SessionKind, theme: Theme, dpi: int) -> None:
-    """Write the settings that ``home`` does not have yet."""
+    """Write the settings that ``home`` does not have yet, or has as they were written before.
+
+    One that stays may have become what takes none of them: a desktop comes up without them too.
+
+    Raises:
+        OSError: the disk is full.
+    """
+    ours = _written_before(home, session)
     for name, text in files(session, theme, dpi).items():
         path = os.path.join(home, name)
-        os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
         try:
-            with open(path, "x", encoding="utf-8") as file:
-                file.write(text)
-        except FileExistsError:
-            continue
+            os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+            if not os.path.lexists(path) or _read(path) in ours[name]:
+                with open(path, "w", encoding="utf-8") as file:
+                    file.write(text)
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise
+
+
+def _written_before(home: str, session: SessionKind) -> dict[str, set[str]]:
+    """What :func:`furnish` may have written there: for each theme, at the resolution it left."""
+    told = re.search(r"gtk-xft-dpi = ([0-9]{1,7})\n", _read(os.path.join(home, _GTK)))
+    dpi = int(told[1]) // 1024 if told else 96
+    found: dict[str, set[str]] = {}
+    for theme in BACKDROPS:
+        for name, text in files(session, theme, dpi).items():
+            found.setdefault(name, set()).add(text)
+    return found
+
+
+def _read(path: str) -> str:
+    """A file's text; none of what is no file, or too long to be ours."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        with open(fd, encoding="utf-8") as file:
+            is_file = stat.S_ISREG(os.fstat(fd).st_mode)
+            return file.read(_MAX_LENGTH) if is_file else ""
+    except (OSError, ValueError):
+        return ""
 
 
 def xsettings(dpi: int) -> dict[str, int | str]:

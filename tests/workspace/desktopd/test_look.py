@@ -34,7 +34,7 @@ def test_every_file_can_be_read(session: SessionKind, theme: Theme, dpi: int) ->
             assert dark == ("1" if theme == "dark" else "0")
 
 
-def test_what_a_home_has_already_is_left(tmp_path: Path) -> None:
+def test_what_somebody_changed_in_a_home_is_left(tmp_path: Path) -> None:
     mine = tmp_path / ".config" / "openbox" / "rc.xml"
     mine.parent.mkdir(parents=True)
     mine.write_text("mine")
@@ -42,7 +42,41 @@ def test_what_a_home_has_already_is_left(tmp_path: Path) -> None:
     assert mine.read_text() == "mine"
     assert "Terminal" in (mine.parent / "menu.xml").read_text()
     look.furnish(str(tmp_path), "openbox", "dark", 96)
-    assert "prefer-dark-theme = 0" in (tmp_path / ".config/gtk-3.0/settings.ini").read_text()
+    assert mine.read_text() == "mine"
+
+
+def test_a_home_that_stays_follows_the_theme(tmp_path: Path) -> None:
+    gtk = tmp_path / ".config" / "gtk-3.0" / "settings.ini"
+    looks: list[tuple[Theme, int]] = [("light", 96), ("dark", 144), ("light", 200)]
+    for theme, dpi in looks:
+        look.furnish(str(tmp_path), "xfce", theme, dpi)
+        for name, text in look.files("xfce", theme, dpi).items():
+            assert (tmp_path / name).read_text() == text
+    gtk.write_text(gtk.read_text() + "gtk-cursor-blink = 0\n")
+    look.furnish(str(tmp_path), "xfce", "dark", 96)
+    assert "prefer-dark-theme = 0" in gtk.read_text()
+
+
+@pytest.mark.parametrize("spoil", ["file", "link", "round", "pipe", "folder", "closed"])
+def test_a_home_that_takes_no_settings_is_no_reason_to_stop(tmp_path: Path, spoil: str) -> None:
+    config = tmp_path / ".config"
+    inner = config / "gtk-3.0" / "settings.ini"
+    if spoil == "file":
+        config.write_text("no folder")
+    elif spoil == "link":
+        config.symlink_to("/nowhere/at/all")
+    elif spoil == "round":
+        config.symlink_to(".config")
+    else:
+        inner.parent.mkdir(parents=True)
+        if spoil == "pipe":
+            os.mkfifo(inner)
+        elif spoil == "folder":
+            inner.mkdir()
+        else:
+            inner.symlink_to("/proc/self/mem")
+    look.furnish(str(tmp_path), "xfce", "dark", 96)
+    assert not os.path.exists("/nowhere")
 
 
 def test_the_menu_offers_what_is_there() -> None:
