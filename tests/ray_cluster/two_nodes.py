@@ -63,7 +63,7 @@ async def use(cluster: Cluster) -> None:
     print("ready", (await desktop.health()).ready)
     await desktop.aclose()
     found = await cluster.find()
-    print("same", found["abcdefgh"] == located)
+    print("same", found["abcdefgh"].endpoint == located.endpoint)
     await cluster.stop("abcdefgh")
     print("left", await cluster.find())
 
