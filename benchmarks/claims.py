@@ -14,8 +14,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
@@ -54,7 +54,10 @@ class _There:
 
 
 class Simulated:
-    """A cluster whose desktops are all there."""
+    """A cluster whose desktops are all there: these, and each that is asked for."""
+
+    def __init__(self) -> None:
+        self.sandboxes: set[str] = set()
 
     async def start(
         self,
@@ -85,7 +88,7 @@ class Simulated:
     async def stop(self, workspace_id: str) -> None: ...
 
     async def names(self) -> set[str]:
-        return set()
+        return set(self.sandboxes)
 
     async def left(self) -> Mapping[str, set[str]]:
         return {}
@@ -136,12 +139,15 @@ async def _claims(url: str, *, others: int) -> tuple[list[float], float]:
     template = templates.get("desktop")
     async with store.run(), (events := Events(store)).run():
         await _fill(store, others)
-        lifecycle = Lifecycle(store, Simulated(), events, templates, lives_on=True)
-        async with lifecycle.run():
+        await store.replicas.beat("another")
+        cluster = Simulated()
+        lifecycle = Lifecycle(store, cluster, events, templates, lives_on=True)
+        async with lifecycle.run(), _living(store):
             there = [
                 Warm(new_id(), "desktop", shape(template), "warm", "bench", NOW, "simulated")
                 for _ in range(CLAIMS)
             ]
+            cluster.sandboxes.update(each.id for each in there)
             await store.warm.add(there)
             took: list[float] = []
             asked = iter(range(CLAIMS))
@@ -179,7 +185,23 @@ async def _fill(store: Store, count: int) -> None:
             )
             new.append(NewClaim(workspace, owner="others", keeper="another"))
         await store.claims.make(new)
-    await store.replicas.beat("another")
+
+
+@asynccontextmanager
+async def _living(store: Store) -> AsyncIterator[None]:
+    """The other controller lives, or its workspaces would be taken over."""
+
+    async def beat() -> None:
+        while True:
+            await store.replicas.beat("another")
+            await asyncio.sleep(1)
+
+    beating = asyncio.create_task(beat())
+    try:
+        yield
+    finally:
+        beating.cancel()
+        await asyncio.wait([beating])
 
 
 def real(note: Note, *, desktops: int = 30, rounds: int = 3) -> list[Measured]:

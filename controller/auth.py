@@ -58,7 +58,8 @@ class Auth:
         except UnicodeEncodeError as error:
             raise InvalidRequest("The API key has letters that HTTP cannot carry.") from error
         self._digest = hashlib.sha256(key.encode()).digest()
-        self._secret = private_file(settings.secret_file).encode()
+        shared = settings.secret.get_secret_value() if settings.secret else ""
+        self._secret = (shared or private_file(settings.secret_file)).encode()
         self._public_origin = settings.public_origin
         # By home: cookies are shared by all ports of a host.
         self.session_cookie = f"carrel_{settings.name}"

@@ -73,6 +73,7 @@ class Keeping:
     pools: Pools = field(default_factory=NoPools)
     places: Places = field(default_factory=Places)
     live: dict[str, Live] = field(default_factory=dict)
+    _of: dict[str, Live] = field(default_factory=dict)  # by the sandboxes that each has had
     tasks: TaskGroup | None = None
 
     def __post_init__(self) -> None:
@@ -82,16 +83,13 @@ class Keeping:
     def own(self, live: Live, start: Callable[[], Awaitable[None]] | None = None) -> None:
         """Begin the task that owns it; ``start`` brings it up, unless it is."""
         assert self.tasks is not None, "run the lifecycle first"
-        self.live[live.workspace.id] = live
+        self.live[live.workspace.id] = self._of[live.workspace.sandbox] = live
         self.tasks.start_soon(self._owner, live, start, name=f"workspace {live.workspace.id}")
 
     def of(self, sandbox: str) -> Live | None:
         """The one with that sandbox."""
-        live = self.live.get(sandbox)  # most are called as their workspace
-        if live is not None and live.workspace.sandbox == sandbox:
-            return live
-        found = (each for each in self.live.values() if each.workspace.sandbox == sandbox)
-        return next(found, None)
+        live = self._of.get(sandbox)
+        return live if live is not None and live.workspace.sandbox == sandbox else None
 
     async def save(self, live: Live) -> None:
         """Write what it is by now; one at a time, so that the newest is written last."""
@@ -152,6 +150,7 @@ class Keeping:
             live.end("released")
             return claimed.how
         live.workspace = claimed.workspace
+        self._of[live.workspace.sandbox] = live
         live.is_written = live.is_placed = True
         self.pools.changed(template.name)
         return claimed.how
@@ -235,6 +234,7 @@ class Keeping:
         if taken is None:
             return None
         live.workspace = taken
+        self._of[taken.sandbox] = live
         self.pools.changed(taken.template)
         return await self._take(live)
 
@@ -361,6 +361,9 @@ class Keeping:
     def _forget(self, live: Live) -> None:
         if self.live.get(live.workspace.id) is live:
             del self.live[live.workspace.id]
+        for sandbox in (live.workspace.id, live.workspace.sandbox):
+            if self._of.get(sandbox) is live:
+                del self._of[sandbox]
         self._announce(live)
 
     def _announce(self, live: Live) -> None:

@@ -271,10 +271,11 @@ class Lifecycle:
             if live.end_state is not None:
                 raise why_ended(live.workspace, live.end_state, live.error)
             return max(0.0, live.deadline - time.monotonic())
+        # In this order: a claim makes of a warm one a workspace's.
+        if await self.store.warm.has(sandbox):
+            return None
         workspace = await self.store.get_of(sandbox)
         if workspace is None:
-            if await self.store.warm.has(sandbox):
-                return None
             raise WorkspaceEnded(f"No workspace has the sandbox {sandbox[:100]!r}.")
         if workspace.ended_at is not None:
             raise why_ended(workspace)

@@ -54,6 +54,21 @@ class Settings(BaseSettings):
     api_key: Annotated[
         SecretStr | None, Field(description="the admin key; without one home/api-key is used")
     ] = None
+    secret: Annotated[
+        SecretStr | None,
+        Field(
+            min_length=16,
+            description="signs links, cookies and leases; several controllers share one. "
+            "Without one home/secret is used",
+        ),
+    ] = None
+    controllers: Annotated[
+        str,
+        Field(description="how nodes reach the controllers, by commas; default: the public URL"),
+    ] = ""
+    lease_grace_seconds: Annotated[
+        float, Field(ge=10, le=86400, description="desktops end after so long without a controller")
+    ] = 300
     database_url: Annotated[str, Field(description="SQLite, or postgresql://")] = ""
     template_dir: Annotated[Folder | None, Field(description="JSON files of templates")] = None
 
@@ -91,6 +106,17 @@ class Settings(BaseSettings):
     def public_origin(self) -> str:
         """How people reach the controller."""
         return self.public_url or self.url
+
+    @property
+    def controller_urls(self) -> list[str]:
+        """How nodes reach the controllers."""
+        given = [_origin(url.strip()) for url in self.controllers.split(",") if url.strip()]
+        return given or [self.public_origin]
+
+    @property
+    def address_file(self) -> Path:
+        """Where a controller with a Ray of its own notes for its desktops where it serves."""
+        return self.home / "controller-url"
 
     @property
     def name(self) -> str:

@@ -44,7 +44,11 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Lease:
-    """Who is asked, and how often. ``secret`` signs the tokens; all controllers have the same."""
+    """Who is asked, and how often. ``secret`` signs the tokens; all controllers have the same.
+
+    A URL ``file:///path`` is one that this file of the actor's node holds when it is asked: a
+    controller of the same machine may come back on another port.
+    """
 
     urls: Sequence[str]
     secret: bytes
@@ -173,7 +177,7 @@ class Controllers:
         why = "there is none to ask"
         for url in tuple(self._urls):
             try:
-                answer = await asyncio.wait_for(self._post(url, body), ASK_SECONDS)
+                answer = await asyncio.wait_for(self._post(_address(url), body), ASK_SECONDS)
             except asyncio.TimeoutError:
                 why = f"{url} took longer than {ASK_SECONDS:.0f} s"
                 continue
@@ -211,6 +215,14 @@ class Controllers:
             return judge(*await _read(head, reader))
         finally:
             writer.transport.abort()
+
+
+def _address(url: str) -> str:
+    """``url``, or what the file says that it names; OSError and ValueError if it says nothing."""
+    if not url.startswith("file://"):
+        return url
+    with open(url.removeprefix("file://"), "rb") as file:
+        return file.read(1000).decode("ascii").strip()
 
 
 async def _read(head: bytes, reader: asyncio.StreamReader) -> tuple[int, bytes]:

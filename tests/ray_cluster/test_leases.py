@@ -8,6 +8,7 @@ import socket
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, closing
+from pathlib import Path
 
 import pytest
 from starlette.applications import Starlette
@@ -229,6 +230,20 @@ async def test_the_one_that_answers_is_asked_first_from_then_on(
         )
         assert await asked(urls[1:2]) == Silent(f"{urls[1]} took longer than 2 s")
     assert isinstance(await asked([]), Silent)
+
+
+async def test_a_controller_that_comes_back_elsewhere_is_found_by_its_file(tmp_path: Path) -> None:
+    file = tmp_path / "url"
+    controllers = leases.Controllers([f"file://{file}"], "abcdefgh", "token")
+    assert isinstance(await controllers.ask("ready", 60), Silent)
+    for _ in range(2):
+        async with listening((controller := Controller()).app) as port:
+            file.write_text(f"http://127.0.0.1:{port}\n")
+            assert await controllers.ask("ready", 60) == Renewed(None)
+            assert len(controller.asked) == 1
+        assert isinstance(await controllers.ask("ready", 60), Silent)
+    file.write_bytes(b"\xff no address")
+    assert isinstance(await controllers.ask("ready", 60), Silent)
 
 
 # With a real actor.
