@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 
@@ -92,9 +92,16 @@ class Stocktaking:
         return found
 
     async def look(
-        self, own: Mapping[str, Warmed], failing: Mapping[str, Failing], *, whole: bool = True
+        self,
+        own: Mapping[str, Warmed],
+        past: Container[str],
+        failing: Mapping[str, Failing],
+        *,
+        whole: bool = True,
     ) -> Stock:
         """How it is now; unless ``whole``, no more than it takes to see that there is nothing.
+
+        What is ``past`` was kept here until just now: a row that was read before does not count.
 
         Raises:
             Unavailable: the store or the cluster does not answer.
@@ -104,7 +111,7 @@ class Stocktaking:
         templates = {
             each.name: told(each, changes.get(each.name, {})) for each in self._templates.all()
         }
-        rows = await self._store.warm.all()
+        rows = [row for row in await self._store.warm.all() if row.id not in past]
         if not whole and not rows and not any(map(pool_keeps, _pools(templates))):
             return Stock(templates, (), (), (), rows, {}, now)
         await self._note_claims(templates, now)

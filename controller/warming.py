@@ -36,6 +36,7 @@ from workspace.models import Pool, Template
 TICK_SECONDS = 1.0
 IDLE_SECONDS = 5.0  # while no pool keeps anything
 SHUTDOWN_SECONDS = 10.0
+MOST_PAST = 10_000
 REST = 4  # times what a pass took, until the next one
 LEAST_REST_SECONDS = 0.05
 MOST_WARMING_SECONDS = START_SECONDS + SETTLE_SECONDS + 30
@@ -54,6 +55,7 @@ class Warming:
         self._stocktaking = Stocktaking(keeping, templates)
         self._warmer = Warmer(keeping.store, keeping.cluster)
         self._own: dict[str, Warmed] = {}
+        self._past: dict[str, None] = {}  # the last ones that it had
         self._failing: dict[str, Failing] = {}
         self._short_since: dict[str, float] = {}
         self._no_start_before = 0.0
@@ -78,9 +80,10 @@ class Warming:
     # What the lifecycle asks.
 
     def taken(self, sandbox: str) -> Handed | None:
-        own = self._own.pop(sandbox, None)
-        if own is None:
+        own = self._own.get(sandbox)
+        if own is None or own.is_ending:  # its connections are being closed
             return None
+        self._forget(own)
         own.finish("taken")
         return own.handed
 
@@ -99,7 +102,7 @@ class Warming:
         Raises:
             Unavailable: the store or the cluster does not answer.
         """
-        stock = await self._stocktaking.look(self._own, self._failing)
+        stock = await self._stocktaking.look(self._own, self._past, self._failing)
         found = plan(stock.wanted, stock.members, stock.rooms, stock.now).states
         return [self._counted(status) for status in found.values()]
 
@@ -168,7 +171,9 @@ class Warming:
 
     async def _pass(self) -> bool:
         """Look, plan, do; whether nothing is kept."""
-        stock = await self._stocktaking.look(self._own, self._failing, whole=bool(self._own))
+        stock = await self._stocktaking.look(
+            self._own, self._past, self._failing, whole=bool(self._own)
+        )
         if stock.is_void:
             self._keeping.metrics.pools = ()
             return True
@@ -226,10 +231,16 @@ class Warming:
                 is_full=self._wait_for_room,
             )
         finally:
-            if self._own.get(own.row.id) is own:
-                del self._own[own.row.id]
+            self._forget(own)
             self._keeping.places.freed()
             self._wake.set()
+
+    def _forget(self, own: Warmed) -> None:
+        if self._own.get(own.row.id) is own:
+            del self._own[own.row.id]
+            self._past[own.row.id] = None
+            if len(self._past) > MOST_PAST:
+                del self._past[next(iter(self._past))]
 
     def _wait_for_room(self) -> None:
         self._no_start_before = time.monotonic() + NO_ROOM_SECONDS

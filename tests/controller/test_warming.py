@@ -1,0 +1,351 @@
+"""Warm desktops of the fake backend: kept, claimed, replaced, given up, found again, and ended."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from datetime import datetime, timedelta, timezone
+
+import anyio
+import httpx
+import pytest
+from fastapi import FastAPI
+
+from controller import pool as planning
+from controller import warming
+from controller.app import create_app
+from controller.routes import Parts
+from controller.settings import Settings
+from controller.store.warm import Warm
+from tests.controller.conftest import LocalCluster, Located, add_template, claim, serving
+from tests.waiting import eventually
+from workspace.errors import NoCapacity, Unavailable
+from workspace.models import Template
+
+pytestmark = pytest.mark.anyio
+
+Json = Mapping[str, object]
+
+
+async def pool_of(http: httpx.AsyncClient, template: str = "desktop") -> Json:
+    answer = await http.get(f"/v1/pools/{template}")
+    assert answer.status_code == 200, answer.text
+    found = answer.json()
+    assert isinstance(found, dict)
+    return found
+
+
+async def scale(http: httpx.AsyncClient, template: str = "desktop", **change: object) -> Json:
+    answer = await http.patch(f"/v1/pools/{template}", json=change)
+    assert answer.status_code == 200, answer.text
+    found = answer.json()
+    assert isinstance(found, dict)
+    return found
+
+
+def has(http: httpx.AsyncClient, template: str = "desktop", **wanted: object) -> Awaitable[None]:
+    """Wait until the pool is so."""
+
+    async def holds() -> bool:
+        found = await pool_of(http, template)
+        return all(found[name] == value for name, value in wanted.items())
+
+    return eventually(holds)
+
+
+def parts(app: FastAPI) -> Parts:
+    found = app.state.parts
+    assert isinstance(found, Parts)
+    return found
+
+
+async def kinds(http: httpx.AsyncClient) -> list[str]:
+    return [event["kind"] for event in (await http.get("/v1/events?limit=1000")).json()["events"]]
+
+
+async def numbers(http: httpx.AsyncClient) -> list[str]:
+    return (await http.get("/metrics")).text.splitlines()
+
+
+def is_refilled(http: httpx.AsyncClient, times: int) -> Awaitable[None]:
+    """Wait until the loop has seen that a pool is full again so many times."""
+
+    async def is_told() -> bool:
+        return f"carrel_refill_seconds_count {times}" in await numbers(http)
+
+    return eventually(is_told)
+
+
+async def test_a_claim_has_a_warm_one_at_once_and_the_pool_is_refilled(
+    http: httpx.AsyncClient, cluster: LocalCluster
+) -> None:
+    await scale(http, warm=3)
+    await has(http, state="filled", warm=3, warming=0)
+    await is_refilled(http, 1)
+    before = set(cluster.live)
+    made = await claim(http, ttl_seconds=300)
+    assert made["state"] == "ready"
+    assert made["sandbox"] in before
+    assert made["id"] not in before
+    answer = await http.get(f"/v1/workspaces/{made['id']}/screenshot")
+    assert answer.status_code == 200
+    await eventually(lambda: 0 < cluster.ttl[str(made["sandbox"])] <= 300)  # no longer a pool's
+    await has(http, state="filled", warm=3, live=1, hits=1, misses=0)
+    assert len(cluster.live) == 4
+    await http.delete(f"/v1/workspaces/{made['id']}")
+    await has(http, live=0)
+    assert made["sandbox"] not in cluster.live
+    assert len(cluster.live) == 3
+    told = await numbers(http)
+    assert 'carrel_claims_total{template="desktop",how="warm"} 1' in told
+    assert 'carrel_pool_warm{template="desktop"} 3' in told
+    await is_refilled(http, 2)
+
+
+async def test_what_no_warm_one_fits_is_started_for_itself(
+    http: httpx.AsyncClient, cluster: LocalCluster
+) -> None:
+    await scale(http, warm=1)
+    await has(http, state="filled")
+    made = await claim(http, theme="dark")
+    assert made["sandbox"] == made["id"]
+    await has(http, warm=1, live=1, hits=0, misses=1)
+
+
+async def test_a_claim_with_a_setup_is_ready_once_it_has_run(http: httpx.AsyncClient) -> None:
+    await scale(http, warm=1)
+    await has(http, state="filled")
+    made = await claim(http, setup=["true"])
+    assert made["sandbox"] != made["id"]
+    assert made["state"] == "ready"
+
+
+async def test_fifty_claims_at_once_share_nothing(
+    http: httpx.AsyncClient, cluster: LocalCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(warming, "LEAST_REST_SECONDS", 0.0)
+    await scale(http, warm=7, surge=7)
+    await has(http, state="filled", warm=7)
+    made: list[Json] = []
+
+    async def one() -> None:
+        made.append(await claim(http))
+
+    async with anyio.create_task_group() as tasks:
+        for _ in range(50):
+            tasks.start_soon(one)
+    assert len({each["sandbox"] for each in made}) == 50
+    assert len([each for each in made if each["sandbox"] != each["id"]]) >= 7
+
+
+async def test_less_is_wanted_and_the_rest_is_ended(
+    http: httpx.AsyncClient, cluster: LocalCluster
+) -> None:
+    await scale(http, warm=4, surge=4)
+    await has(http, state="filled", warm=4)
+    await scale(http, warm=0, floor=1)
+    await has(http, state="filled", warm=1, target=1)
+    await eventually(lambda: len(cluster.live) == 1)
+    await scale(http, floor=0)
+    await has(http, state="idle", warm=0)
+    await eventually(lambda: not cluster.live)
+
+
+async def test_no_more_than_max_live_and_claims_take_the_place_of_idle_ones(
+    http: httpx.AsyncClient, cluster: LocalCluster
+) -> None:
+    await scale(http, warm=2, max=2)
+    await has(http, state="filled", warm=2)
+    made = await claim(http, theme="dark", queue_seconds=15)  # no warm one fits: one must go
+    assert made["state"] == "ready"
+    await has(http, warm=1, live=1, warming=0, state="full")
+    assert len(cluster.live) == 2
+
+
+async def test_a_warm_one_that_dies_is_replaced(
+    http: httpx.AsyncClient, cluster: LocalCluster, app: FastAPI
+) -> None:
+    await scale(http, warm=1)
+    await has(http, state="filled")
+    (first,) = cluster.live
+    await eventually(lambda: first in cluster.deaths)  # it is watched
+    cluster.die(first)
+    await eventually(lambda: first not in cluster.live)
+    await has(http, state="filled", warm=1)
+    assert [row.id for row in await parts(app).store.warm.all()] == list(cluster.live)
+    assert 'carrel_pool_failures_total{template="desktop"} 1' in await numbers(http)
+
+
+async def test_a_changed_template_replaces_its_warm_ones(
+    http: httpx.AsyncClient, cluster: LocalCluster, settings: Settings
+) -> None:
+    await add_template(http, "mine")
+    await scale(http, "mine", warm=1)
+    await has(http, "mine", state="filled")
+    (first,) = cluster.live
+    path = settings.templates / "mine.json"
+    changed = Template.model_validate_json(path.read_bytes()).model_copy(update={"theme": "dark"})
+    path.write_text(changed.model_dump_json(exclude_defaults=True))
+    await eventually(lambda: cluster.live and first not in cluster.live)
+    await has(http, "mine", state="filled", warm=1)
+
+
+async def test_a_template_that_fails_is_quarantined_until_an_operator_says_so(
+    http: httpx.AsyncClient, cluster: LocalCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(planning, "BACK_OFF_SECONDS", 0.01)
+    await add_template(http, "broken", FAKE_START_ERROR="There is no X.")
+    await scale(http, "broken", warm=2)
+    await has(http, "broken", state="quarantined", warm=0, warming=0)
+    told = await pool_of(http, "broken")
+    assert "There is no X." in str(told["reason"])
+    assert 'carrel_pool_failures_total{template="broken"} 5' in await numbers(http)
+    assert not cluster.live
+    assert "quarantine" in await kinds(http)
+    await scale(http, "desktop", warm=1)  # others go on
+    await has(http, "desktop", state="filled")
+    assert (await scale(http, "broken"))["state"] != "quarantined"  # nothing changed: try again
+    await has(http, "broken", state="quarantined")
+    assert 'carrel_pool_failures_total{template="broken"} 10' in await numbers(http)
+
+
+@pytest.fixture
+def small(cluster: LocalCluster, monkeypatch: pytest.MonkeyPatch) -> LocalCluster:
+    """The cluster, as full as it says."""
+    start: Callable[..., Awaitable[Located]] = cluster.start
+
+    async def start_if_room(workspace_id: str, *args: object, **options: object) -> Located:
+        if len(cluster.live) >= 8:
+            raise NoCapacity("All 8 places are taken.")
+        return await start(workspace_id, *args, **options)
+
+    monkeypatch.setattr(cluster, "start", start_if_room)
+    return cluster
+
+
+async def test_idle_ones_make_room_for_a_claim_that_waits(
+    http: httpx.AsyncClient, small: LocalCluster
+) -> None:
+    await scale(http, "light", warm=8, surge=8)
+    await has(http, "light", state="filled", warm=8)
+    made = await claim(http, queue_seconds=15)
+    assert made["state"] == "ready"
+    await has(http, "light", warm=7, state="full", warming=0)
+    told = await numbers(http)
+    assert 'carrel_claims_total{template="desktop",how="queued"} 1' in told
+    assert "carrel_queue_wait_seconds_count 1" in told
+    assert len(small.live) == 8
+    await http.delete(f"/v1/workspaces/{made['id']}")
+    await has(http, "light", warm=8, state="filled")
+
+
+async def test_without_room_nothing_is_started_again_and_again(
+    http: httpx.AsyncClient, small: LocalCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nodes that tell of more room than there is are asked once a second."""
+    asked = 0
+    start: Callable[..., Awaitable[Located]] = small.start
+
+    async def counted(*args: object, **options: object) -> Located:
+        nonlocal asked
+        asked += 1
+        raise NoCapacity("All places are taken.")
+
+    monkeypatch.setattr(small, "start", counted)
+    await scale(http, warm=1)
+    await eventually(lambda: asked == 1)
+    with anyio.move_on_after(0.7):
+        await eventually(lambda: asked > 1)
+    assert asked <= 2
+    monkeypatch.setattr(small, "start", start)
+    await has(http, state="filled", warm=1)
+    assert not [line for line in await numbers(http) if line.startswith("carrel_pool_failures")]
+
+
+async def test_a_pool_is_told_what_it_can_be(http: httpx.AsyncClient) -> None:
+    told = await scale(http, warm=2, max=9, idle_seconds=60)
+    assert told["pool"] == {
+        "warm": 2, "floor": 0, "max": 9, "surge": 2, "idle_seconds": 60, "max_age_seconds": 14400
+    }  # fmt: skip
+    assert (await scale(http, max=None))["pool"] == {**dict(told["pool"]), "max": None}  # type: ignore[call-overload]  # JSON
+    names = {each["template"] for each in (await http.get("/v1/pools")).json()}
+    assert names == {"desktop", "light"}
+    for answer, code in (
+        (await http.patch("/v1/pools/nothing", json={"warm": 1}), "template_not_found"),
+        (await http.get("/v1/pools/nothing"), "template_not_found"),
+        (await http.patch("/v1/pools/desktop", json={"warm": -1}), "invalid_request"),
+        (await http.patch("/v1/pools/desktop", json={"hot": 1}), "invalid_request"),
+    ):
+        assert answer.json()["code"] == code
+    events = (await http.get("/v1/events")).json()["events"]
+    scaled = [event["data"] for event in events if event["kind"] == "scale"]
+    assert scaled[0] == {"template": "desktop", "warm": 2, "max": 9, "idle_seconds": 60}
+    assert scaled[1] == {"template": "desktop", "max": None}
+
+
+async def test_what_is_told_of_a_pool_outlives_the_controller(
+    settings: Settings, cluster: LocalCluster
+) -> None:
+    async with serving(create_app(settings, cluster)) as http:
+        await scale(http, warm=2)
+        await has(http, state="filled", warm=2)
+        first = set(cluster.live)
+    assert not cluster.live  # its own Ray would have ended with it
+    async with serving(create_app(settings, cluster)) as http:
+        await has(http, state="filled", warm=2)
+        assert not first & set(cluster.live)
+
+
+async def test_on_a_ray_of_others_warm_ones_wait_for_the_next_controller(
+    settings: Settings, cluster: LocalCluster
+) -> None:
+    shared = settings.model_copy(update={"ray_address": "127.0.0.1:1"})
+    async with serving(create_app(shared, cluster)) as http:
+        await scale(http, warm=2)
+        await has(http, state="filled", warm=2)
+        left = set(cluster.live)
+    assert set(cluster.live) == left
+    async with serving(create_app(settings, cluster)) as http:
+        made = await claim(http)
+        assert made["sandbox"] in left
+        assert (await http.get(f"/v1/workspaces/{made['id']}/screenshot")).status_code == 200
+        await has(http, state="filled", warm=2, live=1)
+        assert left <= set(cluster.live)
+
+
+async def test_what_a_dead_controller_left_unfinished_is_ended(
+    settings: Settings, cluster: LocalCluster, app: FastAPI
+) -> None:
+    born = datetime.now(timezone.utc) - timedelta(seconds=5)
+    async with serving(app):
+        store = parts(app).store
+        await store.warm.add(
+            [
+                Warm("warmingxx1", "desktop", "s", "warming", settings.replica_name, born),
+                Warm("warmingxx2", "desktop", "s", "warming", "another", born),
+                Warm("warmdeadx3", "desktop", "s", "warm", "another", born),
+            ]
+        )
+        await cluster.start("warmingxx1", Template(name="t"), ttl_seconds=9, timeout_seconds=9)
+        parts(app).pools.changed("desktop")
+
+        async def are_gone() -> bool:
+            return not await store.warm.all() and not cluster.live
+
+        await eventually(are_gone)
+
+
+async def test_while_the_cluster_is_away_warm_ones_stay_and_are_claimed(
+    http: httpx.AsyncClient, cluster: LocalCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await scale(http, warm=2)
+    await has(http, state="filled", warm=2)
+
+    async def away() -> list[object]:
+        raise Unavailable("Ray does not answer.")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(cluster, "nodes", away)
+        made = await claim(http)
+        assert made["sandbox"] != made["id"]
+        assert (await http.get("/v1/pools")).json()["code"] == "unavailable"
+    await has(http, state="filled", warm=2, live=1)
