@@ -14,6 +14,7 @@ from workspace.errors import BackendUnavailable, NoCapacity
 from workspace.models import Node
 
 RESOURCE = "desktop"
+_BACK = "`carrel nodes undrain NODE` takes one back into service."
 NODE_ID = "ray.io/node-id"  # the label that Ray itself gives each node
 
 
@@ -74,7 +75,8 @@ def check_node(node: Node, avoid: Collection[str] = ()) -> None:
     """
     if node.id in avoid:
         raise NoCapacity(
-            f"Node {node.name!r} is being taken out of service, and it must be that one."
+            f"Node {node.name!r} is being taken out of service, and it must be that one.",
+            hint=_BACK,
         )
     if node.desktops >= node.slots:
         raise NoCapacity(
@@ -95,7 +97,7 @@ def check_room(nodes: Sequence[Node], taken: int, avoid: Collection[str] = ()) -
     alive = [node for node in nodes if node.alive]
     slots = sum(node.slots for node in alive if node.id not in avoid)
     if not slots and any(node.slots for node in alive):
-        raise NoCapacity("Every node of this cluster is being taken out of service.")
+        raise NoCapacity("Every node of this cluster is being taken out of service.", hint=_BACK)
     if not slots:
         raise NoCapacity("No node of this cluster has a place for a desktop.")
     if taken - sum(node.desktops for node in alive if node.id in avoid) >= slots:

@@ -17,6 +17,7 @@ from controller.cli import (
     bench,
     bridge,
     desktops,
+    nodes,
     output,
     recording,
     scale,
@@ -34,7 +35,19 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for room in (service, desktops, volumes, scale, acting, recording, shell, bridge, state, bench):
+for room in (
+    service,
+    desktops,
+    volumes,
+    nodes,
+    scale,
+    acting,
+    recording,
+    shell,
+    bridge,
+    state,
+    bench,
+):
     room.add_to(app)
 
 

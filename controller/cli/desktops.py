@@ -24,7 +24,6 @@ def add_to(app: typer.Typer) -> None:
     app.command()(resume)
     app.command()(watch)
     app.command()(logs)
-    app.command()(nodes)
     app.add_typer(templates_app, name="templates")
 
 
@@ -219,25 +218,6 @@ def add_template(
         async with controller() as carrel:
             added = await carrel.add_template(template)
         output.result(added.model_dump(mode="json"), added.name)
-
-    run(main)
-
-
-def nodes(json: Json = False) -> None:
-    """List the machines that run desktops."""
-
-    async def main() -> None:
-        async with controller() as carrel:
-            found = await carrel.nodes()
-        output.result([each.model_dump(mode="json") for each in found])
-        if not json:
-            output.table(
-                ("NAME", "ID", "ALIVE", "DESKTOPS", "SLOTS"),
-                (
-                    (n.name, n.id, "yes" if n.alive else "no", str(n.desktops), str(n.slots))
-                    for n in found
-                ),
-            )
 
     run(main)
 

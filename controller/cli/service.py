@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -11,7 +11,10 @@ from controller.cli import output
 from controller.cli.output import Json
 
 if TYPE_CHECKING:
-    from workspace.fleet import PoolStatus
+    from workspace.fleet import PoolStatus, Status
+    from workspace.models import Node
+
+MAX_NODES = 12  # at a glance
 
 
 def add_to(app: typer.Typer) -> None:
@@ -74,8 +77,7 @@ def status(json: Json = False) -> None:
 
     async def main() -> None:
         async with controller() as carrel:
-            live, nodes = await carrel.list(), await carrel.nodes()
-            pools = await carrel.pools()
+            live, seen = await carrel.list(), await carrel.status()
             url = carrel.url
         if json:
             return output.result(
@@ -83,23 +85,52 @@ def status(json: Json = False) -> None:
                     "url": url,
                     "pid": pid,
                     "ray": has_ray,
-                    "nodes": [one.model_dump(mode="json") for one in nodes],
-                    "pools": [one.model_dump(mode="json") for one in pools],
+                    **seen.model_dump(mode="json"),
                     "desktops": [one.model_dump(mode="json") for one in live],
                 }
             )
         where = f"process {pid}, {settings.home}" if pid is not None else "not of this home"
         print(f"controller  {url} ({where})")
-        for node in nodes:
-            state = f"{node.desktops} of {node.slots} desktops" if node.alive else "lost"
-            print(f"node        {node.name} ({state})")
-        for told in _pools(pools):
-            print(f"pool        {output.inert(told)}")
-        print(f"queue       {sum(pool.waiting for pool in pools) or 'no'} claims wait")
+        for what, told in _lines(seen):
+            print(f"{what:<11} {output.inert(told)}")
         print()
         output.workspaces(live)
 
     run(main)
+
+
+def _lines(seen: Status) -> Iterator[tuple[str, str]]:
+    """What there is to see, each with what it is."""
+    if len(seen.controllers) > 1:
+        for one in seen.controllers:
+            yield "replica", one.id + (" (leads)" if one.leads else "")
+    for told in _nodes(seen.nodes):
+        yield "node", told
+    for told in _pools(seen.pools):
+        yield "pool", told
+    yield "queue", f"{seen.waiting} claims wait" if seen.waiting else "no claims wait"
+    yield "strays", str(seen.strays or "none")
+    for told in seen.troubles:
+        yield "trouble", told
+
+
+def _nodes(nodes: Sequence[Node]) -> Iterator[str]:
+    """A line for each, of very many the first."""
+    from controller.cli.nodes import memory
+
+    for node in nodes[:MAX_NODES]:
+        if not node.alive:
+            yield f"{node.name} (lost)"
+            continue
+        told = [f"{node.desktops} of {node.slots} desktops"]
+        told += [f"{node.warm} warm"] if node.warm else []
+        told += ["draining"] if node.draining else []
+        told += [f"{free} free"] if (free := memory(node)) else []
+        yield f"{node.name} ({', '.join(told)})"
+    if more := nodes[MAX_NODES:]:
+        alive = [node for node in more if node.alive]
+        used, slots = (sum(getattr(n, name) for n in alive) for name in ("desktops", "slots"))
+        yield f"{len(more)} more ({used} of {slots} desktops); `carrel nodes` lists them"
 
 
 def _pools(pools: Iterable[PoolStatus]) -> Iterator[str]:
