@@ -60,8 +60,9 @@ const at = (id) => `/v1/workspaces/${encodeURIComponent(id)}`;
 export const workspace = (id) => call("GET", at(id));
 export const release = (id) => call("DELETE", at(id));
 export const redeem = (id, token) => call("POST", `${at(id)}/viewer`, { token });
+// Passive: to have the list open is no use of every desktop in it.
 export const thumbnail = (id) =>
-  `${at(id)}/screenshot?scale=0.35&format=jpeg&quality=70&t=${Date.now()}`;
+  `${at(id)}/screenshot?scale=0.35&format=jpeg&quality=70&passive=true&t=${Date.now()}`;
 
 export function vncUrl(id, role) {
   const url = new URL(`${at(id)}/vnc?role=${role}`, location.href);

@@ -5,7 +5,10 @@ import * as api from "./api.js";
 const POLL_MS = 2000;
 const THUMB_MS = 2000;
 const THUMB_TIMEOUT_MS = 15_000;
-const STATES = { starting: "starting", ready: "ready", releasing: "ending", released: "released", failed: "failed" };
+const STATES = {
+  queued: "waiting", starting: "starting", ready: "ready", paused: "paused",
+  releasing: "ending", released: "released", failed: "failed",
+};
 
 const $ = (id) => document.getElementById(id);
 const cards = new Map(); // workspace id -> Card
@@ -29,7 +32,8 @@ class Card {
   update(workspace) {
     this.workspace = workspace;
     const title = workspace.name || workspace.id;
-    const isReady = workspace.state === "ready";
+    const isReady = workspace.state === "ready" || workspace.state === "paused"; // to be seen
+    this.root.dataset.state = workspace.state;
     setText(this.part("h2 a"), title);
     setText(this.part(".state"), STATES[workspace.state] ?? workspace.state);
     this.part(".state").dataset.state = workspace.state;
@@ -60,7 +64,12 @@ class Card {
   // What stands over the thumbnail, if anything.
   say() {
     const { state } = this.workspace;
-    const words = { starting: "Starting…", ready: this.isBlind ? "No picture" : "" };
+    const words = {
+      queued: "Waiting for a place…",
+      starting: "Starting…",
+      ready: this.isBlind ? "No picture" : "",
+      paused: "Paused",
+    };
     setText(this.part(".wait"), words[state] ?? "Ending…");
   }
 

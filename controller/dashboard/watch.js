@@ -20,16 +20,18 @@ let role = "view";
 let attempts = 0; // since the last good connection
 let retryTimer;
 let isOver = false;
+let isPaused = false; // while it is on this page
 
 function setLink(text, state) {
   $("link").textContent = text;
   $("link").dataset.state = state;
 }
 
-function cover(text, { canRetry = false } = {}) {
+function cover(text, { canRetry = false, retry = "Try now" } = {}) {
   $("waiting").hidden = !text;
   $("waiting-text").textContent = text;
   $("retry").hidden = !canRetry;
+  $("retry").textContent = retry;
 }
 
 function showRole(connected) {
@@ -164,7 +166,13 @@ async function look() {
     retryTimer = setTimeout(() => !isOver && look(), ENDING_MS);
     return false;
   }
+  if (workspace.state === "queued") cover("The desktop waits for a place…");
   if (workspace.state === "starting") cover("The desktop is starting…");
+  const isShown = $("link").dataset.state === "live";
+  if (isShown && workspace.state === "paused") {
+    cover("Paused: nothing in it runs.", { canRetry: true, retry: "Resume" }); // by a new connection
+  } else if (isShown && isPaused) cover("");
+  isPaused = isShown && workspace.state === "paused";
   return true;
 }
 

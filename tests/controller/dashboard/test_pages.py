@@ -105,6 +105,39 @@ def test_cards_show_live_desktops_and_their_screens(
     assert refused_by_policy == []
 
 
+def test_a_paused_one_says_so_and_its_picture_is_no_use_of_it(page: Page, standin: StandIn) -> None:
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.goto("/")
+    enter_key(page)
+    card = page.locator(".card", has_text="Travel form")
+    expect(card.locator("img")).to_be_visible()
+    assert all("passive=true" in url for url in asked if "/screenshot" in url)
+    standin.workspaces[ID]["state"] = "paused"
+    expect(card.locator(".wait")).to_have_text("Paused")
+    expect(card.locator("img")).to_be_visible()  # as it was
+    expect(card.locator("a.watch")).not_to_have_class(re.compile("off"))
+
+
+def test_a_pause_while_it_is_watched_is_told_and_ended(page: Page, standin: StandIn) -> None:
+    page.goto("/")
+    enter_key(page)
+    page.get_by_role("link", name="Watch Travel form").last.click()
+    expect(page.locator(LIVE)).to_be_visible()
+    standin.workspaces[ID]["state"] = "paused"
+    resume = page.get_by_role("button", name="Resume")
+    expect(resume).to_be_visible(timeout=15_000)
+    standin.workspaces[ID]["state"] = "ready"  # by somebody else
+    expect(resume).to_be_hidden(timeout=15_000)
+    standin.workspaces[ID]["state"] = "paused"
+    expect(resume).to_be_visible(timeout=15_000)
+    before = len(standin.roles)
+    standin.workspaces[ID]["state"] = "ready"
+    resume.click()
+    expect(resume).to_be_hidden(timeout=15_000)
+    until(lambda: len(standin.roles) == before + 1)
+
+
 def test_no_picture_is_asked_for_while_one_is_on_its_way(page: Page) -> None:
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.url))
