@@ -8,6 +8,7 @@ started is ended, in reverse.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import (
     AbstractAsyncContextManager,
@@ -31,6 +32,7 @@ from controller.auth import Auth, Gate
 from controller.events import Events
 from controller.lifecycle import Lifecycle
 from controller.live import Cluster
+from controller.rejoining import Ray
 from controller.routes import (
     ERRORS,
     Parts,
@@ -58,7 +60,7 @@ from controller.store import Store, databases
 from controller.templates import Templates
 from controller.warming import Warming
 from workspace.client import Carrel
-from workspace.errors import NotFound, TooLarge
+from workspace.errors import DesktopLost, NotFound, TooLarge, WorkspaceEnded
 from workspace.folders import only_one, private_folder
 from workspace.transport import MAX_JSON_BYTES
 
@@ -79,6 +81,7 @@ _ROUTERS = (
     cluster_routes,
     service,
 )
+_log = logging.getLogger(__name__)
 _DESCRIPTION = """Sandboxed Linux desktops for agents.
 
 Send `Authorization: Bearer <key>`. Every error is `{"code", "message", "hint"}`; codes are stable.
@@ -95,11 +98,13 @@ class Bridge(Protocol):
 
 def create_app(settings: Settings, cluster: Cluster, *, bridge: Bridge | None = None) -> FastAPI:
     """The application over a cluster that answers."""
-    return _assemble(settings, lambda: nullcontext(cluster), lambda _api: bridge)
+    return _assemble(settings, lambda _auth: nullcontext((cluster, None)), lambda _api: bridge)
 
 
-def build(settings: Settings) -> FastAPI:
+def build(settings: Settings, on_lost: Callable[[], None] = lambda: None) -> FastAPI:
     """The whole service of this machine: its lifespan starts Ray and the bridge, and ends them.
+
+    ``on_lost`` is called when Ray is gone: this process can only end then.
 
     Entering the lifespan raises:
         Conflict: another controller serves this home.
@@ -118,14 +123,20 @@ def build(settings: Settings) -> FastAPI:
             + [settings.public_origin],
         )
 
-    return _assemble(settings, lambda: _own_cluster(settings), make_bridge)
+    return _assemble(
+        settings, lambda auth: _own_cluster(settings, auth.lease_secret), make_bridge, on_lost
+    )
 
 
 @asynccontextmanager
-async def _own_cluster(settings: Settings) -> AsyncIterator[Cluster]:
+async def _own_cluster(
+    settings: Settings, lease_secret: bytes
+) -> AsyncIterator[tuple[Cluster, Ray]]:
     """This home's Ray, or the one that the settings name, for as long as the block runs."""
     from ray_cluster.cluster import Cluster as RayCluster
+    from ray_cluster.connection import is_served
     from ray_cluster.keeper import RunDir
+    from ray_cluster.leases import Lease
     from ray_cluster.local import LocalRay
 
     async with AsyncExitStack() as stack:
@@ -137,8 +148,15 @@ async def _own_cluster(settings: Settings) -> AsyncIterator[Cluster]:
             local = LocalRay(settings.sockets, desktops=settings.desktops)
             stack.push_async_callback(anyio.to_thread.run_sync, local.stop)
             address, secret = await anyio.to_thread.run_sync(local.start_or_find)
+            ray = Ray(lambda: local.serves(address), is_own=True)
+            # They outlive this controller, and the next one may have another port.
+            settings.address_file.write_text(settings.url, encoding="ascii")
+            controllers = [f"file://{settings.address_file}"]
         else:
             secret = token.get_secret_value() if token else ""
+            ray = Ray(lambda: is_served(address), is_own=False)
+            controllers = settings.controller_urls
+        lease = Lease(controllers, lease_secret, grace_seconds=settings.lease_grace_seconds)
         cluster = await anyio.to_thread.run_sync(
             lambda: RayCluster.connect(
                 address=address,
@@ -146,10 +164,33 @@ async def _own_cluster(settings: Settings) -> AsyncIterator[Cluster]:
                 namespace=f"carrel-{settings.cluster_name}",  # what others started is not ours
                 strategy=settings.placement,
                 backends={"bubblewrap": _bubblewrap(settings)},
+                lease=lease,
             )
         )
         stack.push_async_callback(anyio.to_thread.run_sync, cluster.close)
-        yield cluster
+        yield cluster, ray
+
+
+@asynccontextmanager
+async def _until_lost(
+    ray: Ray, lifecycle: Lifecycle, on_lost: Callable[[], None]
+) -> AsyncIterator[None]:
+    """Watch Ray as long as the block runs; say how the desktops ended that end with it."""
+
+    async def watch() -> None:
+        await ray.lost()
+        _log.error("Ray is gone: the controller starts anew")
+        if ray.is_own:
+            died = "Ray died on this machine, and every desktop with it."
+            lifecycle.keeping.fail_all(DesktopLost(died, hint=WorkspaceEnded.default_hint))
+        on_lost()
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(watch)
+        try:
+            yield
+        finally:
+            tasks.cancel_scope.cancel()
 
 
 def _remove_if_empty(folder: Path) -> None:
@@ -213,8 +254,9 @@ def _beside(otherwise: ASGIApp, bridge: ASGIApp | None) -> ASGIApp:
 
 def _assemble(
     settings: Settings,
-    open_cluster: Callable[[], AbstractAsyncContextManager[Cluster]],
+    open_cluster: Callable[[Auth], AbstractAsyncContextManager[tuple[Cluster, Ray | None]]],
     make_bridge: Callable[[FastAPI], Bridge | None],
+    on_lost: Callable[[], None] = lambda: None,
 ) -> FastAPI:
     private_folder(settings.home)
     auth = Auth(settings)
@@ -226,7 +268,7 @@ def _assemble(
         templates = Templates(settings.templates)
         async with AsyncExitStack() as stack:
             stack.enter_context(databases.alone(settings.database))
-            cluster = await stack.enter_async_context(open_cluster())
+            cluster, ray = await stack.enter_async_context(open_cluster(auth))
             await stack.enter_async_context(store.run())
             await stack.enter_async_context(events.run())
             lifecycle = Lifecycle(
@@ -241,6 +283,8 @@ def _assemble(
             lifecycle.keeping.pools = warming
             await stack.enter_async_context(lifecycle.run())
             await stack.enter_async_context(warming.run())
+            if ray is not None:
+                await stack.enter_async_context(_until_lost(ray, lifecycle, on_lost))
             if bridge is not None:
                 await stack.enter_async_context(bridge.run())
             api.state.parts = Parts(

@@ -99,7 +99,7 @@ def look_at_head(address: str) -> None:
     if not is_served(address):
         raise Unavailable(
             f"Ray does not answer at {address}.",
-            hint="Start the controller again; desktops that still live are found again.",
+            hint="Try again in a moment: the controller joins the next one as soon as it is there.",
         )
 
 

@@ -93,6 +93,11 @@ class LocalRay:
         os.close(lock)
         return False
 
+    def serves(self, address: str) -> bool:
+        """Whether the Ray that was found at ``address`` is still there."""
+        found = self._read()
+        return found is not None and found[0] == address and self.is_kept()
+
     def _tell_keeper(self) -> bool:
         try:
             handle = os.pidfd_open(int(self._dir.keeper_lock.read_text()))

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 import uvicorn
 
 from controller.cli import output, process
+from controller.rejoining import restart
 from workspace import folders
 from workspace.errors import CarrelError, PortTaken, Unavailable
 from workspace.protocols import HttpProtocol, WebSocketProtocol
@@ -53,7 +54,10 @@ def serve(settings: Settings, claims: Sequence[str]) -> None:
     process.refuse_second(settings)
     with listen(settings.host, settings.port) as listener:
         settings = settings.model_copy(update={"port": listener.getsockname()[1]})
-        asyncio.run(_run(settings, listener, claims))
+        is_to_restart = asyncio.run(_run(settings, listener, claims))
+    if is_to_restart:
+        where = [f"--port={settings.port}", f"--host={settings.host}"]
+        restart(["up", *where, *(f"--claim={template}" for template in claims)])
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -94,18 +98,24 @@ class Server(uvicorn.Server):
         await self._serve(sockets)
 
 
-async def _run(settings: Settings, listener: socket.socket, claims: Sequence[str]) -> None:
+async def _run(settings: Settings, listener: socket.socket, claims: Sequence[str]) -> bool:
+    """Serve to the end; whether that came because Ray is gone, and not by a signal."""
     from controller.app import build
 
     loop = asyncio.get_running_loop()
     claiming: list[asyncio.Task[None]] = []
+    is_lost = is_told = False
+
+    def on_lost() -> None:
+        nonlocal is_lost
+        is_lost = server.should_exit = True
 
     def on_ready() -> None:
         _announce(settings)
         if claims:
             claiming.append(asyncio.ensure_future(_claim(settings, claims)))
 
-    app = build(settings)
+    app = build(settings, on_lost)
     config = uvicorn.Config(
         app,
         lifespan="off",  # it is run here: its errors are told as such, and it ends last
@@ -122,6 +132,8 @@ async def _run(settings: Settings, listener: socket.socket, claims: Sequence[str
     main = asyncio.ensure_future(_live(app, server, listener, lambda: catch()))
 
     def on_signal() -> None:
+        nonlocal is_told
+        is_told = True
         for task in claiming:
             task.cancel()
         if server.started:
@@ -139,10 +151,12 @@ async def _run(settings: Settings, listener: socket.socket, claims: Sequence[str
         with suppress(asyncio.CancelledError):
             await main
     finally:
-        process.forget_url(settings.url)
+        if not is_lost or is_told:
+            process.forget_url(settings.url)
         with suppress(OSError):  # not while desktops or a Ray are still in it
             settings.sockets.rmdir()
     output.note("ended")
+    return is_lost and not is_told
 
 
 async def _live(

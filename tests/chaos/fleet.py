@@ -23,6 +23,7 @@ from pathlib import Path
 import httpx
 import psutil
 
+from controller.settings import Settings
 from ray_cluster.keeper import ACTOR_NAME, RunDir
 from ray_cluster.local import LocalRay
 from tests.postgres import Postgres, postgres
@@ -76,7 +77,9 @@ class Controller:
         line = ""
         if select.select([self.process.stdout], [], [], START_SECONDS)[0]:
             line = self.process.stdout.readline()
-        assert line.startswith("ready "), f"{line}\n{self.log}"
+        if not line.startswith("ready "):
+            self.end()
+            raise AssertionError(f"{line}\n{self.log}")
         self.url = line.split()[1]
         return time.monotonic() - began
 
@@ -157,6 +160,16 @@ def actors_below(keeper: psutil.Process) -> list[psutil.Process]:
         except psutil.NoSuchProcess:  # as what Ray starts for a moment does
             continue
     return found
+
+
+def ray_of(controller: Controller) -> psutil.Process:
+    """The keeper of a controller's own Ray."""
+    run_dir = RunDir(Settings(home=controller.home).sockets)
+    return psutil.Process(int(run_dir.keeper_lock.read_text()))
+
+
+def embedded_actors(controller: Controller) -> list[psutil.Process]:
+    return actors_below(ray_of(controller))
 
 
 @contextmanager

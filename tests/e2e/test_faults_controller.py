@@ -1,0 +1,182 @@
+"""One controller with a Ray of its own, which is killed: what was acknowledged is kept."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
+from contextlib import suppress
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any  # JSON values
+
+import httpx
+import pytest
+
+from controller.settings import Settings
+from ray_cluster.keeper import RunDir
+from tests.chaos.fleet import Controller, embedded_actors, ray_of
+from tests.waiting import eventually
+
+pytestmark = pytest.mark.anyio
+Json = dict[str, Any]  # Any: JSON values
+
+CLAIMS = 50
+SLOTS = 5
+
+
+@pytest.fixture(scope="module")
+def controller() -> Iterator[Controller]:
+    with TemporaryDirectory(prefix="c-faults-") as home:
+        running = Controller(Path(home), "the-key", {"CARREL_DESKTOPS": str(SLOTS)})
+        running.start()
+        yield running
+        running.clear()
+
+
+@pytest.fixture
+async def http(controller: Controller) -> AsyncIterator[httpx.AsyncClient]:
+    if not controller.is_alive:
+        await asyncio.to_thread(controller.start)
+    async with controller.client() as client:
+        yield client
+        for each in await live(client):
+            await client.delete(f"/v1/workspaces/{each['id']}")
+        await eventually(lambda: not embedded_actors(controller))
+
+
+async def live(http: httpx.AsyncClient) -> list[Json]:
+    found: list[Json] = (await http.get("/v1/workspaces?limit=100")).json()["workspaces"]
+    return found
+
+
+async def works(http: httpx.AsyncClient, workspace_id: str) -> bool:
+    answer = await http.get(f"/v1/workspaces/{workspace_id}/screenshot")
+    return answer.status_code == 200 and answer.content.startswith(b"\xff\xd8")
+
+
+async def end_of(http: httpx.AsyncClient, workspace_id: str) -> Json:
+    found: Json = {}
+
+    async def has_ended() -> bool:
+        with suppress(httpx.TransportError):  # while it starts anew
+            found.update((await http.get(f"/v1/workspaces/{workspace_id}")).json())
+        return found.get("ended_at") is not None
+
+    await eventually(has_ended, 60)
+    return found
+
+
+async def all_ready(http: httpx.AsyncClient) -> bool:
+    return all(each["state"] == "ready" for each in await live(http))
+
+
+async def claims(http: httpx.AsyncClient) -> bool:
+    """Whether a claim gets a desktop that can be used; what fails fails clearly."""
+    try:
+        answer = await http.post("/v1/workspaces", json={"template": "light"})
+    except httpx.TransportError:
+        return False
+    if answer.status_code == 201:
+        return await works(http, answer.json()["id"])
+    assert (answer.status_code, answer.json()["code"]) == (503, "unavailable"), answer.text
+    return False
+
+
+def controller_pid(controller: Controller) -> int:
+    """Whose lock says that it serves."""
+    return int(RunDir(Settings(home=controller.home).sockets).controller_lock.read_text())
+
+
+async def all_events(http: httpx.AsyncClient) -> list[Json]:
+    events: list[Json] = []
+    while page := (await http.get(f"/v1/events?limit=1000&after={last(events)}")).json()["events"]:
+        events += page
+    return events
+
+
+def last(events: list[Json]) -> int:
+    return int(events[-1]["id"]) if events else 0
+
+
+async def test_killed_in_the_middle_of_fifty_claims_it_loses_nothing_it_said(
+    controller: Controller, http: httpx.AsyncClient
+) -> None:
+    claimed: dict[int, Json] = {}
+    acted: Counter[str] = Counter()
+
+    async def claim(n: int) -> None:
+        body = {"template": "light", "key": f"k{n}", "wait": n % 2 == 0}
+        answer = await http.post("/v1/workspaces", json=body)
+        assert answer.status_code == 201, answer.text
+        claimed[n] = made = answer.json()
+        while made["state"] == "ready":
+            actions = f"/v1/workspaces/{made['id']}/actions"
+            done = await http.post(actions, json={"type": "move", "x": 5, "y": 6})
+            if done.status_code == 200:
+                acted[made["id"]] += 1
+
+    claiming = [asyncio.create_task(claim(n)) for n in range(CLAIMS)]
+    await eventually(lambda: len(acted) >= 2 and sum(acted.values()) > 50, 120)
+    controller.tell(signal.SIGKILL)
+    for broken in await asyncio.gather(*claiming, return_exceptions=True):
+        assert broken is None or isinstance(broken, httpx.TransportError), repr(broken)
+    controller.end()
+    ready = {each["id"] for each in claimed.values() if each["state"] == "ready"}
+    said = {each["id"] for each in claimed.values()}
+
+    started = await asyncio.to_thread(controller.start)
+    served = time.monotonic()
+    assert all(await asyncio.gather(*(works(http, each) for each in ready)))
+    found = time.monotonic() - served
+    print(
+        f"\n{len(said)} claims acknowledged, {len(ready)} of them ready, {sum(acted.values())} acts"
+    )
+    print(f"serving {started:.2f} s after it was started; all desktops {found:.2f} s later")
+    assert started + found < 30
+
+    await eventually(lambda: all_ready(http), 60)
+    known = {each["id"]: each for each in await live(http)}
+    assert ready <= set(known)
+    assert len({each["sandbox"] for each in known.values()}) == len(known)
+    await eventually(lambda: len(embedded_actors(controller)) == len(known))
+    for each in said - set(known):
+        ended = await end_of(http, each)
+        assert ended["state"] == "failed"
+        assert "controller" in ended["error"]["message"]
+    events = await all_events(http)
+    told = Counter((each["workspace_id"], each["kind"]) for each in events)
+    assert all(told[each, "claim"] == 1 for each in said)
+    assert all(told[each, "act"] >= count for each, count in acted.items())
+    # Asked again by the same key, a claim is what it was, though its answer never came.
+    for n, made in claimed.items():
+        again = await http.post("/v1/workspaces", json={"template": "light", "key": f"k{n}"})
+        if made["id"] in known:
+            assert (again.status_code, again.json()["id"]) == (201, made["id"])
+        else:
+            assert (again.status_code, again.json()["code"]) == (410, "workspace_ended")
+
+
+async def test_when_ray_dies_its_desktops_have_failed_and_the_next_are_started(
+    controller: Controller, http: httpx.AsyncClient
+) -> None:
+    made = (await http.post("/v1/workspaces", json={"template": "light"})).json()
+    assert controller.process is not None, "it runs"
+    process = controller.process.pid
+    for head in ray_of(controller).children(recursive=True):
+        if head.name() == "gcs_server":
+            head.kill()
+    began = time.monotonic()
+    ended = await end_of(http, made["id"])
+    told = time.monotonic() - began
+    assert (ended["state"], ended["error"]["code"]) == ("failed", "desktop_lost")
+    assert "Ray died" in ended["error"]["message"]
+    await eventually(lambda: claims(http), 90)
+    print(f"\nthe end was told after {told:.1f} s, the next claim {time.monotonic() - began:.1f} s")
+    assert controller.process.poll() is None
+    assert controller.process.pid == process
+    assert controller_pid(controller) == process
+    kinds = [each["kind"] for each in await all_events(http) if each["workspace_id"] == made["id"]]
+    assert kinds == ["claim", "ready", "failed"]
