@@ -15,7 +15,18 @@ from typing import Any, Generic
 import anyio
 from mcp.types import CallToolResult, ContentBlock, TextContent, Tool, ToolAnnotations
 
-from agent_bridge import clipboard, desktops, files, inputs, screen, shell, ui, waiting, windows
+from agent_bridge import (
+    clipboard,
+    desktops,
+    files,
+    inputs,
+    pools,
+    screen,
+    shell,
+    ui,
+    waiting,
+    windows,
+)
 from agent_bridge.caller import Caller
 from agent_bridge.inputs import M
 from workspace.errors import CarrelError, Internal, InvalidRequest, TimedOut
@@ -204,6 +215,14 @@ _SPECS: tuple[Spec[Any], ...] = (  # Any: each spec has its own model
         files.file_list,
         "List a folder.",
         is_read_only=True,
+    ),
+    Spec(
+        "pool_scale",
+        pools.PoolScale,
+        pools.pool_scale,
+        "For operators: how many desktops of each template are kept ready, or change one's pool. "
+        "One that is quarantined for failing then tries again.",
+        is_idempotent=True,
     ),
 )
 _BY_NAME = {spec.name: spec for spec in _SPECS}

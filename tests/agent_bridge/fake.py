@@ -22,6 +22,7 @@ from starlette.routing import Route
 from workspace import actions as a
 from workspace import errors
 from workspace.elements import Element, ElementTree, Marks
+from workspace.fleet import PoolChange, PoolStatus
 from workspace.models import (
     Application,
     ApplicationList,
@@ -32,6 +33,7 @@ from workspace.models import (
     Job,
     Launch,
     Launched,
+    Pool,
     Screen,
     Window,
     Workspace,
@@ -142,6 +144,9 @@ class FakeController:
 
     def __init__(self) -> None:
         self.desktops: dict[str, FakeDesktop] = {}
+        self.pools = {
+            name: PoolStatus(template=name, pool=Pool(), state="idle") for name in SCREENS
+        }
         self.start_seconds = 0.0
         self.fails_to_start = False
         self.crashes = False
@@ -150,6 +155,8 @@ class FakeController:
             routes=[
                 Route("/v1/whoami", self.whoami),
                 Route("/v1/templates", self.templates),
+                Route("/v1/pools", self.list_pools),
+                Route("/v1/pools/{template}", self.scale, methods=["PATCH"]),
                 Route("/v1/workspaces", self.create, methods=["POST"]),
                 Route("/v1/workspaces", self.list),
                 Route(workspace, self.get),
@@ -219,6 +226,24 @@ class FakeController:
     async def templates(self, request: Request) -> Response:
         self._authorize(request)
         return JSONResponse([{"name": name} for name in SCREENS])
+
+    async def list_pools(self, request: Request) -> Response:
+        self._authorize(request)
+        return JSONResponse([pool.model_dump(mode="json") for pool in self.pools.values()])
+
+    async def scale(self, request: Request) -> Response:
+        self._authorize(request)
+        name = request.path_params["template"]
+        if name not in self.pools:
+            raise errors.TemplateNotFound(f"There is no template {name!r}.")
+        change = PoolChange.model_validate_json(await request.body())
+        pool = Pool.model_validate(
+            {**self.pools[name].pool.model_dump(), **change.model_dump(exclude_unset=True)}
+        )
+        self.pools[name] = PoolStatus(
+            template=name, pool=pool, state="filling", target=max(pool.warm, pool.floor)
+        )
+        return _model(self.pools[name])
 
     async def create(self, request: Request) -> Response:
         self._authorize(request)

@@ -52,7 +52,7 @@ async def test_the_list_is_small_and_portable(client: Client) -> None:
         assert tool.description
         assert tool.output_schema is None
         assert tool.annotations is not None
-        if tool.name not in ("desktop_create", "desktop_list"):
+        if tool.name not in ("desktop_create", "desktop_list", "pool_scale"):
             assert "desktop_id" in tool.input_schema["required"]
 
 
@@ -87,6 +87,24 @@ async def test_the_life_of_a_desktop(client: Client, controller: FakeController)
     after = await client.call_tool("screenshot", {"desktop_id": id_})
     assert after.is_error
     assert text_of(after).startswith("workspace_ended: ")
+
+
+async def test_operators_see_and_scale_pools(client: Client, controller: FakeController) -> None:
+    listed = json.loads(text_of(await client.call_tool("pool_scale", {})))
+    assert [pool["template"] for pool in listed] == ["desktop", "large"]
+    (scaled,) = json.loads(
+        text_of(await client.call_tool("pool_scale", {"template": "large", "warm": 2, "max": "9"}))
+    )
+    assert (scaled["template"], scaled["target"], scaled["state"]) == ("large", 2, "filling")
+    assert controller.pools["large"].pool.max == 9
+    for arguments, code in (
+        ({"template": "none", "warm": 1}, "template_not_found"),
+        ({"template": "large", "max": 0}, "invalid_request"),
+        ({"warm": 1}, "invalid_request"),
+    ):
+        refused = await client.call_tool("pool_scale", arguments)
+        assert refused.is_error
+        assert text_of(refused).startswith(f"{code}: ")
 
 
 async def test_a_slow_start_is_answered_in_time_and_not_lost(
