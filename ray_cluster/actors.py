@@ -220,21 +220,17 @@ class DesktopActor:
         return await self._answer(extend())
 
     async def claimed(self, ttl_seconds: float) -> Wire:
-        """Somebody has it now: it ends ``ttl_seconds`` from now, and counts as any other."""
+        """Somebody has it now, or waits for it: it ends ``ttl_seconds`` from now, and its processor
+        time counts as any other's.
+        """
 
         async def claimed() -> Wire:
             self._life.extend(ttl_seconds)
-            await self._running().foreground(self._spec["workspace_id"])
+            if self._backend is not None:
+                await self._backend.foreground(self._spec["workspace_id"])
             return {}
 
         return await self._answer(claimed())
-
-    async def foreground(self) -> Wire:
-        async def foreground() -> Wire:
-            await self._running().foreground(self._spec["workspace_id"])
-            return {}
-
-        return await self._answer(foreground())
 
     async def pause(self) -> Wire:
         async def pause() -> Wire:

@@ -201,8 +201,8 @@ class Cluster:
         await self._handles.tell(workspace_id, "extend", ttl_seconds)
 
     async def claimed(self, workspace_id: str, ttl_seconds: float) -> None:
-        """Somebody has this warm desktop now: it ends ``ttl_seconds`` from now, and is no longer
-        in the background. One call to its actor. Raises like :meth:`extend`, and NotReady.
+        """Somebody has this desktop now, or waits for it to be up: it ends ``ttl_seconds`` from
+        now, and is no longer in the background. One call to its actor. Raises like :meth:`extend`.
         """
         await self._handles.tell(workspace_id, "claimed", ttl_seconds)
 

@@ -354,5 +354,6 @@ async def test_what_is_starting_is_not_paused(
         with pytest.raises(NotReady):
             await ask(workspace_id)
     assert await cluster.locate(workspace_id) is None
+    await cluster.claimed(workspace_id, 50)  # who waits for it has it already
     await starting
     assert await cluster.locate(workspace_id) is not None

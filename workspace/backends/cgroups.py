@@ -27,7 +27,7 @@ from typing import Literal, TypedDict
 CONTROLLERS_V1 = ("memory", "pids", "cpu", "cpuacct", "freezer")
 CPU_PERIOD_US = 100_000
 # Shares of the processor when it is not enough for all: of a group's 100 in v2, 1024 in v1.
-NORMAL_WEIGHT, BACKGROUND_WEIGHT = 100, 5
+NORMAL_WEIGHT, BACKGROUND_WEIGHT = 100, 20
 UNIFIED = "unified"
 _RECLAIM_BYTES = 16 << 20  # at a time, so that who takes it can be interrupted
 
