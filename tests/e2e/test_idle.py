@@ -115,7 +115,9 @@ async def test_to_watch_a_paused_one_resumes_it(service: Service) -> None:
         url = f"{service.url.replace('http', 'ws')}/v1/workspaces/{desktop.id}/vnc?role=view"
         headers = {"Authorization": f"Bearer {service.key}"}
         async with connect(url, additional_headers=headers, proxy=None) as screen:
-            assert str(await asyncio.wait_for(screen.recv(), 15), "ascii").startswith("RFB 003.")
+            greeting = await asyncio.wait_for(screen.recv(), 15)
+            assert isinstance(greeting, bytes)
+            assert greeting.startswith(b"RFB 003.")
         assert (await carrel.get(desktop.id)).state == "ready"
 
 
