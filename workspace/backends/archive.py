@@ -57,7 +57,7 @@ def _head(found: trees.Found) -> tarfile.TarInfo | None:
     head = tarfile.TarInfo(found.path)
     head.type = kind
     head.mode = found.info.st_mode & 0o777
-    head.mtime = found.info.st_mtime
+    head.mtime = int(found.info.st_mtime)  # a part of a second would take a block of its own
     head.uid = head.gid = UID
     head.uname = head.gname = "user"
     if kind == tarfile.REGTYPE:
