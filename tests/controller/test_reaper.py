@@ -283,6 +283,29 @@ async def test_what_is_gone_by_the_second_look_was_just_ending(
     assert await told(lifecycle, ending) == []
 
 
+@pytest.mark.parametrize("reading", ["names", "left"])
+async def test_what_begins_while_it_reads_is_none(
+    lifecycle: Lifecycle,
+    reaper: Reaper,
+    cluster: LocalCluster,
+    monkeypatch: pytest.MonkeyPatch,
+    reading: str,
+) -> None:
+    """Rows are read last: they are written first."""
+    read = getattr(cluster, reading)
+
+    async def begin_and_read() -> object:
+        begun = workspace()
+        await keep(lifecycle.store, begun)
+        if reading == "names":
+            await cluster.start(begun.sandbox, FAKE, ttl_seconds=60, timeout_seconds=10)
+        found = await read()
+        return found if reading == "names" else {"n1": {begun.sandbox}}
+
+    monkeypatch.setattr(cluster, reading, begin_and_read)
+    assert not await (reaper._shared() if reading == "names" else reaper._left())
+
+
 async def test_it_runs_by_itself(
     app: FastAPI,
     lifecycle: Lifecycle,
