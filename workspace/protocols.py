@@ -16,6 +16,7 @@ from typing import Any
 from uvicorn._types import ASGISendEvent
 from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.utils import ClientDisconnected
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from uvicorn.server import ServerState
 from websockets.datastructures import Headers
@@ -136,6 +137,11 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         self.conn = _Handshake(extensions=[], max_size=config.ws_max_size, logger=self.conn.logger)
 
     async def send(self, message: ASGISendEvent) -> None:
+        if self.close_sent and message["type"] in ("websocket.send", "websocket.close"):
+            # The other side has left just before: no defect, though uvicorn would log it as one.
+            if message["type"] == "websocket.send":
+                raise ClientDisconnected
+            return
         await super().send(message)
         if message["type"] == "websocket.http.response.body" and not message.get("more_body"):
             self.handshake_complete = True  # refused in full: nothing is missing

@@ -6,13 +6,14 @@ import asyncio
 import json
 import logging
 from collections.abc import AsyncIterator
+from contextlib import suppress
 
 import pytest
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route, WebSocketRoute
-from starlette.websockets import WebSocket
+from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from tests.fuzz.wire import Answer, Closed, Wire
 from tests.serving import listening
@@ -33,6 +34,15 @@ async def wire() -> AsyncIterator[Wire]:
         while (await websocket.receive())["type"] != "websocket.disconnect":
             pass
 
+    async def speak_late(websocket: WebSocket) -> None:
+        await listen(websocket)
+        with suppress(WebSocketDisconnect):
+            await websocket.send_text("nobody hears it")
+
+    async def close_late(websocket: WebSocket) -> None:
+        await listen(websocket)
+        await websocket.close()
+
     async def refuse(websocket: WebSocket) -> None:
         await websocket.send_denial_response(PlainTextResponse("no", status_code=418))
 
@@ -40,6 +50,8 @@ async def wire() -> AsyncIterator[Wire]:
         routes=[
             Route("/length", length, methods=["POST"]),
             WebSocketRoute("/listen", listen),
+            WebSocketRoute("/late/word", speak_late),
+            WebSocketRoute("/late/close", close_late),
             WebSocketRoute("/refuse", refuse),
         ]
     )
@@ -105,8 +117,12 @@ async def test_text_that_is_no_utf8_ends_a_web_socket(
     wire: Wire, caplog: pytest.LogCaptureFixture
 ) -> None:
     assert (await wire.exchange(HANDSHAKE + b"\r\n")).status == 101
-    await asyncio.wait_for(wire.hang_up(b"\x81\x82\0\0\0\0\xff\xfe"), 5)
+    await asyncio.wait_for(wire.hang_up(b"\x81\x82\0\0\0\0\xff\xfe"), 20)
     await wire.close()
+    for late in (b"/late/word", b"/late/close"):
+        assert (await wire.exchange(HANDSHAKE.replace(b"/listen", late) + b"\r\n")).status == 101
+        await asyncio.wait_for(wire.hang_up(b"\x81\x82\0\0\0\0\xff\xfe"), 20)
+        await wire.close()
     answer = await wire.exchange(HANDSHAKE.replace(b"/listen", b"/refuse") + b"\r\n")
     assert (answer.status, answer.body) == (418, b"no")
     assert [each for each in caplog.records if each.levelno >= logging.ERROR] == []
