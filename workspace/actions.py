@@ -360,7 +360,9 @@ class Observation(BaseModel):
     of none in time. ``summary`` says all of it in a sentence or two. ``typed`` tells how text was
     typed, of all ``type`` actions together; None if there was none. ``unchanged``: there is no
     screenshot because it would be the frame that was asked ``since``. ``delta``: nor is there one
-    where a screenshot asked for a delta and less than half of it had changed.
+    where a screenshot asked for a delta and less than half of it had changed. ``restarted``, told
+    once: the X server had died since the last observation, every window went with it, and the
+    desktop was started anew.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -378,6 +380,7 @@ class Observation(BaseModel):
     focus_moved: bool = False
     summary: str | None = None
     typed: Typed | None = None
+    restarted: bool = False
     elapsed_ms: float = 0.0
 
 

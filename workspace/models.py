@@ -328,6 +328,7 @@ class Health(_Output):
     ready: bool
     screen: tuple[int, int]
     uptime_seconds: float
+    restarts: int = 0  # how often the X server died, and all on the screen was started anew
     idle_seconds: float = 0.0  # neither used nor watched; 0 while it is
     pss_mib: float | None = None
 

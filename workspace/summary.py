@@ -15,6 +15,7 @@ _MAX_NAME = 80
 _MAX_PLACES = 3
 _MOST = 0.8  # of the screen
 _CARET = (10, 48)
+_RESTARTED = "The X server died and the desktop was started anew: every window is gone."
 
 
 def _as_it_is(region: Region) -> Region:
@@ -23,10 +24,11 @@ def _as_it_is(region: Region) -> Region:
 
 def summary_of(seen: Observation, place: Callable[[Region], Region] = _as_it_is) -> str | None:
     """What was seen; None if nobody looked. ``place`` puts regions into other coordinates."""
+    restart = _RESTARTED if seen.restarted else ""
     if seen.effect == "not_observed":
-        return None
+        return restart or None
     changes, moving = _changes(seen, place), _moving(seen, place)
-    return " ".join(part for part in (changes, moving, _focus(seen)) if part)
+    return " ".join(part for part in (restart, changes, moving, _focus(seen)) if part)
 
 
 def _changes(seen: Observation, place: Callable[[Region], Region]) -> str:

@@ -11,6 +11,7 @@ from fastapi import APIRouter, Body, Query, Request
 from fastapi.responses import Response
 from pydantic import BeforeValidator
 
+from controller.live import SYSTEM
 from controller.routes import Id, desktop, dumped, parts, recorded
 from controller.streams import until_gone
 from workspace import actions as a
@@ -67,6 +68,10 @@ async def act(
         async with recorded(request, workspace_id, "act", actions=[_told(each) for each in body]):
             seen = await target.act(*body, settle_ms=settle_ms, observe=observe)
         await parts(request).lifecycle.note_size(workspace_id, seen.screen)
+        if seen.restarted:
+            await parts(request).events.record(
+                "restarted", actor=SYSTEM, workspace_id=workspace_id, what="X server"
+            )
         return dumped(seen)
 
     return Response(await until_gone(request.receive, play()), media_type="application/json")

@@ -21,8 +21,16 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
 from tests.e2e.conftest import Service
+from workspace.actions import Move
 from workspace.client import Carrel, ClaimedDesktop
-from workspace.errors import CarrelError, CommandTimedOut, DesktopLost, DiskFull, WorkspaceEnded
+from workspace.errors import (
+    CarrelError,
+    CommandTimedOut,
+    DesktopLost,
+    DiskFull,
+    NotReady,
+    WorkspaceEnded,
+)
 from workspace.models import Workspace
 
 pytestmark = pytest.mark.anyio
@@ -244,6 +252,32 @@ async def test_a_dead_window_manager_comes_again(desktop: ClaimedDesktop) -> Non
     while (await desktop.run("pidof xfwm4")).exit_code != 0:
         assert time.monotonic() < deadline
         await asyncio.sleep(0.05)
+
+
+async def test_a_dead_x_server_comes_again_and_that_is_told(
+    service: Service, desktop: ClaimedDesktop
+) -> None:
+    await desktop.start("xterm")
+    await desktop.write_file("kept", b"kept")
+    await desktop.run("kill -9 $(pidof Xtigervnc)")
+    deadline = time.monotonic() + 60
+    while True:
+        try:
+            if (await desktop.health()).restarts:
+                break
+        except NotReady as error:
+            assert "anew" in error.message  # noqa: PT017  # it may be up again by then
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.05)
+    seen = await desktop.act(Move(x=5, y=5), observe="frame")
+    assert seen.restarted
+    assert not (await desktop.act(Move(x=6, y=5), observe="frame")).restarted
+    classes = {window.window_class for window in await desktop.windows()}
+    assert {"Xfdesktop", "Xfce4-panel"} <= classes
+    assert "XTerm" not in classes
+    assert await desktop.read_file("kept") == b"kept"
+    events = (await asyncio.to_thread(service.carrel, "logs", desktop.id, "--json")).stdout
+    assert '"restarted"' in events
 
 
 @pytest.mark.parametrize("who", ["desktopd", "supervisor", "actor"])

@@ -3,8 +3,9 @@
 ``desktopd.py --config-fd C --listen-fd L --ready-fd R`` where a supervisor hands it open files, or
 ``--config FILE --listen HOST:PORT``. It serves before the desktop is up (503 ``not_ready`` until
 then) and says once on R how the start went. It ends, and everything it started with it,
-on SIGTERM or SIGINT (exit code 0), and when the X server is gone (exit code 1); within a bounded
-time (:mod:`ending`).
+on SIGTERM or SIGINT (exit code 0); within a bounded time (:mod:`ending`). When the X server is gone
+everything on the screen is started anew, and the next observation says so; the daemon ends (exit
+code 1) if that fails, or came too often.
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ logger = logging.getLogger("desktopd")
 # Folders may lie in each other as deep as a path is long, and the standard library walks them by
 # calls that lie in each other too.
 _MAX_RECURSION = 8000
+_MAX_RESTARTS = 5  # of an X server that keeps dying
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8  # malloc.h
 
 
@@ -171,8 +173,7 @@ async def _run(
 ) -> int:
     """Wait for the desktop's start and for its end; the exit code."""
     stop = asyncio.ensure_future(stopping.wait())
-    ended = asyncio.ensure_future(session.ended.wait())
-    waiting: list[asyncio.Future[Any]] = [stop, ended, service.ended]  # Any: three kinds of result
+    waiting: list[asyncio.Future[Any]] = [stop, service.ended]  # Any: two kinds of result
     try:
         await asyncio.wait([starting, *waiting], return_when=asyncio.FIRST_COMPLETED)
         if not starting.done():
@@ -182,15 +183,45 @@ async def _run(
         gc.freeze()  # all that was loaded stays
         gc.enable()
         _report(ready_fd, None)
-        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        while not await _until_lost(session, service, waiting):
+            pass
         return 0 if stop.done() else 1
     except CarrelError as error:
         _report(ready_fd, error)
         return 1
     finally:
-        for task in (stop, ended):
-            task.cancel()
-        await asyncio.gather(stop, ended, return_exceptions=True)
+        stop.cancel()
+        await asyncio.gather(stop, return_exceptions=True)
+
+
+async def _until_lost(
+    session: Session,
+    service: Service,
+    waiting: list[asyncio.Future[Any]],  # Any: see _run
+) -> bool:
+    """Wait for the X server's end, and start its desktop anew; True when the daemon is to end."""
+    desk = service.desk
+    ended = asyncio.ensure_future(session.ended.wait())
+    try:
+        await asyncio.wait([ended, *waiting], return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        ended.cancel()
+    if any(each.done() for each in waiting) or desk.restarts >= _MAX_RESTARTS:
+        return True
+    await desk.lose_screen()
+    restarting = asyncio.ensure_future(session.restart())
+    try:
+        await asyncio.wait([restarting, *waiting], return_when=asyncio.FIRST_COMPLETED)
+        if not restarting.done():
+            return True
+        desk.screen = restarting.result()
+    except CarrelError as error:
+        logger.error("The desktop cannot be started anew: %s", error)
+        return True
+    finally:
+        restarting.cancel()
+        await asyncio.gather(restarting, return_exceptions=True)
+    return False
 
 
 if __name__ == "__main__":

@@ -10,12 +10,14 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.websockets import WebSocket
 
+from workspace.actions import Observation
 from workspace.desktopd.files import Files
 from workspace.desktopd.programs import Programs
 from workspace.desktopd.shell import Shell
 from workspace.desktopd.usage import Usage
 from workspace.desktopd.waiting import Waiting
 from workspace.errors import NotReady
+from workspace.summary import summary_of
 
 if TYPE_CHECKING:
     from workspace.desktopd.recorder import Recorder
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class Desk:
-    """What the routes serve. ``screen`` is None until the desktop is up."""
+    """What the routes serve. ``screen`` is None until the desktop is up, and until it is again."""
 
     shell: Shell
     programs: Programs
@@ -35,11 +37,38 @@ class Desk:
     waiting: Waiting = field(default_factory=Waiting)
     usage: Usage = field(default_factory=Usage)
     started_at: float = field(default_factory=time.monotonic)
+    restarts: int = 0  # how often the X server died, and all on the screen was started anew
+    is_restart_told: bool = True
+
+    async def lose_screen(self) -> None:
+        """The X server is gone, and everything on the screen with it."""
+        self.restarts += 1
+        self.is_restart_told = False
+        gone, self.screen = self.screen, None
+        if gone is not None:
+            await gone.aclose()
+
+    def telling(self, seen: Observation) -> Observation:
+        """``seen``; the first one after a restart says that there was one."""
+        if self.is_restart_told:
+            return seen
+        self.is_restart_told = True
+        seen = seen.model_copy(update={"restarted": True})
+        return seen.model_copy(update={"summary": summary_of(seen)})
 
     def ready_screen(self) -> Screen:
         if self.screen is None:
-            raise NotReady("The desktop is still starting.")
+            raise self.not_ready()
         return self.screen
+
+    def not_ready(self) -> NotReady:
+        """Why there is no screen now."""
+        if self.restarts:
+            return NotReady(
+                "The desktop's X server died: the desktop is being started anew.",
+                hint="Ask again in a moment. Every window is gone; files and jobs are not.",
+            )
+        return NotReady("The desktop is still starting.")
 
 
 def desk_of(connection: Request | WebSocket) -> Desk:

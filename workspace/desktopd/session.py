@@ -3,8 +3,9 @@
 They are started side by side as far as one does not need the other, and waited for by what they
 do (a socket that answers, a selection owned, a window mapped), never by time. A program that dies
 on the way, or a deadline that passes, is ``StartFailed`` with the last lines it wrote. Once the
-desktop is up, the X server's end is the session's end (:meth:`Session.ended`); of the others it is
-logged.
+desktop is up, the X server's end is the session's end (:attr:`Session.ended`), and all of it can be
+started anew (:meth:`Session.restart`); a window manager that ends is started again by itself; of
+the others it is logged.
 """
 
 from __future__ import annotations
@@ -141,11 +142,31 @@ class Session:
                 self._watchers.append(asyncio.ensure_future(self._watch(part)))
         return screen
 
+    async def restart(self) -> Screen:
+        """Start everything anew, after the end: X server, bus, programs and startup commands.
+
+        Jobs go on, but those that showed a window have ended with it. Raises like :meth:`start`.
+        """
+        await self._watch_no_more()
+        parts, self._parts = self._parts, []
+        ends = asyncio.gather(*(part.child.end() for part in parts))
+        try:
+            await ends
+        except asyncio.TimeoutError as error:
+            raise StartFailed("The programs of the desktop that was do not end.") from error
+        self._began, self._marks, self._window_managers = time.monotonic(), [], 1
+        self.ended.clear()
+        return await self.start()
+
+    async def _watch_no_more(self) -> None:
+        watchers, self._watchers = self._watchers, []
+        for watcher in watchers:
+            watcher.cancel()
+        await asyncio.gather(*watchers, return_exceptions=True)
+
     async def aclose(self) -> None:
         """Stop watching the parts, and ask those that would leave a socket behind to end."""
-        for watcher in self._watchers:
-            watcher.cancel()
-        await asyncio.gather(*self._watchers, return_exceptions=True)
+        await self._watch_no_more()
         leaving = [part.child for part in self._parts if part.name in ("Xtigervnc", "dbus-daemon")]
         for child in leaving:
             child.signal(signal.SIGTERM)

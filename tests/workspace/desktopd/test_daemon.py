@@ -19,6 +19,7 @@ from tests.waiting import eventually, until
 from tests.workspace.desktopd.conftest import Daemon, until_closed
 from workspace import actions as a
 from workspace.desktop import Desktop
+from workspace.errors import NotReady
 
 pytestmark = pytest.mark.anyio
 
@@ -154,20 +155,71 @@ def test_sigterm_ends_a_start_too(start_daemon: Callable[..., Daemon], tmp_path:
     assert daemon.wait_for_end() == 0
 
 
-async def test_without_its_x_server_it_ends_with_an_error(
+async def test_without_its_x_server_all_is_started_anew_and_said_so(
     start_daemon: Callable[..., Daemon],
 ) -> None:
-    daemon = start_daemon(screen={"width": 800, "height": 600})
+    daemon = start_daemon(session="openbox", startup=["xterm -title again"])
+    assert daemon.wait_until_ready() == {"ready": True}
+    desktop = daemon.connect()
+    await eventually(lambda: shows(desktop, "again"))
+    job = await desktop.start("sleep 97")
+    await desktop.write_file("kept", b"kept")
+    kill_x_server(daemon)
+    await eventually(lambda: is_up(desktop))
+    health = await desktop.health()
+    assert (health.ready, health.restarts, health.screen) == (True, 1, (1280, 800))
+    await eventually(lambda: shows(desktop, "again"))
+    seen = await desktop.act(a.Move(x=40, y=50), observe="frame")
+    assert seen.restarted
+    assert seen.summary is not None
+    assert seen.summary.startswith("The X server died")
+    seen = await desktop.act(a.Move(x=41, y=50), observe="frame")
+    assert not seen.restarted
+    assert seen.cursor == (41, 50)
+    assert await desktop.read_file("kept") == b"kept"
+    assert (await desktop.poll(job.id)).exit_code is None, "what shows no window goes on"
+    await desktop.type("exit\n")
+    await eventually(lambda: shows(desktop, ""))
+    names = [command.split()[0] for command, _ in daemon.programs()]
+    assert [names.count(name) for name in ("Xtigervnc", "openbox", "dbus-daemon")] == [1, 1, 1]
+    await desktop.aclose()
+    assert await asyncio.to_thread(daemon.stop) == 0
+    assert "Xtigervnc ended with -9" in daemon.log.read_text()
+
+
+async def test_without_another_x_server_it_ends_with_an_error(
+    start_daemon: Callable[..., Daemon], tmp_path: Path
+) -> None:
+    server = tmp_path / "Xtigervnc"
+    server.write_text(f'#!/bin/sh\n[ ! -e {tmp_path}/broken ] && exec /usr/bin/Xtigervnc "$@"\n')
+    server.chmod(0o755)
+    daemon = start_daemon(session="openbox", environment={"PATH": f"{tmp_path}:/usr/bin:/bin"})
     assert daemon.wait_until_ready() == {"ready": True}
     desktop = daemon.connect()
     display = (await desktop.run("printf %s $DISPLAY")).stdout
     await desktop.aclose()
-    (server,) = [each for command, each in daemon.programs() if command.startswith("Xtigervnc")]
-    server.send_signal(signal.SIGKILL)
+    (tmp_path / "broken").touch()
+    kill_x_server(daemon)
     assert await asyncio.to_thread(daemon.wait_for_end) == 1
     assert daemon.stop() == 1, "and nothing is left"
     os.unlink(f"/tmp/.X11-unix/X{display.removeprefix(':')}")  # what a killed X server leaves
-    assert "Xtigervnc ended with -9" in daemon.log.read_text()
+    assert "cannot be started anew" in daemon.log.read_text()
+
+
+def kill_x_server(daemon: Daemon) -> None:
+    (server,) = [each for command, each in daemon.programs() if "Xtigervnc" in command.split()[0]]
+    server.send_signal(signal.SIGKILL)
+
+
+async def is_up(desktop: Desktop) -> bool:
+    try:
+        return (await desktop.health()).restarts == 1
+    except NotReady:  # until it is
+        return False
+
+
+async def shows(desktop: Desktop, title: str) -> bool:
+    return [each.title for each in await desktop.windows()] == ([title] if title else [])
 
 
 def test_a_program_that_is_missing_is_named(

@@ -21,7 +21,6 @@ from workspace.desktopd.requests import (
     unless_gone,
 )
 from workspace.desktopd.threads import in_thread
-from workspace.errors import NotReady
 from workspace.models import Health, ScreenChange
 
 _CHANGE = TypeAdapter(ScreenChange)
@@ -31,7 +30,7 @@ _MEDIA_TYPES = {"jpeg": "image/jpeg", "png": "image/png", "webp": "image/webp"}
 async def health(request: Request) -> Response:
     desk = desk_of(request)
     if desk.screen is None:
-        return json_response(NotReady("The desktop is still starting.").to_wire(), status=503)
+        return json_response(desk.not_ready().to_wire(), status=503)
     uptime = round(time.monotonic() - desk.started_at, 3)
     pss_mib = await in_thread(_pss_mib)
     return json_response(
@@ -39,6 +38,7 @@ async def health(request: Request) -> Response:
             ready=True,
             screen=desk.screen.size,
             uptime_seconds=uptime,
+            restarts=desk.restarts,
             idle_seconds=round(desk.usage.idle_seconds, 3),
             pss_mib=pss_mib,
         )
@@ -58,14 +58,15 @@ def _pss_mib() -> float | None:
 
 
 async def act(request: Request) -> Response:
-    screen, query = desk_of(request).ready_screen(), parse_query(queries.Act, request)
+    desk, query = desk_of(request), parse_query(queries.Act, request)
+    screen = desk.ready_screen()
     body = await read_body(request)
     if body.lstrip()[:1] == b"[":
         actions = parse_json(a.ACTIONS, body)
     else:
         actions = [parse_json(a.ACTION, body)]
     playing = screen.act(actions, settle_ms=query.settle_ms, observe=query.observe)
-    return json_response(await unless_gone(request, playing))
+    return json_response(desk.telling(await unless_gone(request, playing)))
 
 
 async def screenshot(request: Request) -> Response:
