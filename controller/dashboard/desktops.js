@@ -20,9 +20,8 @@ class Card {
     this.img = this.part("img");
     this.isSeen = false;
     this.isBlind = false;
+    this.hasPicture = false;
     this.loadingSince = 0;
-    this.img.addEventListener("load", () => this.loaded(true));
-    this.img.addEventListener("error", () => this.loaded(false));
     this.root.dataset.id = workspace.id;
     for (const link of this.root.querySelectorAll("a")) link.href = `/watch/${workspace.id}`;
     this.part(".release").addEventListener("click", () => confirmRelease(this.workspace));
@@ -58,7 +57,11 @@ class Card {
     if (!this.isSeen || document.hidden || this.workspace.state !== "ready") return;
     if (this.loadingSince && Date.now() - this.loadingSince < THUMB_TIMEOUT_MS) return;
     this.loadingSince = Date.now();
-    this.img.src = api.thumbnail(this.workspace.id);
+    const next = new Image(); // the last one stays until this has come
+    next.addEventListener("load", () => this.loaded(next));
+    next.addEventListener("error", () => this.loaded(null));
+    next.alt = this.img.alt;
+    next.src = api.thumbnail(this.workspace.id);
   }
 
   // What stands over the thumbnail, if anything.
@@ -71,13 +74,18 @@ class Card {
       paused: "Paused",
     };
     setText(this.part(".wait"), words[state] ?? "Ending…");
+    this.img.hidden = !this.hasPicture || (this.isBlind && state === "ready");
   }
 
-  loaded(isGood) {
+  loaded(picture) {
     const took = Date.now() - this.loadingSince;
     this.loadingSince = 0;
-    this.isBlind = !isGood;
-    this.img.hidden = !isGood;
+    this.isBlind = !picture;
+    if (picture) {
+      this.img.replaceWith(picture);
+      this.img = picture;
+      this.hasPicture = true;
+    }
     this.say();
     clearTimeout(this.timer);
     this.timer = setTimeout(() => this.renew(), Math.max(0, THUMB_MS - took));

@@ -20,7 +20,6 @@ let role = "view";
 let attempts = 0; // since the last good connection
 let retryTimer;
 let isOver = false;
-let isPaused = false; // while it is on this page
 
 function setLink(text, state) {
   $("link").textContent = text;
@@ -168,11 +167,14 @@ async function look() {
   }
   if (workspace.state === "queued") cover("The desktop waits for a place…");
   if (workspace.state === "starting") cover("The desktop is starting…");
-  const isShown = $("link").dataset.state === "live";
-  if (isShown && workspace.state === "paused") {
+  const { state } = $("link").dataset;
+  if (state === "live" && workspace.state === "paused") {
+    setLink("Paused", "paused");
     cover("Paused: nothing in it runs.", { canRetry: true, retry: "Resume" }); // by a new connection
-  } else if (isShown && isPaused) cover("");
-  isPaused = isShown && workspace.state === "paused";
+  } else if (state === "paused" && workspace.state === "ready") {
+    setLink("Live", "live");
+    cover("");
+  }
   return true;
 }
 

@@ -114,6 +114,7 @@ def test_a_paused_one_says_so_and_its_picture_is_no_use_of_it(page: Page, standi
     expect(card.locator("img")).to_be_visible()
     assert all("passive=true" in url for url in asked if "/screenshot" in url)
     standin.workspaces[ID]["state"] = "paused"
+    page.route("**/screenshot?*", lambda route: route.fulfill(status=409))  # one may be on its way
     expect(card.locator(".wait")).to_have_text("Paused")
     expect(card.locator("img")).to_be_visible()  # as it was
     expect(card.locator("a.watch")).not_to_have_class(re.compile("off"))
@@ -127,8 +128,10 @@ def test_a_pause_while_it_is_watched_is_told_and_ended(page: Page, standin: Stan
     standin.workspaces[ID]["state"] = "paused"
     resume = page.get_by_role("button", name="Resume")
     expect(resume).to_be_visible(timeout=15_000)
+    expect(page.locator("#link")).to_have_text("Paused")
     standin.workspaces[ID]["state"] = "ready"  # by somebody else
-    expect(resume).to_be_hidden(timeout=15_000)
+    expect(page.locator(LIVE)).to_be_visible(timeout=15_000)
+    expect(resume).to_be_hidden()
     standin.workspaces[ID]["state"] = "paused"
     expect(resume).to_be_visible(timeout=15_000)
     before = len(standin.roles)
