@@ -143,6 +143,7 @@ async def _own_cluster(
         # The lock comes first: by it Ray's keeper knows that a controller lives.
         stack.enter_context(only_one(RunDir(settings.sockets).controller_lock))
         stack.callback(_remove_if_empty, settings.disks)
+        stack.callback(_remove_if_empty, settings.volumes)
         address, token = settings.ray_address, settings.ray_token
         if not address:
             local = LocalRay(settings.sockets, desktops=settings.desktops)
