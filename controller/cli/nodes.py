@@ -78,7 +78,7 @@ def drain(
             if wait:
                 with output.progress(f"Waiting until no desktop is left on {found.name}"):
                     drained = await _until_empty(carrel, drained, seconds)
-        left = f"{drained.desktops} desktops are left there" if drained.desktops else "it is empty"
+        left = f"{_left(drained)} there" if drained.desktops else "it is empty"
         output.result(
             drained.model_dump(mode="json"), f"{drained.name} gets no new desktops; {left}."
         )
@@ -144,9 +144,13 @@ async def _until_empty(carrel: Carrel, node: Node, seconds: float) -> Node:
                 )
             await anyio.sleep(LOOK_SECONDS)
     raise TimedOut(
-        f"{node.desktops} desktops are left on {node.name} after {seconds:.0f} s.",
+        f"{_left(node)} on {node.name} after {seconds:.0f} s.",
         hint="They live until they are released or their time is up; `carrel ls` lists them.",
     )
+
+
+def _left(node: Node) -> str:
+    return "1 desktop is left" if node.desktops == 1 else f"{node.desktops} desktops are left"
 
 
 def state(node: Node) -> str:
