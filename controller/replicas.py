@@ -36,6 +36,7 @@ class Replica:
         self._cluster = keeping.cluster
         self._elsewhere = elsewhere
         self._seen: dict[str, tuple[int, float]] = {}  # each one's count, and when it last changed
+        self._looked_at = time.monotonic()
         self._taking: set[str] = set()  # is its own by its row, and not yet by a task
 
     async def begin(self) -> None:
@@ -135,8 +136,10 @@ class Replica:
     def _dead(self, beats: Mapping[str, int]) -> list[str]:
         """Those who have not counted for long, by this one's clock."""
         now = time.monotonic()
+        has_slept = now - self._looked_at > STALE_SECONDS / 2  # or the store was away: from all
+        self._looked_at = now
         for replica, count in beats.items():
-            if self._seen.get(replica, (None, 0))[0] != count:
+            if has_slept or self._seen.get(replica, (None, 0))[0] != count:
                 self._seen[replica] = (count, now)
         self._seen = {name: seen for name, seen in self._seen.items() if name in beats}
         own = self._keeping.replica

@@ -11,6 +11,7 @@ import os
 import secrets
 import select
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -19,6 +20,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import httpx
 import psutil
@@ -132,15 +134,22 @@ class Fleet:
     database: Postgres
     keeper: psutil.Process
     settings: Mapping[str, str]
+    database_name: str
     controllers: list[Controller] = field(default_factory=list)
 
-    def add(self, name: str) -> Controller:
-        """One more, not yet started."""
-        home = self.folder / name
-        home.mkdir()
-        settings = {**self.settings, "CARREL_REPLICA": name}
-        self.controllers.append(controller := Controller(home, "the-key-of-all", settings))
-        return controller
+    def start(self, *names: str) -> None:
+        """Controllers of these names."""
+        urls = [f"http://127.0.0.1:{free_port()}" for _ in names]
+        for name, url in zip(names, urls, strict=True):
+            home = self.folder / name
+            home.mkdir()
+            settings = {
+                **self.settings,
+                "CARREL_REPLICA": name,
+                "CARREL_CONTROLLERS": ",".join(urls),
+            }
+            self.controllers.append(Controller(home, "the-key-of-all", settings, url=url))
+            self.controllers[-1].start()
 
     def actors(self) -> list[psutil.Process]:
         return actors_below(self.keeper)
@@ -148,6 +157,11 @@ class Fleet:
     def close(self) -> None:
         for controller in self.controllers:
             controller.clear()
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return int(listener.getsockname()[1])
 
 
 def actors_below(keeper: psutil.Process) -> list[psutil.Process]:
@@ -186,13 +200,15 @@ def fleet(*, desktops: int = 12) -> Iterator[Fleet]:
             address, token = ray.start_or_find()
             keeper = psutil.Process(int(RunDir(run_dir).keeper_lock.read_text()))
             processes = [keeper, *keeper.children(recursive=True)]
+            url = database.database()
             settings = {
-                "CARREL_DATABASE_URL": database.database(),
+                "CARREL_DATABASE_URL": url,
                 "CARREL_RAY_ADDRESS": address,
                 "CARREL_RAY_TOKEN": token,
                 "CARREL_CLUSTER": f"t-{secrets.token_hex(3)}",
+                "CARREL_SECRET": secrets.token_hex(16),
             }
-            running = Fleet(folder, database, keeper, settings)
+            running = Fleet(folder, database, keeper, settings, urlsplit(url).path[1:])
             try:
                 yield running
             finally:

@@ -16,14 +16,17 @@ from tests.chaos.fleet import Controller, Fleet, fleet
 from tests.waiting import eventually
 
 pytestmark = pytest.mark.anyio
+AWAY_SECONDS = 20
+KEEPERS = (
+    "SELECT string_agg(keeper, ',' ORDER BY created_at) FROM workspaces WHERE ended_at IS NULL"
+)
 Json = dict[str, Any]  # Any: JSON values
 
 
 @pytest.fixture(scope="module")
 def both() -> Iterator[Fleet]:
     with fleet(desktops=6) as running:
-        for name in ("a", "b"):
-            running.add(name).start()
+        running.start("a", "b")
         yield running
 
 
@@ -149,3 +152,67 @@ async def test_a_frozen_one_comes_back_and_undoes_nothing(
     assert (await kinds(a, ids[0])).count("released") == 1
     assert (await a.delete(f"/v1/workspaces/{ids[1]}")).status_code == 204
     assert (await kinds(b, ids[1])).count("released") == 1
+
+
+async def test_nobody_gets_a_warm_one_twice(both: Fleet, https: list[httpx.AsyncClient]) -> None:
+    warm = 4
+    await pool(https[0], warm=warm)
+    try:
+        await eventually(lambda: has_warm(https[1], warm), 90)
+        waiting = {each.pid for each in both.actors()}
+        claims = await asyncio.gather(*(claim(https[n % 2], wait=False) for n in range(6)))
+        boxes = [each["sandbox"] for each in claims]
+        assert len(set(boxes)) == len(claims)
+        from_pool = [each for each in claims if each["sandbox"] != each["id"]]
+        assert len(from_pool) == warm
+        assert all(each["state"] == "ready" for each in from_pool)
+        assert waiting <= {each.pid for each in both.actors()}
+        for each in from_pool:
+            for http in https:
+                await works(http, each["id"])
+    finally:
+        await pool(https[0], warm=0)
+
+
+async def pool(http: httpx.AsyncClient, **change: object) -> None:
+    answer = await http.patch("/v1/pools/light", json=change)
+    assert answer.status_code == 200, answer.text
+
+
+async def has_warm(http: httpx.AsyncClient, count: int) -> bool:
+    return bool((await http.get("/v1/pools/light")).json()["warm"] == count)
+
+
+async def test_with_the_database_frozen_desktops_live_and_requests_fail_clearly(
+    both: Fleet, https: list[httpx.AsyncClient]
+) -> None:
+    ids = [(await claim(http))["id"] for http in https]
+    keepers = both.database.execute(KEEPERS, both.database_name)
+    both.database.signal(signal.SIGSTOP)
+    frozen = time.monotonic()
+    try:
+        for http, workspace_id in zip(https, ids, strict=True):
+            await works(http, workspace_id)
+        while time.monotonic() - frozen < AWAY_SECONDS:
+            for http in https:
+                began = time.monotonic()
+                answer = await http.post("/v1/workspaces", json={"template": "light"})
+                assert (answer.status_code, answer.json()["code"]) == (503, "unavailable")
+                assert answer.json()["hint"]
+                assert time.monotonic() - began < 20
+    finally:
+        both.database.signal(signal.SIGCONT)
+    await eventually(lambda: all_serve(https, ids), 30)
+    await asyncio.sleep(3)  # in which one could take the other for dead
+    assert both.database.execute(KEEPERS, both.database_name) == keepers, "both were alive"
+    for http in https:
+        again = await claim(http)
+        assert (await http.delete(f"/v1/workspaces/{again['id']}")).status_code == 204
+
+
+async def all_serve(https: list[httpx.AsyncClient], ids: list[str]) -> bool:
+    for http in https:
+        for workspace_id in ids:
+            if (await http.get(f"/v1/workspaces/{workspace_id}/screenshot")).status_code != 200:
+                return False
+    return True
