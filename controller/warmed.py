@@ -23,7 +23,7 @@ from workspace.desktop import Desktop, connect
 from workspace.errors import BackendUnavailable, CarrelError, StartFailed, TimedOut, Unavailable
 from workspace.models import Template
 
-START_SECONDS = 120.0
+START_SECONDS = 180.0  # in the background: longer than a backend gives it
 # Beyond the age at which it is replaced: should nobody do that, its node ends it.
 MARGIN_SECONDS = 600.0
 STARTUP_SECONDS = 10.0  # for the windows of the template's own programs

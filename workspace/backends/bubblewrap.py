@@ -50,6 +50,8 @@ from workspace.folders import check_own
 from workspace.models import WORKSPACE_ID, Stats, Template
 
 READY_SECONDS = 60.0
+DESKTOP_SECONDS = 30.0  # of those, for the desktop's own programs
+BACKGROUND_PATIENCE = 2.5  # times as long, where others come first
 MEASURE_SECONDS = 1.0
 _MAX_SOCKET_PATH = 107
 _ID = re.compile(WORKSPACE_ID)
@@ -98,7 +100,8 @@ class BubblewrapBackend:
         """See :class:`~workspace.backends.base.Backend`."""
         folder, _ = self._places(workspace_id)
         token = secrets.token_urlsafe(32)
-        spec = await asyncio.to_thread(self._spec, workspace_id, template, token, volume)
+        patience = BACKGROUND_PATIENCE if background else 1.0
+        spec = await asyncio.to_thread(self._spec, workspace_id, template, token, volume, patience)
         if background:
             spec["weight"] = cgroups.BACKGROUND_WEIGHT
         try:
@@ -110,7 +113,7 @@ class BubblewrapBackend:
         try:
             running = await Supervised.spawn(spec)
             self._running[workspace_id] = running
-            await running.until_ready(self._ready_seconds)
+            await running.until_ready(spec["ready_seconds"])
         except BaseException as error:
             await self.stop(workspace_id)
             if isinstance(error, StartFailed):
@@ -222,7 +225,12 @@ class BubblewrapBackend:
         return self._run_dir / workspace_id, self._disk_dir / workspace_id
 
     def _spec(
-        self, workspace_id: str, template: Template, token: str, mount: Mount | None
+        self,
+        workspace_id: str,
+        template: Template,
+        token: str,
+        mount: Mount | None,
+        patience: float,
     ) -> supervisor.Spec:
         """What the supervisor is to make; looks at the machine on the first call."""
         folder, disk = self._places(workspace_id)
@@ -261,6 +269,7 @@ class BubblewrapBackend:
             environment=template.environment,
             startup=template.startup,
             disk_mib=template.disk_mib,
+            start_seconds=DESKTOP_SECONDS * patience,
         )
         argv, data = sandbox.command_line(
             host,
@@ -286,7 +295,7 @@ class BubblewrapBackend:
             "limits": limits,
             "weight": cgroups.NORMAL_WEIGHT,
             "disk_mib": template.disk_mib,
-            "ready_seconds": self._ready_seconds,
+            "ready_seconds": self._ready_seconds * patience,
         }
 
     def _volume(self, mount: Mount) -> volumes.Volume:
