@@ -129,9 +129,11 @@ def processes_of(state: remains.State) -> list[str]:
     names = {Path(folder).name for folder in groups}
     for entry in Path("/proc").glob("[0-9]*"):
         try:
-            is_theirs = os.geteuid() == 0 and entry.stat().st_uid == state["uid"]
             lines = (entry / "cgroup").read_text().splitlines()
             in_group = any(name and line.endswith(f"/{name}") for line in lines for name in names)
+            # Another sandbox may have been given its uid by now.
+            is_free = not any("/carrel-" in line for line in lines)
+            is_theirs = os.geteuid() == 0 and is_free and entry.stat().st_uid == state["uid"]
         except OSError:
             continue
         process = remains.process(int(entry.name))
