@@ -253,6 +253,9 @@ class FakeController:
                 f"There is no template {body['template']!r}.", hint="There are: desktop, large."
             )
         assert body["wait"] is False
+        taken = (it.workspace for it in self.desktops.values() if it.workspace.ended_at is None)
+        if body["volume"] is not None and body["volume"] in [it.volume for it in taken]:
+            raise errors.VolumeInUse(f"Volume {body['volume']!r} is in use by another workspace.")
         id_ = f"fake{len(self.desktops):04}"
         workspace = Workspace(
             id=id_,
@@ -263,6 +266,7 @@ class FakeController:
             created_at=now(),
             expires_at=now() + timedelta(seconds=body["ttl_seconds"]),
             watch_url=f"http://127.0.0.1:8700/watch/{id_}#token",
+            volume=body["volume"],
         )
         self.desktops[id_] = FakeDesktop(workspace)
         return _model(workspace, 201)

@@ -89,6 +89,16 @@ async def test_the_life_of_a_desktop(client: Client, controller: FakeController)
     assert text_of(after).startswith("workspace_ended: ")
 
 
+async def test_a_desktop_has_a_home_that_stays_if_it_is_asked_for(client: Client) -> None:
+    result = await client.call_tool("desktop_create", {"volume": "my-home"})
+    assert json.loads(text_of(result))["volume"] == "my-home"
+    assert "volume" not in json.loads(text_of(await client.call_tool("desktop_create", {})))
+    for name, code in (("my-home", "volume_in_use"), ("Not/One", "invalid_request")):
+        refused = await client.call_tool("desktop_create", {"volume": name})
+        assert refused.is_error
+        assert text_of(refused).startswith(f"{code}: ")
+
+
 async def test_operators_see_and_scale_pools(client: Client, controller: FakeController) -> None:
     listed = json.loads(text_of(await client.call_tool("pool_scale", {})))
     assert [pool["template"] for pool in listed] == ["desktop", "large"]
