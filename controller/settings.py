@@ -157,7 +157,7 @@ class Settings(BaseSettings):
     def disks(self) -> Path:
         """Where the desktops' home folders lie. Root's are outside /root: other uids own them."""
         if self.disk_dir is not None:
-            return self.disk_dir
+            return self.disk_dir / f"desktops-{self.name}"
         if os.geteuid() == 0:
             return Path("/var/lib/carrel") / f"desktops-{self.name}"
         return self.home / "desktops"

@@ -34,6 +34,9 @@ def test_defaults_lie_in_the_home_and_sockets_in_a_short_folder(
     assert settings.disks == settings.home / "desktops"
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
     assert settings.sockets == tmp_path / f"carrel-{settings.name}"
+    # What is there is swept, so no two homes share it, and nothing else lies in it.
+    given = Settings(disk_dir=Path("/mnt/fast"))
+    assert given.disks == Path("/mnt/fast") / f"desktops-{given.name}"
 
 
 def test_the_environment_sets_them(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

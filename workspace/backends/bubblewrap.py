@@ -174,7 +174,9 @@ class BubblewrapBackend:
                 found |= {
                     entry.name
                     for entry in entries
-                    if _ID.match(entry.name) and entry.is_dir(follow_symlinks=False)
+                    if _ID.match(entry.name)
+                    and entry.is_dir(follow_symlinks=False)
+                    and remains.is_ours(entry.path)
                 }
         return sorted(found)
 

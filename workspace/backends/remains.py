@@ -24,6 +24,10 @@ LOG = "log"
 DISK_USE = "disk"
 
 
+HOME = "home"
+_OURS = {name + end for name in (STATE, SOCKET, LOG, DISK_USE, HOME) for end in ("", ".new")}
+
+
 class Process(TypedDict):
     pid: int
     started: int  # clock ticks since the machine's start: field 22 of /proc/<pid>/stat
@@ -75,6 +79,17 @@ def send(known: Process | None, number: int) -> None:
         with contextlib.suppress(OSError):
             signal.pidfd_send_signal(fd, number)
         os.close(fd)
+
+
+def is_ours(folder: str) -> bool:
+    """Whether nothing but what we put there is in it: a folder of somebody else's is never removed,
+    whatever it is called and wherever we were told to put ours.
+    """
+    try:
+        with os.scandir(folder) as entries:
+            return all(entry.name in _OURS or trees.is_lifted(entry.name) for entry in entries)
+    except OSError:
+        return False
 
 
 def save(folder: str, state: State) -> None:

@@ -16,6 +16,7 @@ from typing import NamedTuple
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 MAX_DEPTH = 200
 _REMOVE_DEPTH = 64
+_LIFTED = ".lifted-"
 _BATCH = 256
 _NAME_BYTES = 4096  # the least that a name counts: else names without end could hide from the limit
 
@@ -189,6 +190,11 @@ def remove(path: str) -> None:
     os.rmdir(path)
 
 
+def is_lifted(name: str) -> bool:
+    """Whether that is what a removal that was broken off has left at the top."""
+    return name.startswith(_LIFTED)
+
+
 def _empty(fd: int, top: int, depth: int) -> None:
     while True:
         with os.scandir(fd) as entries:
@@ -206,7 +212,7 @@ def _empty(fd: int, top: int, depth: int) -> None:
                     os.close(child)
                 os.rmdir(entry.name, dir_fd=fd)
             else:  # however deep it goes: lift it to the top, which is emptied until it is empty
-                lifted = f".lifted-{os.urandom(16).hex()}"
+                lifted = f"{_LIFTED}{os.urandom(16).hex()}"
                 os.rename(entry.name, lifted, src_dir_fd=fd, dst_dir_fd=top)
 
 

@@ -155,6 +155,21 @@ async def test_a_killed_daemon_ends_its_sandbox(place: Place) -> None:
         assert await place.backend.list() == []
 
 
+async def test_a_folder_of_somebody_elses_is_none_of_ours(place: Place) -> None:
+    left = place.disk_dir / new_id()
+    theirs = [place.run_dir / "initramfs", place.disk_dir / "somebody"]
+    for folder in (left / "home" / "deep", left / ".lifted-0f", *theirs):
+        folder.mkdir(parents=True)
+    for folder in theirs:
+        (folder / "precious").touch()
+    assert await place.backend.list() == [left.name]
+    await place.backend.stop(left.name)
+    assert not left.exists()
+    for folder in theirs:
+        (folder / "precious").unlink()
+        folder.rmdir()
+
+
 async def test_another_process_stops_it(place: Place) -> None:
     workspace_id = new_id()
     with owner(place, workspace_id) as process:
