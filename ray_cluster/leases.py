@@ -193,6 +193,8 @@ class Controllers:
 
     async def _post(self, url: str, body: bytes) -> Answer:
         parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ValueError("that is no http address")
         is_tls = parts.scheme == "https"
         reader, writer = await asyncio.open_connection(
             parts.hostname,

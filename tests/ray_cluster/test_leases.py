@@ -229,7 +229,8 @@ async def test_the_one_that_answers_is_asked_first_from_then_on(
             {"state": "paused", "remaining_seconds": 60.0},
         )
         assert await asked(urls[1:2]) == Silent(f"{urls[1]} took longer than 2 s")
-    assert isinstance(await asked([]), Silent)
+    for nowhere in ([], [""], ["ftp://127.0.0.1"], ["http://"], ["http://[::1"], ["file:///none"]):
+        assert isinstance(await asked(nowhere), Silent)
 
 
 async def test_a_controller_that_comes_back_elsewhere_is_found_by_its_file(tmp_path: Path) -> None:
