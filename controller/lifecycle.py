@@ -227,6 +227,8 @@ class Lifecycle:
         notice = 0 if self._here(workspace_id) is not None else NOTICE_SECONDS
         live = await self._get_live(workspace_id)
         await self.keeping.idling.pause(live, actor=actor, notice_seconds=notice)
+        if live.is_lost:  # another one kept it by then
+            return await self.pause(workspace_id, actor=actor)
         return await self.get(workspace_id)
 
     async def resume(self, workspace_id: str, *, actor: str) -> Workspace:
