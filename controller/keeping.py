@@ -35,7 +35,7 @@ from controller.live import (
     why_lost,
 )
 from controller.metrics import How, Metrics
-from controller.places import Places
+from controller.places import Places, Turn
 from controller.store import Store
 from controller.store.claims import Claimed, NewClaim
 from controller.volumes import Volumes
@@ -140,7 +140,7 @@ class Keeping:
             keeper=self.replica,
             key=request.key,
             # Those who wait come first.
-            shape=None if self.places.waiting else live.shape,
+            shape=None if self.places.is_waited_for(live.shape) else live.shape,
             is_prepared=is_prepared,
         )
         with anyio.CancelScope(shield=True):  # bounded by the database: it must be known
@@ -184,18 +184,23 @@ class Keeping:
         began = time.monotonic()
         until = began + request.queue_seconds
         waited: float | None = None
-        with self.places.ticket(live.owner, until) as ticket:
+        with self.places.ticket(live.owner, until, template.name, live.shape) as ticket:
             live.ticket = ticket
+            turn: Turn | None = None if self.places.has_next else "place"
+            lack = NoCapacity("Other claims wait for a place already.")
             while True:
-                try:
-                    return await self._start_now(live, template), waited
-                except NoCapacity as error:
-                    await self._queued(live)
-                    if not await ticket.turn():
-                        raise error
-                    waited = time.monotonic() - began
-                    if (handed := await self._warm_by_now(live)) is not None:
-                        return handed, waited
+                if turn == "place":
+                    try:
+                        return await self._start_now(live, template), waited
+                    except NoCapacity as error:
+                        lack = error
+                await self._queued(live)
+                turn = await ticket.turn()
+                if turn is None:
+                    raise lack
+                waited = time.monotonic() - began
+                if (handed := await self._warm_by_now(live)) is not None:
+                    return handed, waited
 
     async def _start_now(self, live: Live, template: Template) -> Handed:
         if live.workspace.state == "queued":
@@ -203,6 +208,7 @@ class Keeping:
             await self.save(live)
         most = (await self.pools.pool(template)).max
         if most is not None and await self.store.count(template.name) > most:
+            self.places.full(template.name)
             raise NoCapacity(
                 f"All {most} desktops that template {template.name!r} may have are taken."
             )
@@ -370,7 +376,7 @@ class Keeping:
         live.written.set()
         live.settled.set()
         live.gone.set()
-        self.places.freed()
+        self.places.freed(live.workspace.template)
         self.pools.changed(live.workspace.template)
 
     async def _record_end(self, live: Live) -> None:

@@ -6,6 +6,7 @@ Pure: it knows no clock and waits for nothing. Bounded: what is too many is refu
 from __future__ import annotations
 
 from collections import OrderedDict, deque
+from collections.abc import Callable, Iterator
 from itertools import pairwise
 from statistics import median
 from typing import Generic, TypeVar
@@ -41,23 +42,30 @@ class FairQueue(Generic[T]):
         self._tenants.setdefault(tenant, OrderedDict())[id(thing)] = thing
         self._tenant_of[id(thing)] = tenant
 
-    def peek(self) -> T | None:
-        """Who is next; it stays next until it is removed."""
-        if not self._tenants:
-            return None
-        return next(iter(next(iter(self._tenants.values())).values()))
+    def peek(self, may: Callable[[T], bool] = lambda thing: True) -> T | None:
+        """The next one of those that may be served; it stays next until it is removed."""
+        return next(filter(may, self._in_order()), None)
 
-    def remove(self, thing: T) -> None:
-        """It was served, or gave up. The next one is another tenant's, if there is one."""
+    def _in_order(self) -> Iterator[T]:
+        rounds = [iter(waiting.values()) for waiting in self._tenants.values()]
+        while rounds:
+            left = []
+            for waiting in rounds:
+                if (thing := next(waiting, None)) is not None:
+                    left.append(waiting)
+                    yield thing
+            rounds = left
+
+    def remove(self, thing: T, *, is_served: bool = True) -> None:
+        """It was served, and it is the turn of the other tenants; or it gave up."""
         tenant = self._tenant_of.pop(id(thing), None)
         if tenant is None:
             return
-        was_next = self.peek() is thing
         own = self._tenants[tenant]
         del own[id(thing)]
         if not own:
             del self._tenants[tenant]
-        elif was_next:
+        elif is_served:
             self._tenants.move_to_end(tenant)
 
     def position(self, thing: T) -> int:

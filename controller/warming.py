@@ -130,6 +130,7 @@ class Warming:
         await self._store.operated.change_pool(template, {**before, **given, CHANGED_AT: now})
         await self._keeping.events.record("scale", actor=actor, template=template, **given)
         await self._stocktaking.changes(fresh=True)
+        self._keeping.places.freed(template)
         self._wake.set()
         return await self.status(template)
 
@@ -219,7 +220,7 @@ class Warming:
 
         def is_warm() -> None:
             self._failing.pop(name, None)
-            self._keeping.places.freed()
+            self._keeping.places.freed(shape=own.row.shape)
             self._wake.set()
 
         try:
@@ -232,7 +233,7 @@ class Warming:
             )
         finally:
             self._forget(own)
-            self._keeping.places.freed()
+            self._keeping.places.freed(name)
             self._wake.set()
 
     def _forget(self, own: Warmed) -> None:

@@ -19,6 +19,7 @@ from fastapi import FastAPI
 from controller.settings import Settings
 from tests.controller.conftest import KEY
 from tests.serving import listening
+from tests.waiting import until
 
 
 class CommandLine(Protocol):
@@ -75,6 +76,23 @@ def test_the_id_alone_is_on_stdout_and_the_list_shows_it(carrel: CommandLine, de
     assert [each["id"] for each in status["desktops"]] == [desktop]
     assert "faked" in carrel("templates").stdout
     assert carrel("nodes").stdout.startswith("here\t")
+
+
+def test_pools_are_scaled_and_shown(carrel: CommandLine, desktop: str) -> None:
+    scaled = carrel("scale", "faked", "--warm", "2", "--max", "9")
+    assert scaled.returncode == 0, scaled.stderr
+    assert scaled.stdout.split("\t")[0] == "faked"
+    until(lambda: carrel("scale").stdout.splitlines()[-1].startswith("faked\tfilled\t2 of 2\t"), 60)
+    shown = {each["template"]: each for each in json.loads(carrel("scale", "--json").stdout)}
+    assert shown["faked"]["pool"]["max"] == 9
+    assert (shown["faked"]["warm"], shown["faked"]["live"]) == (2, 1)
+    status = carrel("status").stdout
+    assert "pool        faked (filled, 2 of 2 warm; 0 of 1 claims had a warm one)" in status
+    assert "queue       no claims wait" in status
+    for arguments in (["nothing", "--warm", "1"], ["faked", "--warm", "-1"], ["--warm", "1"]):
+        refused = carrel("scale", *arguments)
+        assert refused.returncode == 1
+        assert refused.stderr.startswith("error: ")
 
 
 def test_release_is_told_and_a_second_one_is_no_error(carrel: CommandLine, desktop: str) -> None:

@@ -54,10 +54,23 @@ def test_who_comes_back_stands_behind_the_others() -> None:
 
 def test_who_gives_up_leaves_the_order_of_the_others() -> None:
     queue, things = queued("a1", "a2", "b1", "c1")
-    queue.remove(things["b1"])
-    queue.remove(things["a2"])
-    queue.remove(things["a2"])  # again is nothing
+    for name in ("b1", "a2", "a2"):  # again is nothing
+        queue.remove(things[name], is_served=False)
     assert served(queue) == ["a1", "c1"]
+
+
+def test_one_that_gives_up_does_not_cost_its_tenant_the_turn() -> None:
+    queue, things = queued("a1", "a2", "b1")
+    queue.remove(things["a1"], is_served=False)
+    assert served(queue) == ["a2", "b1"]
+
+
+def test_who_may_not_be_served_is_passed_over_and_keeps_its_place() -> None:
+    queue, things = queued("a1", "a2", "b1", "b2")
+    assert queue.peek(lambda thing: thing.name not in ("a1", "b1")) is things["a2"]
+    assert queue.peek(lambda thing: False) is None
+    queue.remove(things["a2"])
+    assert served(queue) == ["b1", "a1", "b2"]
 
 
 def test_too_many_are_refused_and_told_why() -> None:
@@ -81,7 +94,7 @@ def test_positions_are_those_in_which_they_are_served(seed: int) -> None:
         if chance.random() < 0.4:
             gone = chance.choice([there[0], queue.peek() or there[0]])
             there.remove(gone)
-            queue.remove(gone)
+            queue.remove(gone, is_served=chance.random() < 0.5)
     told = {thing.name: queue.position(thing) for thing in there}
     assert served(queue) == sorted(told, key=told.__getitem__)
     assert sorted(told.values()) == list(range(1, len(there) + 1))

@@ -238,6 +238,26 @@ async def test_idle_ones_make_room_for_a_claim_that_waits(
     await has(http, "light", warm=8, state="filled")
 
 
+async def test_who_waits_for_its_own_template_stands_in_nobodys_way(
+    http: httpx.AsyncClient, small: LocalCluster
+) -> None:
+    await scale(http, "light", max=1)
+    first = await claim(http, template="light")
+    waiting = await claim(http, template="light", wait=False, queue_seconds=60)
+    await has(http, "light", waiting=1, live=1)
+    other = await claim(http, queue_seconds=0)  # there is room for others
+    assert other["state"] == "ready"
+    await scale(http, "desktop", warm=1)  # and warm ones for those whom they suit
+    await has(http, "desktop", warm=1)
+    warm = await claim(http, queue_seconds=0)
+    assert warm["sandbox"] != warm["id"]
+    told = (await http.get(f"/v1/workspaces/{waiting['id']}")).json()
+    assert told["queue"]["position"] == 1
+    await http.delete(f"/v1/workspaces/{first['id']}")
+    url = f"/v1/workspaces/{waiting['id']}?wait_seconds=20"
+    assert (await http.get(url)).json()["state"] == "ready"
+
+
 async def test_without_room_nothing_is_started_again_and_again(
     http: httpx.AsyncClient, small: LocalCluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
