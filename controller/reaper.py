@@ -132,27 +132,34 @@ class Reaper:
         """Of all actors, and the rows that name them."""
         if not await self._store.leadership.is_ours():
             return set()
-        warm = await self._store.warm.all()
+        warm = await self._store.warm.states()
         names = await self._cluster.names()
-        named = await self._store.sandboxes()
+        unknown = names - warm.keys() - self._owned()
+        unknown -= await self._store.named(unknown)
         now = time.monotonic()
+        without = [(name, state) for name, state in warm.items() if name not in names]
         self._without_actor = {
-            row.id: self._without_actor.get(row.id, now)
-            for row in warm
-            if row.state == "warming" and row.id not in names
+            name: self._without_actor.get(name, now)
+            for name, state in without
+            if state == "warming"
         }
-        gone = {row.id for row in warm if row.state == "warm" and row.id not in names}
+        gone = {name for name, state in without if state == "warm"}
         gone |= {
             name for name, since in self._without_actor.items() if now - since > WARMING_SECONDS
         }
-        return _strays("actor", names - named) | _strays("warm", gone)
+        return _strays("actor", unknown) | _strays("warm", gone)
+
+    def _owned(self) -> set[str]:
+        """The sandboxes of the tasks here: of these the store need not be asked."""
+        live = self._keeping.live.values()
+        return {each.workspace.sandbox for each in live if each.is_written and not each.is_lost}
 
     async def _left(self) -> set[Stray]:
         """Of what the nodes have of sandboxes."""
         left = await self._cluster.left()
         if not left:
             return set()
-        named = await self._store.sandboxes()
+        named = await self._store.named(set().union(*left.values()))
         return {
             stray
             for node, found in left.items()

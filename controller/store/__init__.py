@@ -7,7 +7,7 @@ may take the last moments, a killed process nothing). The schema is brought up t
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -32,6 +32,7 @@ from controller.store.warm import WarmRows
 from workspace.errors import InvalidRequest
 from workspace.models import Event, State, Workspace
 
+_ASKED = 500  # ids in one question
 _APPEND = insert(events).inline()  # nobody asks for the new ids
 
 
@@ -112,10 +113,17 @@ class Store:
         rows = await self._rows(select(workspaces).where(workspaces.c.sandbox == sandbox).limit(1))
         return to_workspace(rows[0]) if rows else None
 
-    async def sandboxes(self) -> set[str]:
-        """Every sandbox that a workspace which has not ended, or a claim to come, may have."""
-        claimed = select(workspaces.c.sandbox).where(workspaces.c.ended_at.is_(None))
-        return {row[0] for row in await self._rows(claimed.union(select(warm.c.id)))}
+    async def named(self, sandboxes: Collection[str]) -> set[str]:
+        """Those of them that a workspace which has not ended, or a claim to come, may have."""
+        left = sorted(sandboxes)
+        found: set[str] = set()
+        for some in (left[at : at + _ASKED] for at in range(0, len(left), _ASKED)):
+            claimed = select(workspaces.c.sandbox).where(
+                workspaces.c.sandbox.in_(some), workspaces.c.ended_at.is_(None)
+            )
+            asked = claimed.union(select(warm.c.id).where(warm.c.id.in_(some)))
+            found |= {row[0] for row in await self._rows(asked)}
+        return found
 
     async def count(self, template: str) -> int:
         """How many desktops of a template there are: claimed, and warm."""

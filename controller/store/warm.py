@@ -15,6 +15,8 @@ from sqlalchemy import Row, delete, insert, select, update
 from controller.store.doing import Doing
 from controller.store.tables import warm
 
+_PAGE = 1000
+
 
 @dataclass(frozen=True)
 class Warm:
@@ -60,6 +62,16 @@ class WarmRows:
     async def has(self, sandbox: str) -> bool:
         """Whether it is one of them."""
         return bool(await self._rows(select(warm.c.id).where(warm.c.id == sandbox)))
+
+    async def states(self) -> dict[str, str]:
+        """The state of each; read in pages, so that many hold up nobody."""
+        found: dict[str, str] = {}
+        page = select(warm.c.id, warm.c.state).order_by(warm.c.id).limit(_PAGE)
+        last = ""
+        while rows := await self._rows(page.where(warm.c.id > last)):
+            found |= {row.id: row.state for row in rows}
+            last = rows[-1].id
+        return found
 
     async def all(self) -> list[Warm]:
         """All, the oldest first."""

@@ -77,14 +77,11 @@ async def test_the_oldest_of_the_right_shape_is_taken_and_all_is_written(databas
             False,
             True,
         ]
-        assert await store.sandboxes() == {
-            "warm000000",
-            "warm000001",
-            "warm000002",
-            "warm000003",
-            "warm000004",
-            made[1].workspace.id,
-        }
+        there = {*(f"warm00000{n}" for n in range(5)), made[1].workspace.id}
+        assert await store.named({*there, "never", *map(str, range(1000))}) == there
+        ended = made[0].workspace.model_copy(update={"ended_at": made[0].workspace.created_at})
+        assert await store.save(ended, keeper="a")
+        assert await store.named(there) == there - {ended.sandbox}
 
 
 @both_databases

@@ -242,7 +242,7 @@ async def test_what_cannot_be_read_is_not_compared(
         with pytest.raises(Unavailable):
             await reaper.begin()
     with monkeypatch.context() as patch:
-        patch.setattr(lifecycle.store, "sandboxes", broken)
+        patch.setattr(lifecycle.store, "named", broken)
         assert await reaper.sweep() == 0
     assert len(cluster.live) == 1
 
