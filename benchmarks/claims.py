@@ -20,6 +20,7 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 from benchmarks.rows import Measured
+from controller.cli.serve import spare_collector
 from controller.events import Events
 from controller.lifecycle import Lifecycle
 from controller.live import Hands, Located, new_id, shape
@@ -116,6 +117,7 @@ class Simulated:
 def simulated(note: Note) -> list[Measured]:
     """Sixteen callers, each of which claims again as soon as it has one."""
     found: list[Measured] = []
+    spare_collector()  # as `carrel up` does
     with tempfile.TemporaryDirectory(prefix="c-pg-") as folder:
         Path(folder).chmod(0o755)
         server = Postgres(Path(folder), "fsync=on", "full_page_writes=on", "shared_buffers=128MB")

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import gc
 import logging
 import signal
 import socket
@@ -98,6 +99,16 @@ class Server(uvicorn.Server):
         await self._serve(sockets)
 
 
+def spare_collector() -> None:
+    """Have Python look for cycles less often: a third of what a claim takes was that.
+
+    What a claim leaves is freed by its count; the collector goes through all live workspaces for
+    the little that is not.
+    """
+    gc.freeze()  # modules, routes and models live as long as the process
+    gc.set_threshold(50_000, 20, 100)
+
+
 async def _run(settings: Settings, listener: socket.socket, claims: Sequence[str]) -> bool:
     """Serve to the end; whether that came because Ray is gone, and not by a signal."""
     from controller.app import build
@@ -115,6 +126,7 @@ async def _run(settings: Settings, listener: socket.socket, claims: Sequence[str
         if claims:
             claiming.append(asyncio.ensure_future(_claim(settings, claims)))
 
+    spare_collector()
     app = build(settings, on_lost)
     config = uvicorn.Config(
         app,
