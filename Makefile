@@ -1,5 +1,5 @@
 # Each target sets up what it needs first: any of them works as the first command on a new machine.
-.PHONY: run test check bench format setup
+.PHONY: run test check bench chaos format setup
 
 run:
 	@scripts/setup run
@@ -17,6 +17,10 @@ check: setup
 bench: setup
 	.venv/bin/carrel bench
 	.venv/bin/python -m benchmarks.fleet
+
+# A thousand claims among random kills; a test runs a short piece of it.
+chaos: setup
+	.venv/bin/python -m tests.chaos
 
 format: setup
 	.venv/bin/ruff check --fix .
