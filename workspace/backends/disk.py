@@ -12,6 +12,7 @@ growing loses the desktop. Only the standard library: the supervisor runs it.
 from __future__ import annotations
 
 import os
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Literal
@@ -27,11 +28,17 @@ Verdict = Literal["fine", "kill", "end"]
 class Check:
     """Measures a home in slices, and says what to do when it is too large.
 
-    ``pids`` names the processes that may hold removed files open.
+    ``pids`` names the processes that may hold removed files open. One that ``is_used`` may be too
+    large from the start, which is no deed of this desktop's: it may not grow.
     """
 
     def __init__(
-        self, home: str, limit_bytes: int, pids: Callable[[], Iterable[int]] = tuple
+        self,
+        home: str,
+        limit_bytes: int,
+        pids: Callable[[], Iterable[int]] = tuple,
+        *,
+        is_used: bool = False,
     ) -> None:
         self._home = home
         self._limit = limit_bytes
@@ -42,8 +49,8 @@ class Check:
         self._sum = 0
         self._spent = 0.0
         self._is_urgent = False
-        self._strikes = 0
-        self.used = 0
+        self._strikes = int(is_used)
+        self.used = sys.maxsize if is_used else 0
         self.next_at = time.monotonic() + INTERVAL_SECONDS
 
     def step(self, slice_seconds: float = 0.01) -> Verdict | None:

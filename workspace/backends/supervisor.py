@@ -143,7 +143,10 @@ class Supervisor:
             self.tell("notice", message="no control groups here: memory and processor unlimited")
         home, mount = self._make_home(uid, holding)
         self._check = disk.Check(
-            home, spec["disk_mib"] << 20, lambda: remains.descendants(self.state["init"])
+            home,
+            spec["disk_mib"] << 20,
+            lambda: remains.descendants(self.state["init"]),
+            is_used=spec["volume"] is not None,
         )
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
             path = f"{spec['folder']}/{remains.SOCKET}"

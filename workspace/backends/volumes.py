@@ -23,6 +23,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import stat
 import time
 from collections.abc import Iterator
 from typing import TypedDict
@@ -115,6 +116,7 @@ def attach(folder: str, uid: int) -> int | None:
         OSError: it cannot be given to that uid.
     """
     home = f"{folder}/{HOME}"
+    os.chmod(home, stat.S_IMODE(os.lstat(home).st_mode) | 0o700)  # closed, nothing starts in it
     if os.geteuid() != 0:
         return None
     # Nobody but the desktop passes through: what its home lets others do is its own choice.

@@ -151,6 +151,22 @@ def test_who_is_over_the_limit(
     assert [check.judge(used) for used in measured] == verdicts
 
 
+@pytest.mark.parametrize(
+    ("measured", "verdicts"),
+    [
+        ((150, 150, 90, 150), ("fine", "fine", "fine", "kill")),
+        ((150, 151, 151, 152), ("fine", "kill", "fine", "kill")),
+        ((50, 150), ("fine", "kill")),
+        ((None,), ("kill",)),
+    ],
+)
+def test_what_was_too_large_before_may_not_grow(
+    tmp_path: Path, measured: tuple[int | None, ...], verdicts: tuple[str, ...]
+) -> None:
+    check = disk.Check(str(tmp_path), 100, is_used=True)
+    assert tuple(check.judge(used) for used in measured) == verdicts
+
+
 def test_a_home_that_rests_is_measured_soon_once_it_may_be_over(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -314,7 +314,14 @@ async def test_the_disk_limit_counts_for_it(kept: Kept) -> None:
     async with kept.live(volume, is_new=True, disk_mib=64) as live:
         done = await live.run("head -c 100M /dev/zero > large; stat -c %s large")
         assert int(done.stdout) <= 64 << 20
-        await live.run("for i in 1 2 3; do head -c 40M /dev/urandom > part$i; done; sleep 30")
+        grow = "for i in 1 2 3; do head -c 60M /dev/zero > part$i; done; sleep 80"
+        done = await live.run(grow, timeout_seconds=90)
+        assert done.exit_code != 0, "it was killed"
+    async with kept.live(volume, disk_mib=64) as live:  # that it is too large is not its deed
+        await live.says("sleep 5; rm part1")
+        done = await live.run(grow.replace("part", "more"), timeout_seconds=90)
+        assert done.exit_code != 0, "it grew"
+        await live.says("chmod 000 ~")
     async with kept.live(volume, disk_mib=4096) as live:
         stats = await kept.backend.stats(live.id)
         assert stats.disk_mib is not None
