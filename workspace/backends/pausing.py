@@ -45,6 +45,8 @@ def pause(state: remains.State, *, seconds: float = FREEZE_SECONDS) -> float | N
         _drop(group)
     with contextlib.suppress(OSError):
         _turn_out(state)
+    if cgroups.frozen(group) != "yes":
+        raise NotPaused("it was resumed meanwhile")
     after = cgroups.charged(group)
     if before is None or after is None:
         return None

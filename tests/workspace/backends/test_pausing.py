@@ -135,6 +135,10 @@ async def test_one_that_does_not_come_to_rest_goes_on(
             here.setattr(cgroups, "frozen", lambda _: "no")  # somebody was faster
             with pytest.raises(Unavailable, match="resumed meanwhile"):
                 await place.backend.pause(desktop.id)
+        with monkeypatch.context() as here:
+            here.setattr(pausing, "_drop", lambda group: cgroups.freeze(group, False))
+            with pytest.raises(Unavailable, match="resumed meanwhile"):
+                await place.backend.pause(desktop.id)
         await place.backend.resume(desktop.id)
         assert await desktop.says("echo awake") == "awake"
 
