@@ -19,7 +19,7 @@ from controller.store import Store
 from controller.store.rows import columns
 from controller.store.tables import workspaces
 from tests.postgres import Postgres, postgres
-from workspace.backends.base import Endpoint, PauseResult
+from workspace.backends.base import Endpoint, Mount, PauseResult
 from workspace.backends.fake import FakeBackend
 from workspace.errors import NoCapacity, WorkspaceNotFound
 from workspace.models import ErrorInfo, Node, Stats, Template, Workspace
@@ -66,6 +66,8 @@ class LocalCluster:
         ttl_seconds: float,
         timeout_seconds: float,
         background: bool = False,
+        node: str | None = None,
+        volume: Mount | None = None,
         avoid: Collection[str] = (),
     ) -> Located:
         if "n1" in avoid:
@@ -73,7 +75,7 @@ class LocalCluster:
         self.starting.add(workspace_id)
         try:
             endpoint = await asyncio.wait_for(
-                self.backend.start(workspace_id, template), timeout_seconds
+                self.backend.start(workspace_id, template, volume=volume), timeout_seconds
             )
             self.live[workspace_id] = located = Located(workspace_id, endpoint)
         finally:
