@@ -234,12 +234,33 @@ async def _real(note: Note, url: str, key: str, desktops: int, rounds: int) -> l
         await carrel.scale(TEMPLATE, warm=0)
         await _filled(carrel, 0)
         empty = [await _claim(carrel) for _ in range(5)]
+        note("pausing and resuming")
+        clicks, resumes = await _clicks(carrel, rounds * 10)
     return [
         Measured(f"a claim on a warm pool, {A_SECOND} a second", REAL, "ms", tuple(warm)),
         Measured("a claim where nothing was ever warm", REAL, "ms", tuple(cold)),
         Measured("a claim on a pool that is empty", REAL, "ms", tuple(empty)),
         Measured(f"a pool of {POOL}, drained at once, is full again", REAL, "s", tuple(refills)),
+        Measured("a click", REAL, "ms", tuple(clicks)),
+        Measured("a click in a desktop that is paused", REAL, "ms", tuple(resumes)),
     ]
+
+
+async def _clicks(carrel: Carrel, count: int) -> tuple[list[float], list[float]]:
+    """Milliseconds of each: as it runs, and after a second of standing still."""
+    async with await carrel.claim("desktop") as desktop:
+
+        async def click() -> float:
+            begin = time.perf_counter()
+            await desktop.click(640, 500)
+            return (time.perf_counter() - begin) * 1000
+
+        plain, resumed = [await click() for _ in range(count)], []
+        for _ in range(count):
+            await carrel.pause(desktop.id)
+            await asyncio.sleep(1)
+            resumed.append(await click())
+        return plain, resumed
 
 
 async def _open_loop(carrel: Carrel, count: int) -> list[float]:

@@ -86,7 +86,7 @@ class Idling:
             _log.warning("the idle desktop %s is not paused: %s", live.workspace.id, error.message)
 
     async def pause(self, live: Live, *, actor: str, notice_seconds: float = 0) -> None:
-        """Have it stand still; again is success.
+        """Have it stand still; again is success, and so is a pause that somebody ended meanwhile.
 
         With ``notice_seconds`` that long passes before, for others to learn of it.
 
@@ -127,9 +127,11 @@ class Idling:
             paused = await self.cluster.pause(live.workspace.sandbox)
             pausing.is_done = True
             await self._record("pause", live, actor, reclaimed_mib=paused.reclaimed_mib, **data)
-        except Unsupported:
-            pausing.may_stand = False
-            raise
+        except CarrelError as error:
+            pausing.may_stand = pausing.may_stand and not isinstance(error, Unsupported)
+            if pausing.is_done or not pausing.is_wanted.is_set():
+                raise
+            _log.info("the pause of %s gave way: %s", live.workspace.id, error.message)
         finally:
             pausing.over.set()
             if not pausing.is_done:

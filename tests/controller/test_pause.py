@@ -136,8 +136,12 @@ async def test_a_resume_that_fails_is_said_and_tried_again(
     assert (await http.post(f"{base}/actions", json=CLICK)).status_code == 200
 
 
+@pytest.mark.parametrize("is_told", [True, False])
 async def test_a_pause_that_takes_long_gives_way(
-    http: httpx.AsyncClient, cluster: LocalCluster, monkeypatch: pytest.MonkeyPatch
+    http: httpx.AsyncClient,
+    cluster: LocalCluster,
+    monkeypatch: pytest.MonkeyPatch,
+    is_told: bool,
 ) -> None:
     """While memory is taken back it stands still already; and calls may pass each other."""
     made = await claim(http)
@@ -148,6 +152,8 @@ async def test_a_pause_that_takes_long_gives_way(
     async def slow(sandbox: str) -> PauseResult:
         stands.set()
         await goes_on.wait()
+        if is_told:
+            raise Unavailable("It was resumed meanwhile.")
         return await cluster.backend.pause(sandbox)  # only now: the resume came first
 
     async def resumed(sandbox: str) -> None:
@@ -161,7 +167,8 @@ async def test_a_pause_that_takes_long_gives_way(
     used = await http.post(f"/v1/workspaces/{made['id']}/actions", json=CLICK)
     assert (used.status_code, await state(http, made)) == (200, "ready")
     assert (await pausing).status_code == 200
-    assert await kinds(http, made["id"]) == ["claim", "ready", "pause", "resume", "act"]
+    turns = [] if is_told else ["pause", "resume"]
+    assert await kinds(http, made["id"]) == ["claim", "ready", *turns, "act"]
 
 
 async def test_a_restarted_controller_finds_it_paused(
