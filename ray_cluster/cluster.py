@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 NODE_LOST = "node_lost"
 STOP_SECONDS = actors.STOP_SECONDS + actors.ANSWER_SECONDS + 1
 PAUSE_SECONDS = 30.0
+_NEVER_RAN = "never ran"  # in Ray's words on an actor whose node died before
 WATCH_SECONDS = 10.0  # Ray waits for calls in flight when an actor is told to end (SIGTERM)
 
 T = TypeVar("T")
@@ -144,6 +145,7 @@ class Cluster:
         With ``background`` it yields the processor to the others until :meth:`claimed`. With
         ``node`` it is started on the one of that name; a ``volume`` there is its home. It is on
         none of the nodes to ``avoid`` (their ids).
+        A node that dies before the desktop's actor ran there costs time, and nothing else.
         When this fails, or is cancelled, no actor and no sandbox is left.
 
         Raises:
@@ -187,6 +189,19 @@ class Cluster:
             await asyncio.shield(self._spawn(discarding))
             if isinstance(error, TimedOut):
                 raise too_late from error
+            left = deadline - time.monotonic()
+            if isinstance(error, DesktopLost) and _NEVER_RAN in error.message and left > 0:
+                log.warning("desktop %s is started elsewhere: its node died", workspace_id)
+                return await self.start(
+                    workspace_id,
+                    template,
+                    ttl_seconds=ttl_seconds,
+                    timeout_seconds=left,
+                    background=background,
+                    node=node,
+                    volume=volume,
+                    avoid=avoid,
+                )
             if isinstance(error, DesktopLost):
                 raise StartFailed(f"The desktop's actor died: {error.message}") from error
             raise

@@ -10,7 +10,8 @@ import sys
 import pytest
 
 
-def test_desktops_on_other_nodes() -> None:
+def run(module: str) -> tuple[list[str], str]:
+    """What a module of this folder says in namespaces of its own, and its errors."""
     namespaces = ["-n", "-p", "-f", "--mount-proc", "--kill-child"]
     if os.geteuid() != 0:
         namespaces = ["-r", *namespaces]
@@ -18,14 +19,31 @@ def test_desktops_on_other_nodes() -> None:
     if allowed.returncode:
         pytest.skip(f"no namespaces: {allowed.stderr.decode()}")
     ran = subprocess.run(
-        ["unshare", *namespaces, sys.executable, "-m", "tests.ray_cluster.two_nodes"],
+        ["unshare", *namespaces, sys.executable, "-m", f"tests.ray_cluster.{module}"],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=150,
         check=False,
     )
-    lines = ran.stdout.splitlines()
-    assert lines, ran.stderr
+    assert ran.stdout, ran.stderr
+    return ran.stdout.splitlines(), ran.stderr
+
+
+def test_a_node_that_dies_or_hangs_takes_its_desktops_and_no_others() -> None:
+    lines, errors = run("lost_nodes")
+    assert lines == [
+        "placed True True",
+        "ended node_lost True",
+        "the next is elsewhere True",
+        "answers all the same True",
+        "ended node_lost True",
+        "with no node left NoCapacity",
+        "left []",
+    ], errors
+
+
+def test_desktops_on_other_nodes() -> None:
+    lines, errors = run("two_nodes")
     assert re.match(r"url http://127\.0\.0\.[34]:", lines[0])  # through its relay
     assert lines[1:] == [
         "ready True",
@@ -38,4 +56,4 @@ def test_desktops_on_other_nodes() -> None:
         "found left2345 2",  # the nodes of this test share a folder
         "tell of their memory True",
         "removed {} []",
-    ], ran.stderr
+    ], errors

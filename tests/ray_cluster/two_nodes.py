@@ -31,7 +31,7 @@ def raise_loopback() -> None:
         fcntl.ioctl(control, 0x8914, flags)  # SIOCSIFFLAGS
 
 
-def start(folder: Path, name: str, *arguments: str) -> Path:
+def start(folder: Path, name: str, *arguments: str, **settings: str) -> Path:
     """`ray start` until it serves; its temporary folder."""
     temp = folder / name
     environment = {
@@ -39,6 +39,7 @@ def start(folder: Path, name: str, *arguments: str) -> Path:
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN": TOKEN,
         "RAY_USAGE_STATS_ENABLED": "0",
+        **settings,
     }
     common = ["--block", f"--temp-dir={temp}", "--num-cpus=0", "--object-store-memory=83886080"]
     with open(folder / f"{name}.log", "wb") as log:
@@ -125,4 +126,5 @@ def main() -> None:
         cluster.close()
 
 
-main()
+if __name__ == "__main__":
+    main()
