@@ -48,7 +48,7 @@ async def test_a_paused_desktop_uses_no_processor_and_a_click_resumes_it(service
             await desktop.click(640, 400)
             took.append(time.monotonic() - began)
         assert (await carrel.get(desktop.id)).state == "ready"
-        assert statistics.median(took) < 1  # how fast it is, `carrel bench` says
+        assert statistics.median(took) < 1  # how fast it is, benchmarks/claims.py says
 
 
 async def test_what_was_under_way_goes_on_after_a_pause(service: Service) -> None:
