@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import os
+import re
 import socket
 import tarfile
 import tempfile
@@ -17,6 +18,7 @@ import pytest
 from ray_cluster import placement, volumes
 from ray_cluster.cluster import Cluster
 from tests.ray_cluster.conftest import NAMESPACE, Running, new_id
+from tests.ray_cluster.test_nodes import run
 from tests.waiting import until
 from workspace.backends import runtime
 from workspace.backends import volumes as folders
@@ -163,6 +165,12 @@ async def test_a_copy_that_cannot_be_read_to_its_end_is_no_answer(
     url = await volumes.serve(str(tmp_path), "token", "127.0.0.1")
     with pytest.raises(httpx.RemoteProtocolError):
         await got(Endpoint(url=url, token="token"))
+
+
+def test_one_on_another_node_is_read_from_there() -> None:
+    lines, errors = run("far_volumes")
+    assert re.match(r"url http://127\.0\.0\.3:", lines[0]), errors
+    assert lines[1:] == ["has ['note']", "left []"], errors
 
 
 async def test_its_node_is_named_when_it_is_not_there(kept: Kept) -> None:
