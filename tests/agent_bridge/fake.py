@@ -267,6 +267,8 @@ class FakeController:
             expires_at=now() + timedelta(seconds=body["ttl_seconds"]),
             watch_url=f"http://127.0.0.1:8700/watch/{id_}#token",
             volume=body["volume"],
+            idle_seconds=body["idle_seconds"],
+            when_idle=body["when_idle"] or "release",
         )
         self.desktops[id_] = FakeDesktop(workspace)
         return _model(workspace, 201)

@@ -99,6 +99,23 @@ async def test_a_desktop_has_a_home_that_stays_if_it_is_asked_for(client: Client
         assert text_of(refused).startswith(f"{code}: ")
 
 
+async def test_an_unused_desktop_is_paused_if_that_is_asked_for(
+    client: Client, controller: FakeController
+) -> None:
+    made = json.loads(text_of(await client.call_tool("desktop_create", {"idle_seconds": 60})))
+    desktop = controller.desktops[made["desktop_id"]]
+    assert (desktop.workspace.idle_seconds, desktop.workspace.when_idle) == (60, "pause")
+    desktop.workspace = desktop.workspace.model_copy(update={"state": "paused"})
+    told = json.loads(
+        text_of(await client.call_tool("desktop_get", {"desktop_id": desktop.workspace.id}))
+    )
+    assert (told["state"], told["next"]) == ("paused", "any call resumes it")
+    await client.call_tool("desktop_create", {})  # as its template says
+    assert [it.workspace.idle_seconds for it in controller.desktops.values()] == [60, None]
+    refused = await client.call_tool("desktop_create", {"idle_seconds": -1})
+    assert text_of(refused).startswith("invalid_request: ")
+
+
 async def test_operators_see_and_scale_pools(client: Client, controller: FakeController) -> None:
     listed = json.loads(text_of(await client.call_tool("pool_scale", {})))
     assert [pool["template"] for pool in listed] == ["desktop", "large"]
