@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
@@ -56,6 +57,7 @@ STOP_SECONDS = 15.0
 WATCH_AGAIN_SECONDS = 1.0
 WRITE_AGAIN_SECONDS = 5.0
 OUTPUT_TAIL = 2000
+MOST_UNSURE = 10_000
 TIME_UP = "Its time was up."
 _log = logging.getLogger(__name__)
 
@@ -74,6 +76,8 @@ class Keeping:
     places: Places = field(default_factory=Places)
     live: dict[str, Live] = field(default_factory=dict)
     _of: dict[str, Live] = field(default_factory=dict)  # by the sandboxes that each has had
+    # Claims that were said to have failed and may have been kept: see the reaper.
+    unsure: deque[str] = field(default_factory=lambda: deque(maxlen=MOST_UNSURE))
     tasks: TaskGroup | None = None
 
     def __post_init__(self) -> None:
@@ -144,7 +148,11 @@ class Keeping:
             is_prepared=is_prepared,
         )
         with anyio.CancelScope(shield=True):  # bounded by the database: it must be known
-            claimed = await self.claims.do(new)
+            try:
+                claimed = await self.claims.do(new)
+            except CarrelError:
+                self.unsure.append(live.workspace.id)
+                raise
         if claimed.how == "known":
             live.known = claimed.workspace
             live.end("released")

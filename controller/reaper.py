@@ -2,8 +2,8 @@
 
 - an actor that no row names is stopped;
 - what a node has of a sandbox that no actor owns and no row names is removed;
-- a row of this controller's that none of its tasks owns (its insert was believed to have failed) is
-  ended, with a reason;
+- a row of this controller's that none of its tasks owns gets one, which ends it if it was a claim
+  that was believed to have failed;
 - a task whose row is another controller's, or is gone, lets go;
 - the row of a warm desktop that has no actor is dropped.
 
@@ -46,7 +46,7 @@ Where = Literal["actor", "sandbox", "workspace", "task", "warm"]
 _WHY: dict[Where, str] = {
     "actor": "No workspace and no pool has this desktop.",
     "sandbox": "Neither a workspace nor an actor has this sandbox.",
-    "workspace": "Its controller did not look after it.",
+    "workspace": "No task of its controller looked after it.",
     "task": "Its workspace is another controller's, or is gone.",
     "warm": "It waited for a claim, and has no actor.",
 }

@@ -101,16 +101,19 @@ class Replica:
         return workspace_id in self._taking
 
     async def recover(self, workspace_id: str) -> None:
-        """End one that is kept here by its row alone: its claim's answer was lost.
+        """Look after one that is kept here by its row alone.
 
-        One that is ready lives on if it can be asked for again, by its key.
+        A claim whose answer was lost is ended, unless it can be asked for again by its key. What
+        was taken over from another controller while the cluster did not answer is looked for again.
         """
         own = self._keeping.replica
         if workspace_id in self._keeping.live or self.is_taking(workspace_id):
             return
-        has_key = await self._store.replicas.has_key(workspace_id)
-        why = StartFailed("Its claim was kept, and nobody could be told of it.")
-        await self._take_over(workspace_id, of=own, why=None if has_key else why)
+        why: CarrelError | None = None
+        is_unsure = workspace_id in self._keeping.unsure
+        if is_unsure and not await self._store.replicas.has_key(workspace_id):
+            why = StartFailed("Its claim was kept, and nobody could be told of it.")
+        await self._take_over(workspace_id, of=own, why=why)
 
     async def _take_over(
         self, workspace_id: str, *, of: str, why: CarrelError | None = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import Counter
+from collections.abc import Sequence
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from controller import reaper as module
 from controller.lifecycle import Lifecycle
 from controller.live import new_id
 from controller.reaper import Reaper
+from controller.store.claims import Claimed, NewClaim
 from controller.store.tables import workspaces
 from controller.store.warm import Warm
 from controller.warming import Warming
@@ -72,13 +74,6 @@ def workspace(**changes: object) -> Workspace:
     return begun.model_copy(update=changes)
 
 
-async def write(lifecycle: Lifecycle, mine: Workspace, *, key: str | None = None) -> None:
-    """As a claim whose answer was lost: this controller's by its row, and nobody knows."""
-    await keep(lifecycle.store, mine, keeper=lifecycle.replica)
-    keyed = update(workspaces).where(workspaces.c.id == mine.id).values(claim_key=key)
-    await lifecycle.store._do(lambda it: it.execute(keyed))
-
-
 async def test_nothing_is_a_stray_where_nothing_strays(
     http: httpx.AsyncClient, lifecycle: Lifecycle, reaper: Reaper
 ) -> None:
@@ -129,38 +124,72 @@ async def test_what_a_node_has_of_a_sandbox_without_an_actor_is_removed(
     assert await told(lifecycle, stray) == ["sandbox"]
 
 
-async def test_a_row_that_no_task_owns_is_ended_with_a_reason(
-    http: httpx.AsyncClient, lifecycle: Lifecycle, reaper: Reaper, cluster: LocalCluster
+@pytest.mark.parametrize("key", [None, "mine"])
+async def test_a_claim_whose_answer_was_lost_is_ended_unless_it_can_be_asked_for_again(
+    http: httpx.AsyncClient,
+    lifecycle: Lifecycle,
+    reaper: Reaper,
+    cluster: LocalCluster,
+    monkeypatch: pytest.MonkeyPatch,
+    key: str | None,
 ) -> None:
-    starting, ready = workspace(), workspace(state="ready")
-    await cluster.start(ready.sandbox, FAKE, ttl_seconds=60, timeout_seconds=10)
-    for each in (starting, ready):
-        await write(lifecycle, each)
-    others = workspace()
-    await keep(lifecycle.store, others, keeper="another")
-    assert await reaper.sweep() == 2
-    for each in (starting, ready):
-        ended = (await http.get(f"/v1/workspaces/{each.id}?wait_seconds=15")).json()
-        while ended["state"] != "failed":
-            await asyncio.sleep(0.01)
-            ended = (await http.get(f"/v1/workspaces/{each.id}")).json()
-        assert "nobody could be told" in ended["error"]["message"]
-        assert await told(lifecycle, each.id) == ["workspace"]
-    assert not cluster.live
-    assert (await http.get(f"/v1/workspaces/{others.id}")).json()["state"] == "starting"
-    assert await reaper.sweep() == 0
+    await add_template(http, "quick")
+    await http.patch("/v1/pools/quick", json={"warm": 1})
 
+    async def is_warm() -> bool:
+        return bool((await http.get("/v1/pools/quick")).json()["warm"])
 
-async def test_one_that_is_ready_and_can_be_asked_for_again_lives_on(
-    http: httpx.AsyncClient, lifecycle: Lifecycle, reaper: Reaper, cluster: LocalCluster
-) -> None:
-    ready = workspace(state="ready")
-    await cluster.start(ready.sandbox, FAKE, ttl_seconds=60, timeout_seconds=10)
-    await write(lifecycle, ready, key="mine")
+    await eventually(is_warm)
+    make = lifecycle.store.claims.make
+
+    async def hang_up(claims: Sequence[NewClaim]) -> list[Claimed]:
+        await make(claims)
+        raise Unavailable("The database does not answer.")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(lifecycle.keeping.claims, "_work", hang_up)
+        lost = await http.post("/v1/workspaces", json={"template": "quick", "key": key})
+    assert lost.status_code == 503
+    (row,) = (await http.get("/v1/workspaces")).json()["workspaces"]
     assert await reaper.sweep() == 1
-    assert (await http.get(f"/v1/workspaces/{ready.id}/screenshot")).status_code == 200
-    assert ready.id in lifecycle.keeping.live
+    assert await told(lifecycle, row["id"]) == ["workspace"]
     assert await reaper.sweep() == 0
+    if key is not None:
+        again = await claim(http, template="quick", key=key)
+        assert (again["id"], again["state"]) == (row["id"], "ready")
+        return
+    ended = (await http.get(f"/v1/workspaces/{row['id']}")).json()
+    while ended["state"] != "failed":
+        await asyncio.sleep(0.01)
+        ended = (await http.get(f"/v1/workspaces/{row['id']}")).json()
+    assert "nobody could be told" in ended["error"]["message"]
+    assert row["sandbox"] not in cluster.live
+
+
+async def test_what_was_half_taken_over_lives_on(
+    http: httpx.AsyncClient,
+    lifecycle: Lifecycle,
+    reaper: Reaper,
+    cluster: LocalCluster,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ready, others = workspace(state="ready"), workspace(state="ready")
+    await keep(lifecycle.store, ready, others, keeper="another")
+    for each in (ready, others):
+        await cluster.start(each.sandbox, FAKE, ttl_seconds=60, timeout_seconds=10)
+
+    async def broken(_: str) -> None:
+        raise Unavailable("Ray does not answer.")
+
+    url = f"/v1/workspaces/{ready.id}"
+    with monkeypatch.context() as patch:
+        patch.setattr(cluster, "locate", broken)
+        assert (await http.post(url + "/extend", json={"ttl_seconds": 60})).status_code == 503
+        assert await reaper.sweep() == 0
+    assert await reaper.sweep() == 1
+    assert set(lifecycle.keeping.live) == {ready.id}
+    assert (await http.post(url + "/extend", json={"ttl_seconds": 60})).status_code == 200
+    assert set(cluster.live) == {ready.sandbox, others.sandbox}
 
 
 @pytest.mark.parametrize("is_gone", [False, True])
@@ -218,7 +247,7 @@ async def test_who_does_not_lead_leaves_what_is_shared_alone(
     monkeypatch.setattr(lifecycle.store.leadership, "is_ours", no)
     await cluster.start(new_id(), FAKE, ttl_seconds=60, timeout_seconds=10)
     await lifecycle.store.warm.add([warm()])
-    await write(lifecycle, workspace())
+    await keep(lifecycle.store, workspace(), keeper=lifecycle.replica)
     assert await reaper.sweep() == 1
     assert dict(removed(lifecycle)) == {"workspace": 1}
 
@@ -236,7 +265,7 @@ async def test_what_cannot_be_read_is_not_compared(
     with monkeypatch.context() as patch:
         patch.setattr(cluster, "names", broken)
         patch.setattr(cluster, "left", broken)
-        await write(lifecycle, workspace())
+        await keep(lifecycle.store, workspace(), keeper=lifecycle.replica)
         assert await reaper.sweep() == 1
         assert dict(removed(lifecycle)) == {"workspace": 1}
         with pytest.raises(Unavailable):
