@@ -70,7 +70,10 @@ def held(folder: str, by: str, *, sandbox: str = "", seconds: float = 0.0) -> It
     try:
         _end_last(lock)
         os.pwrite(lock, json.dumps({"by": by, "sandbox": sandbox}).encode(), 0)
-        yield f"{folder}/{HOME}"
+        home = f"{folder}/{HOME}"
+        with contextlib.suppress(FileNotFoundError):  # half removed
+            os.chmod(home, stat.S_IMODE(os.lstat(home).st_mode) | 0o700)  # it may close itself
+        yield home
         os.ftruncate(lock, 0)  # after a failure it goes on naming what may be left
     finally:
         os.close(lock)
@@ -116,7 +119,6 @@ def attach(folder: str, uid: int) -> int | None:
         OSError: it cannot be given to that uid.
     """
     home = f"{folder}/{HOME}"
-    os.chmod(home, stat.S_IMODE(os.lstat(home).st_mode) | 0o700)  # closed, nothing starts in it
     if os.geteuid() != 0:
         return None
     # Nobody but the desktop passes through: what its home lets others do is its own choice.
