@@ -41,7 +41,8 @@ class Idling:
     async def until_idle(self, live: Live) -> None:
         """Pause it each time that it is idle, or have it released and return."""
         limit = live.workspace.idle_seconds
-        while limit is not None:
+        assert limit is not None, "it may be idle for ever"
+        while True:
             turned = live.turned
             if live.workspace.state != "ready":
                 await turned.wait()

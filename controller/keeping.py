@@ -259,8 +259,9 @@ class Keeping:
             with live.scope:
                 async with anyio.create_task_group() as tasks:
                     tasks.start_soon(self._until_deadline, live)
-                    idling = partial(self.idling.until_idle, live)
-                    tasks.start_soon(self._or_fail, live, idling)
+                    if live.workspace.idle_seconds is not None:
+                        until_idle = partial(self.idling.until_idle, live)
+                        tasks.start_soon(self._or_fail, live, until_idle)
                     if start is not None:
                         await self._or_fail(live, start)
                     if live.end_state is None:
