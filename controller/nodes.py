@@ -39,15 +39,14 @@ class Nodes:
         """
         found = await self.lifecycle.cluster.nodes()
         draining = await self.lifecycle.store.operated.draining()
-        rows = await self.lifecycle.store.warm.all()
-        warm = Counter(row.node for row in rows if row.state == "warm")
+        warm = await self.lifecycle.store.warm.by_node()
         alike = Counter(node.name for node in found if node.alive)
         return [
             node.model_copy(
                 update={
                     "draining": node.id in draining,
                     # A row has the node's name; of two that are called the same, nobody knows.
-                    "warm": warm[node.name] if node.alive and alike[node.name] == 1 else 0,
+                    "warm": warm.get(node.name, 0) if node.alive and alike[node.name] == 1 else 0,
                 }
             )
             for node in sorted(found, key=lambda node: (not node.alive, node.name, node.id))

@@ -40,6 +40,7 @@ NODES_EVERY = 4  # rounds: a node that is not this one is asked by a process of 
 AGAIN_SECONDS = 5.0  # what is being ended is gone by then
 WARMING_SECONDS = 300.0  # longer than any start takes
 REMOVE_SECONDS = 120.0
+BEGIN_SECONDS = 5.0  # nobody is served before
 _AT_ONCE = 8  # removals
 
 Where = Literal["actor", "sandbox", "workspace", "task", "warm"]
@@ -84,7 +85,9 @@ class Reaper:
         strays = await self._shared()
         if strays:
             strays &= await self._shared()
-        return await self._remove(strays)
+        with anyio.move_on_after(BEGIN_SECONDS):  # what takes longer, the first round ends
+            return await self._remove(strays)
+        return 0
 
     async def run(self) -> None:
         """Compare and remove, until cancelled."""

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any, Literal
 
-from sqlalchemy import Row, delete, insert, select, update
+from sqlalchemy import Row, delete, func, insert, select, update
 
 from controller.store.doing import Doing
 from controller.store.tables import warm
@@ -72,6 +72,14 @@ class WarmRows:
             found |= {row.id: row.state for row in rows}
             last = rows[-1].id
         return found
+
+    async def by_node(self) -> dict[str, int]:
+        """How many can be claimed on each node, by its name."""
+        here = warm.c.node.is_not(None)
+        asked = select(warm.c.node, func.count()).where(warm.c.state == "warm", here)
+        return {
+            node: many for node, many in map(tuple, await self._rows(asked.group_by(warm.c.node)))
+        }
 
     async def all(self) -> list[Warm]:
         """All, the oldest first."""

@@ -298,6 +298,24 @@ async def test_what_cannot_be_removed_stays_counted_until_it_is(
     assert await told(lifecycle, stray) == ["actor"]
 
 
+async def test_a_start_does_not_wait_for_what_does_not_end(
+    lifecycle: Lifecycle,
+    reaper: Reaper,
+    cluster: LocalCluster,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def hang(_: str) -> None:
+        await asyncio.sleep(3600)
+
+    monkeypatch.setattr(module, "BEGIN_SECONDS", 0.1)
+    await cluster.start(new_id(), FAKE, ttl_seconds=60, timeout_seconds=10)
+    with monkeypatch.context() as patch:
+        patch.setattr(cluster, "stop", hang)
+        assert await asyncio.wait_for(reaper.begin(), 15) == 0
+    assert lifecycle.metrics.strays == 1
+    assert await reaper.sweep() == 1
+
+
 async def test_what_is_gone_by_the_second_look_was_just_ending(
     lifecycle: Lifecycle, cluster: LocalCluster
 ) -> None:
