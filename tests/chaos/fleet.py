@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -60,15 +60,15 @@ class Controller:
     def is_alive(self) -> bool:
         return self.process is not None and self.process.poll() is None
 
-    def start(self, **settings: str) -> float:
+    def start(self, program: Sequence[str] = ()) -> float:
         """Until it says that it serves; the seconds that took. Its port stays the same."""
         assert not self.is_alive, "it is not running"
         port = self.url.rpartition(":")[2] or "0"
         began = time.monotonic()
         with (self.home / "up.log").open("ab") as log:
             self.process = subprocess.Popen(
-                [_carrel(), "up", "--port", port],
-                env=self.environment | settings,
+                [*(program or [_carrel()]), "up", "--port", port],
+                env=self.environment,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=log,

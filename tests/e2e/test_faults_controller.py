@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import sys
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
+from datetime import datetime, timezone
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any  # JSON values
@@ -180,3 +182,33 @@ async def test_when_ray_dies_its_desktops_have_failed_and_the_next_are_started(
     assert controller_pid(controller) == process
     kinds = [each["kind"] for each in await all_events(http) if each["workspace_id"] == made["id"]]
     assert kinds == ["claim", "ready", "failed"]
+
+
+async def test_a_wall_clock_that_jumps_ends_nothing(
+    controller: Controller, http: httpx.AsyncClient
+) -> None:
+    clock = controller.home / "clock"
+    clock.write_text("0")
+    jumping = [sys.executable, "-m", "tests.chaos.jumping", str(clock)]
+    await asyncio.to_thread(controller.end)
+    await asyncio.to_thread(controller.start, jumping)
+    made = (await http.post("/v1/workspaces", json={"template": "light"})).json()
+    short = {"template": "light", "ttl_seconds": 12}
+    for jump in ("3600", "-3600"):
+        clock.write_text(jump)
+        ends = (await http.post("/v1/workspaces", json=short)).json()
+        assert abs(created_ago(ends)) > 3000, "the controller's clock has jumped"
+        await end_of(http, ends["id"])
+        assert await works(http, made["id"]), jump
+    # Nor does one that jumped while no controller was there.
+    clock.write_text("7200")
+    controller.end(signal.SIGKILL)
+    await asyncio.to_thread(controller.start, jumping)
+    assert await works(http, made["id"])
+    assert (await http.get(f"/v1/workspaces/{made['id']}")).json()["state"] == "ready"
+    controller.end()
+
+
+def created_ago(workspace: Json) -> float:
+    created = datetime.fromisoformat(workspace["created_at"].replace("Z", "+00:00"))
+    return (datetime.now(timezone.utc) - created).total_seconds()
