@@ -312,11 +312,25 @@ class Warming:
 
     async def _close(self) -> None:
         """End what is warm, or leave it if it lives on; what is on its way is ended."""
-        left = list(self._own.values())
-        for own in left:
+        for own in self._own.values():
             own.finish("left" if self._lives_on and own.row.state == "warm" else "")
         with anyio.move_on_after(SHUTDOWN_SECONDS) as scope:
-            for own in left:
+            if not self._lives_on:
+                await self._end_unseen()
+            for own in list(self._own.values()):
                 await own.gone.wait()
         if scope.cancelled_caught:
             _log.error("warm desktops were not ended in %.0f s", SHUTDOWN_SECONDS)
+
+    async def _end_unseen(self) -> None:
+        """What an earlier controller left, and this one had no time to take over."""
+        try:
+            rows = await self._store.warm.all()
+        except CarrelError as error:  # the next one finds them
+            _log.warning("warm desktops may be left: %s", error.message)
+            return
+        for row in rows:
+            if row.id not in self._own and row.id not in self._past:
+                own = Warmed(row)
+                own.finish()
+                self._look_after(own, None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime, timedelta, timezone
+from pathlib import Path
 
 import anyio
 import httpx
@@ -16,7 +17,14 @@ from controller.app import create_app
 from controller.routes import Parts
 from controller.settings import Settings
 from controller.store.warm import Warm
-from tests.controller.conftest import LocalCluster, Located, add_template, claim, serving
+from tests.controller.conftest import (
+    LocalCluster,
+    Located,
+    add_template,
+    claim,
+    on_postgres,
+    serving,
+)
 from tests.waiting import eventually
 from workspace.errors import NoCapacity, Unavailable
 from workspace.models import Template
@@ -369,3 +377,35 @@ async def test_while_the_cluster_is_away_warm_ones_stay_and_are_claimed(
         assert made["sandbox"] != made["id"]
         assert (await http.get("/v1/pools")).json()["code"] == "unavailable"
     await has(http, state="filled", warm=2, live=1)
+
+
+@on_postgres
+async def test_one_of_two_controllers_leads_and_the_other_takes_over(
+    settings: Settings, cluster: LocalCluster, tmp_path: Path
+) -> None:
+    shared = {"ray_address": "127.0.0.1:1"}
+    first, second = (
+        settings.model_copy(update={**shared, "home": tmp_path / name, "replica": name})
+        for name in ("first", "second")
+    )
+    async with serving(create_app(second, cluster)) as other:
+        async with serving(create_app(first, cluster)) as http:
+            await scale(http, warm=3)
+            await has(other, state="filled", warm=3)
+            assert len(cluster.live) == 3
+            made = [await claim(each) for each in (http, other)]
+            assert {each["id"] for each in made}.isdisjoint(each["sandbox"] for each in made)
+            await has(http, state="filled", warm=3, live=2)
+            assert len(cluster.live) == 5
+            for each in made:
+                path = f"/v1/workspaces/{each['id']}/screenshot"
+                assert (await http.get(path)).status_code == 200
+                assert (await other.get(path)).status_code == 200
+        await claim(other)
+        await has(other, state="filled", warm=3, live=3)  # whoever led before
+        assert len(cluster.live) == 6
+    last = second.model_copy(update={"ray_address": ""})  # its end is everybody's
+    async with serving(create_app(last, cluster)) as other:
+        await has(other, state="filled", warm=3, live=3)
+        assert len(cluster.live) == 6
+    assert not cluster.live
