@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from workspace.models import Node
 
 LOOK_SECONDS = 1.0
+EMPTY_LOOKS = 3  # what was being placed when it was told may come a moment later
 _room = typer.Typer(invoke_without_command=True)
 Name = Annotated[
     str, typer.Argument(metavar="NODE", help="Its name, or its id or how that begins.")
@@ -129,13 +130,15 @@ async def _until_empty(carrel: Carrel, node: Node, seconds: float) -> Node:
 
     from workspace.errors import Conflict, TimedOut
 
+    empty = 0
     with anyio.move_on_after(seconds):
         while True:
             now = next((each for each in await carrel.nodes() if each.id == node.id), None)
             if now is None or not now.alive:
                 return node.model_copy(update={"alive": False, "desktops": 0})
             node = now
-            if not node.desktops:
+            empty = 0 if node.desktops else empty + 1
+            if empty == EMPTY_LOOKS:
                 return node
             if not node.draining:
                 raise Conflict(
