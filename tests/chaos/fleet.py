@@ -67,7 +67,7 @@ class Controller:
         began = time.monotonic()
         with (self.home / "up.log").open("ab") as log:
             self.process = subprocess.Popen(
-                [*(program or [_carrel()]), "up", "--port", port],
+                [*(program or [carrel()]), "up", "--port", port],
                 env=self.environment,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
@@ -108,7 +108,7 @@ class Controller:
         """End what of it lives, and remove what one that was killed has left."""
         self.end()
         done = subprocess.run(
-            [_carrel(), "down"],
+            [carrel(), "down"],
             env=self.environment,
             capture_output=True,
             text=True,
@@ -122,7 +122,7 @@ class Controller:
         return httpx.AsyncClient(base_url=self.url, headers=headers, timeout=CALL_SECONDS)
 
 
-def _carrel() -> str:
+def carrel() -> str:
     return str(Path(sys.executable).with_name("carrel"))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import sys
 import time
@@ -19,7 +20,7 @@ import pytest
 
 from controller.settings import Settings
 from ray_cluster.keeper import RunDir
-from tests.chaos.fleet import Controller, embedded_actors, ray_of
+from tests.chaos.fleet import Controller, carrel, embedded_actors, ray_of
 from tests.waiting import eventually
 
 pytestmark = pytest.mark.anyio
@@ -212,3 +213,55 @@ async def test_a_wall_clock_that_jumps_ends_nothing(
 def created_ago(workspace: Json) -> float:
     created = datetime.fromisoformat(workspace["created_at"].replace("Z", "+00:00"))
     return (datetime.now(timezone.utc) - created).total_seconds()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root mounts a file system that can be full")
+async def test_with_its_disk_full_requests_fail_clearly_and_desktops_live() -> None:
+    with TemporaryDirectory(prefix="c-faults-") as home:
+        full = Controller(Path(home), "the-key", {"CARREL_DESKTOPS": "2"})
+        mount = 'mount -t tmpfs -o size=6m,mode=700 tmpfs "$0" && exec "$@"'
+        small = ["unshare", "-m", "--", "sh", "-c", mount, home, carrel()]
+        try:
+            await asyncio.to_thread(full.start, small)
+            async with full.client() as http:
+                await fill_and_free(full, http)
+        finally:
+            await asyncio.to_thread(full.end)
+            await asyncio.to_thread(full.clear)
+
+
+async def fill_and_free(controller: Controller, http: httpx.AsyncClient) -> None:
+    made = (await http.post("/v1/workspaces", json={"template": "light"})).json()
+    actions = f"/v1/workspaces/{made['id']}/actions"
+    assert controller.process is not None, "it runs"
+    filler = Path(f"/proc/{controller.process.pid}/root{controller.home}/filler")
+    await asyncio.to_thread(fill, filler)
+    acted = 0
+    while True:  # what the database had reserved is used up first
+        answer = await http.post(actions, json={"type": "move", "x": 5, "y": 6})
+        if answer.status_code != 200:
+            break
+        acted += 1
+    assert answer.json()["code"] in ("disk_full", "unavailable"), answer.text
+    assert answer.json()["hint"]
+    refused = await http.post("/v1/workspaces", json={"template": "light"})
+    assert refused.json()["code"] in ("disk_full", "unavailable"), refused.text
+    assert await works(http, made["id"])
+    await asyncio.to_thread(filler.unlink)
+
+    async def acts() -> bool:
+        answer = await http.post(actions, json={"type": "move", "x": 5, "y": 6})
+        return answer.status_code == 200
+
+    await eventually(acts)
+    kinds = Counter(each["kind"] for each in await all_events(http))
+    assert kinds["claim"] == 1
+    assert kinds["act"] > acted
+    assert (await http.delete(f"/v1/workspaces/{made['id']}")).status_code == 204
+
+
+def fill(filler: Path) -> None:
+    """Until the file system takes no more."""
+    with suppress(OSError), filler.open("wb", buffering=0) as file:
+        while file.write(bytes(4096)):
+            pass
