@@ -32,7 +32,7 @@ class Elsewhere:
         self._store = store
         self._cluster = cluster
         self._reached: dict[str, _Reached] = {}
-        self._reaching = anyio.Lock()
+        self._locks: dict[str, anyio.Lock] = {}  # one asks for a desktop, and the others wait
 
     async def desktop(self, workspace_id: str) -> Handed | None:
         """How a ready one is reached; None if it is paused.
@@ -49,28 +49,39 @@ class Elsewhere:
         if workspace.state != "ready":
             await self.forget(workspace.sandbox)
             raise why_not(workspace)
-        async with self._reaching:
-            reached = self._reached.get(workspace.sandbox)
-            if reached is None:
-                located = await self._cluster.locate(workspace.sandbox)
-                if located is None:
-                    raise Unavailable(
-                        f"The desktop of workspace {workspace_id} is not found.",
-                        hint="If it died, that is told in a moment: ask for the workspace again.",
-                    )
-                handed = Handed(located.endpoint, connect(located.endpoint))
-                reached = self._reached[workspace.sandbox] = _Reached(handed, 0)
-            reached.used_at = time.monotonic()
-            return reached.handed
+        if (reached := self._reached.get(workspace.sandbox)) is None:
+            async with self._locks.setdefault(workspace.sandbox, anyio.Lock()):
+                reached = self._reached.get(workspace.sandbox) or await self._reach(workspace)
+        reached.used_at = time.monotonic()
+        return reached.handed
+
+    def keep(self, sandbox: str, handed: Handed) -> None:
+        """Use what this controller was connected by before."""
+        self._reached[sandbox] = _Reached(handed, time.monotonic())
+
+    async def _reach(self, workspace: Workspace) -> _Reached:
+        located = await self._cluster.locate(workspace.sandbox)
+        if located is None:
+            raise Unavailable(
+                f"The desktop of workspace {workspace.id} is not found.",
+                hint="If it died, that is told in a moment: ask for the workspace again.",
+            )
+        handed = Handed(located.endpoint, connect(located.endpoint))
+        self._reached[workspace.sandbox] = reached = _Reached(handed, time.monotonic())
+        return reached
 
     async def forget(self, sandbox: str) -> None:
         """Close what is open to one."""
+        self._locks.pop(sandbox, None)
         if (reached := self._reached.pop(sandbox, None)) is not None:
             await reached.handed.desktop.aclose()
 
     async def sweep(self) -> None:
         """Close what has not been used for long."""
         then = time.monotonic() - UNUSED_SECONDS
+        for sandbox in self._locks.keys() - self._reached.keys():
+            if not self._locks[sandbox].locked():
+                del self._locks[sandbox]
         for sandbox in [name for name, each in self._reached.items() if each.used_at < then]:
             await self.forget(sandbox)
 

@@ -79,6 +79,9 @@ class Keeping:
     # Claims that were said to have failed and may have been kept: see the reaper.
     unsure: deque[str] = field(default_factory=lambda: deque(maxlen=MOST_UNSURE))
     tasks: TaskGroup | None = None
+    # Where the connections of one that another controller keeps go on: calls may be under way.
+    hand_on: Callable[[str, Handed], None] = lambda _sandbox, _handed: None
+    is_leaving: bool = False  # this controller ends, and what lives is left to others
 
     def __post_init__(self) -> None:
         self.idling = Idling(self.cluster, self.events, self.save)
@@ -171,6 +174,7 @@ class Keeping:
             located = await self.cluster.locate(sandbox)
             if located is None:
                 _log.warning("the warm desktop %s is gone: another one is started", sandbox)
+                del self._of[sandbox]
                 live.change(sandbox=live.workspace.id, state="starting", ready_at=None, node=None)
                 await self.save(live)
                 return None
@@ -326,9 +330,11 @@ class Keeping:
 
     async def _let_go(self, live: Live) -> None:
         """Another controller keeps it. What it has ended meanwhile may have been starting here."""
-        if live.desktop is not None:
+        if live.desktop is not None and live.endpoint is not None and not self.is_leaving:
+            self.hand_on(live.workspace.sandbox, Handed(live.endpoint, live.desktop))
+        elif live.desktop is not None:
             await self.quietly(live.desktop.aclose(), "closing its connections")
-        else:
+        if not self.is_leaving:
             await self.quietly(self._stop_if_ended(live), "stopping its sandbox")
         self._forget(live)
 

@@ -35,6 +35,7 @@ from workspace.models import Screen, State, Stats, Workspace, WorkspaceRequest
 
 SHUTDOWN_SECONDS = 10.0
 RELEASE_SECONDS = 30.0  # that another controller gets to end what it is ending
+TRIES = 5  # to change one that other controllers take over at the same time
 LOOK_AGAIN_SECONDS = 0.2
 RESUME_SECONDS = 10.0
 NOTICE_SECONDS = 2 * BEAT_SECONDS  # until who kept it before has seen that it does no more
@@ -61,6 +62,7 @@ class Lifecycle:
             self.replica, self.store, self.cluster, self.events, self._claims, self.metrics
         )
         self._elsewhere = Elsewhere(self.store, self.cluster)
+        self.keeping.hand_on = self._elsewhere.keep
         self._taking = anyio.Lock()
         self._replica = Replica(self.keeping, self._elsewhere)
         self.reaper = Reaper(self.keeping, self._replica)
@@ -71,8 +73,14 @@ class Lifecycle:
         """Find what lives, serve, and release everything at the end, or leave it to others."""
         async with self._claims.run(), anyio.create_task_group() as tasks:
             self.keeping.tasks = tasks
-            await self._replica.begin()
-            await self.reaper.begin()
+            await self._replica.beat()
+            tasks.start_soon(self._replica.keep_beating)
+            try:
+                await self._replica.begin()
+                await self.reaper.begin()
+            except BaseException:  # what was found lives on: another try finds it again
+                self._replica.abandon()
+                raise
             tasks.start_soon(self._replica.run)
             tasks.start_soon(self.reaper.run)
             try:
@@ -140,13 +148,13 @@ class Lifecycle:
             WorkspaceNotFound: there never was one of that id.
         """
         deadline = time.monotonic() + RELEASE_SECONDS
-        while (live := await self._to_release(workspace_id)) is not None:
+        while (live := await self._to_release(workspace_id, actor)) is not None:
             live.end("released", by=actor)
             await live.gone.wait()  # bounded by STOP_SECONDS and the database's timeout
             if not live.is_lost or time.monotonic() > deadline:  # else another one kept it by then
                 return
 
-    async def _to_release(self, workspace_id: str) -> Live | None:
+    async def _to_release(self, workspace_id: str, actor: str) -> Live | None:
         """The one, kept here; None once it has ended, also by another controller's hand."""
         deadline = time.monotonic() + RELEASE_SECONDS
         while (live := self._here(workspace_id)) is None:
@@ -154,21 +162,26 @@ class Lifecycle:
             if workspace.ended_at is not None:
                 return None
             if workspace.state != "releasing" or time.monotonic() > deadline:
-                live = await self._replica.take_over(workspace_id)
-                return live or await self._to_release(workspace_id)
+                live = await self._replica.take_over(workspace_id, release_by=actor)
+                if live is not None or time.monotonic() > deadline:
+                    return live
+                continue  # another one was first
             await anyio.sleep(LOOK_AGAIN_SECONDS)  # its keeper is at it
         return live
 
     async def extend(self, workspace_id: str, ttl_seconds: float, *, actor: str) -> Workspace:
         """Let it live ``ttl_seconds`` from now, more or less than before."""
-        live = await self._get_live(workspace_id)
-        await self.cluster.extend(live.workspace.sandbox, ttl_seconds)
-        live.deadline = time.monotonic() + ttl_seconds
-        live.change(expires_at=datetime.now(timezone.utc) + timedelta(seconds=ttl_seconds))
-        live.extended.set()
-        await self.keeping.save(live)
-        if live.is_lost:  # another one kept it by then
-            return await self.extend(workspace_id, ttl_seconds, actor=actor)
+        for _ in range(TRIES):
+            live = await self._get_live(workspace_id)
+            await self.cluster.extend(live.workspace.sandbox, ttl_seconds)
+            live.deadline = time.monotonic() + ttl_seconds
+            live.change(expires_at=datetime.now(timezone.utc) + timedelta(seconds=ttl_seconds))
+            live.extended.set()
+            await self.keeping.save(live)
+            if not live.is_lost:
+                break
+        else:
+            raise Unavailable("Other controllers change this workspace at the same time.")
         await self.events.record(
             "extend", actor=actor, workspace_id=workspace_id, ttl_seconds=ttl_seconds
         )
@@ -317,11 +330,11 @@ class Lifecycle:
         """How it is reached, once it is not paused."""
         deadline = time.monotonic() + RESUME_SECONDS
         while (reached := await self._reached(workspace_id)) is None:
+            if time.monotonic() > deadline:
+                raise Unavailable(f"Workspace {workspace_id} is paused, and cannot be resumed.")
             live = await self._kept(workspace_id)
             if live is not None:
                 await self.keeping.idling.resume(live, actor=actor)
-            elif time.monotonic() > deadline:
-                raise Unavailable(f"Workspace {workspace_id} is paused, and cannot be resumed.")
             else:  # another controller was first
                 await anyio.sleep(LOOK_AGAIN_SECONDS)
         if (live := self._here(workspace_id)) is not None:

@@ -8,10 +8,12 @@ one that is gone has failed, and its row says so.
 
 from __future__ import annotations
 
+import itertools
 import logging
 import time
 from collections.abc import Mapping
 from datetime import datetime, timezone
+from functools import partial
 
 import anyio
 
@@ -19,11 +21,14 @@ from controller.elsewhere import Elsewhere
 from controller.keeping import TIME_UP, Keeping
 from controller.live import Live, Located
 from workspace.desktop import connect
-from workspace.errors import CarrelError, StartFailed, WorkspaceEnded
+from workspace.errors import CarrelError, NotReady, StartFailed, Unavailable, WorkspaceEnded
 from workspace.models import Workspace
 
 BEAT_SECONDS = 1.0
 STALE_SECONDS = 5.0  # without a beat, it is dead
+KEEPERS_EVERY = 3  # rounds: who has left
+FIND_AGAIN_SECONDS = 1.0
+LEAVE_SECONDS = 10.0
 _log = logging.getLogger(__name__)
 
 
@@ -39,6 +44,14 @@ class Replica:
         self._looked_at = time.monotonic()
         self._taking: set[str] = set()  # is its own by its row, and not yet by a task
 
+    async def beat(self) -> None:
+        """Say that this one lives.
+
+        Raises:
+            Unavailable: the store does not answer.
+        """
+        await self._store.replicas.beat(self._keeping.replica)
+
     async def begin(self) -> None:
         """Keep again what this one kept before, and what nobody keeps.
 
@@ -46,25 +59,35 @@ class Replica:
             Unavailable: the store or the cluster does not answer.
         """
         own = self._keeping.replica
-        await self._store.replicas.beat(own)
         others = set(await self._store.replicas.beats()) - {own}
-        found = await self._cluster.find()
-        for keeper, workspaces in (await self._store.replicas.kept()).items():
-            if keeper in others:
-                continue
-            for workspace in workspaces:
-                if keeper == own or await self._adopt(workspace, of=keeper):
-                    self._own(workspace, found.get(workspace.sandbox))
+        for keeper in await self._store.replicas.keepers() - others:
+            await self._inherit(keeper)
 
-    async def run(self) -> None:
-        """Beat, and take over what dead ones leave, until cancelled."""
+    async def keep_beating(self) -> None:
+        """Beat until cancelled, whatever else takes its time."""
         while True:
             await anyio.sleep(BEAT_SECONDS)
             try:
-                await self._store.replicas.beat(self._keeping.replica)
+                await self.beat()
+            except CarrelError as error:
+                _log.warning("no beat: %s", error.message)
+            except Exception:  # the next one comes, whatever this one ran into
+                _log.exception("no beat")
+
+    async def run(self) -> None:
+        """Take over what others leave, until cancelled."""
+        without_row: set[str] = set()  # keepers that have left, when that was last looked at
+        for turn in itertools.count():
+            await anyio.sleep(BEAT_SECONDS)
+            try:
                 beats = await self._store.replicas.beats()
                 for keeper in self._dead(beats):
                     await self._bury(keeper)
+                if turn % KEEPERS_EVERY == 0:
+                    left = await self._store.replicas.keepers() - set(beats)
+                    for keeper in left & without_row:
+                        await self._bury(keeper)
+                    without_row = left
                 if len(beats) > 1:
                     await self._let_go()
                 await self._elsewhere.sweep()
@@ -82,19 +105,38 @@ class Replica:
                 live.lose()
 
     async def leave(self) -> None:
-        """Leave what lives to others, and say so."""
-        for live in list(self._keeping.live.values()):
-            live.lose()
+        """Leave what lives to others, and say so; what is ending ends here."""
+        self.abandon()
+        with anyio.move_on_after(LEAVE_SECONDS):
+            for live in list(self._keeping.live.values()):
+                await live.gone.wait()
         await self._keeping.quietly(
             self._store.replicas.leave(self._keeping.replica), "taking leave of the store"
         )
 
-    async def take_over(self, workspace_id: str) -> Live | None:
-        """Keep it from now on; None if it has ended or never was."""
+    def abandon(self) -> None:
+        """Let go of all that is not ending."""
+        self._keeping.is_leaving = True
+        for live in list(self._keeping.live.values()):
+            if live.end_state is None:
+                live.lose()
+
+    async def take_over(self, workspace_id: str, *, release_by: str | None = None) -> Live | None:
+        """Keep it from now on, or to release it; None if it has ended or never was.
+
+        Raises:
+            NotReady: another controller is starting it, and nobody wants it released.
+        """
+        workspace = await self._store.get(workspace_id)
         keeper = await self._store.replicas.keeper(workspace_id)
-        if keeper is None:
+        if workspace is None or keeper is None:
             return None
-        return await self._take_over(workspace_id, of=keeper)
+        if workspace.state in ("queued", "starting") and release_by is None:
+            raise NotReady(
+                f"Workspace {workspace_id} is {workspace.state}.",
+                hint="Wait until it is ready: another controller is at it.",
+            )
+        return await self._take_over(workspace_id, of=keeper, release_by=release_by)
 
     def is_taking(self, workspace_id: str) -> bool:
         """Whether it is being taken over: its row says that it is kept here, and soon it is."""
@@ -116,7 +158,12 @@ class Replica:
         await self._take_over(workspace_id, of=own, why=why)
 
     async def _take_over(
-        self, workspace_id: str, *, of: str, why: CarrelError | None = None
+        self,
+        workspace_id: str,
+        *,
+        of: str,
+        why: CarrelError | None = None,
+        release_by: str | None = None,
     ) -> Live | None:
         """Keep it, to end it if that is ``why``; None if another one does, or it has ended."""
         own = self._keeping.replica
@@ -127,7 +174,8 @@ class Replica:
                 return None
             await self._elsewhere.forget(workspace.sandbox)
             located = await self._cluster.locate(workspace.sandbox)
-            return self._kept_by_now(workspace_id) or self._own(workspace, located, why)
+            kept = self._kept_by_now(workspace_id)
+            return kept or self._own(workspace, located, why, release_by=release_by)
         finally:
             self._taking.discard(workspace_id)
 
@@ -151,21 +199,26 @@ class Replica:
         ]
 
     async def _bury(self, keeper: str) -> None:
-        left = (await self._store.replicas.kept()).get(keeper, ())
-        _log.warning("controller %s is dead: %d workspaces are taken over", keeper, len(left))
-        found = await self._cluster.find() if left else {}
-        for workspace in left:
-            if await self._adopt(workspace, of=keeper):
-                self._own(workspace, found.get(workspace.sandbox))
+        _log.warning("controller %s is dead: its workspaces are taken over", keeper)
+        await self._inherit(keeper)
         await self._store.replicas.leave(keeper)
         self._seen.pop(keeper, None)
 
-    async def _adopt(self, workspace: Workspace, *, of: str) -> bool:
+    async def _inherit(self, keeper: str) -> None:
+        """Look after all that another one kept, or this one before it died."""
+        found = await self._cluster.find()
         own = self._keeping.replica
-        return await self._store.replicas.adopt(workspace.id, keeper=own, of=of) is not None
+        for workspace in await self._store.replicas.adopt_all(keeper=own, of=keeper):
+            if self._kept_by_now(workspace.id) is None:
+                self._own(workspace, found.get(workspace.sandbox))
 
     def _own(
-        self, workspace: Workspace, located: Located | None, why: CarrelError | None = None
+        self,
+        workspace: Workspace,
+        located: Located | None,
+        why: CarrelError | None = None,
+        *,
+        release_by: str | None = None,
     ) -> Live:
         """Look after one that somebody else began, or end it."""
         if located is not None:  # its node's clock decides: no change of the wall clock moves it
@@ -177,16 +230,45 @@ class Replica:
         live.written.set()
         if why is not None:
             live.end("failed", why)
-        if located is not None and workspace.state in ("ready", "paused"):
+        elif release_by is not None:
+            live.end("released", by=release_by)
+        if workspace.state == "releasing":
+            live.end("released", WorkspaceEnded("Its controller ended while it was released."))
+        elif located is not None and workspace.state in ("ready", "paused"):
             live.endpoint = located.endpoint
             live.desktop = connect(located.endpoint)
-        elif workspace.state == "releasing":
-            live.end("released", WorkspaceEnded("Its controller ended while it was released."))
         elif left <= 0:
             live.end("released", WorkspaceEnded(TIME_UP))
         elif workspace.state in ("queued", "starting"):
             live.end("failed", StartFailed("Its controller ended while it was starting."))
         else:
-            live.end("failed", WorkspaceEnded("It was gone when a controller looked after it."))
+            self._keeping.own(live, partial(self._find, live))
+            return live
         self._keeping.own(live)
         return live
+
+    async def _find(self, live: Live) -> None:
+        """Find one that did not say where it is: it may only be slow, or cut off for a while.
+
+        Raises:
+            WorkspaceEnded: the cluster does not know it.
+        """
+        sandbox = live.workspace.sandbox
+        while True:
+            if (located := await self._located(sandbox)) is not None:
+                break
+            await anyio.sleep(FIND_AGAIN_SECONDS)
+        live.deadline = time.monotonic() + located.remaining_seconds
+        live.extended.set()
+        live.endpoint = located.endpoint
+        live.desktop = connect(located.endpoint)
+
+    async def _located(self, sandbox: str) -> Located | None:
+        try:
+            located = await self._cluster.locate(sandbox)
+            if located is None and sandbox not in await self._cluster.names():
+                raise WorkspaceEnded("It was gone when a controller looked after it.")
+        except Unavailable as error:
+            _log.warning("sandbox %s cannot be looked for: %s", sandbox, error.message)
+            return None
+        return located

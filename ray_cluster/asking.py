@@ -23,6 +23,10 @@ RAY_SECONDS = 10.0  # one question to Ray or to an actor
 T = TypeVar("T")
 
 
+class Unreached(DesktopLost):
+    """The actor cannot be reached now; it may live, and have done what it was asked."""
+
+
 class Asking:
     """The Ray at an address, that this process has joined."""
 
@@ -37,6 +41,7 @@ class Asking:
 
         Raises:
             DesktopLost: the actor died.
+            Unreached: it may have.
             TimedOut: it did not answer.
         """
         exceptions = self._ray.exceptions
@@ -47,7 +52,7 @@ class Asking:
             raise
         except exceptions.ActorUnavailableError as error:
             await self.call(lambda: None)  # the head's absence is the better explanation
-            raise DesktopLost("The desktop's actor cannot be reached.") from error
+            raise Unreached("The desktop's actor cannot be reached.") from error
         except exceptions.RayActorError as error:
             await self.call(lambda: None)
             raise DesktopLost(_said(error)) from error

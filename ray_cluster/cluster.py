@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from ray_cluster import actors, placement, sweeping, volumes
-from ray_cluster.asking import RAY_SECONDS, Asking, look_at_head
+from ray_cluster.asking import RAY_SECONDS, Asking, Unreached, look_at_head
 from ray_cluster.connection import HEAD_SECONDS, connect, disconnect
 from ray_cluster.handles import PREFIX, Handles
 from ray_cluster.leases import Lease
@@ -42,6 +42,7 @@ NODE_LOST = "node_lost"
 STOP_SECONDS = actors.STOP_SECONDS + actors.ANSWER_SECONDS + 1
 PAUSE_SECONDS = 30.0
 _NEVER_RAN = "never ran"  # in Ray's words on an actor whose node died before
+AGAIN_SECONDS = 0.5
 WATCH_SECONDS = 10.0  # Ray waits for calls in flight when an actor is told to end (SIGTERM)
 
 T = TypeVar("T")
@@ -284,9 +285,10 @@ class Cluster:
                     answer = await self._asking.ask(
                         handle.ended.remote(WATCH_SECONDS), seconds=WATCH_SECONDS + RAY_SECONDS
                     )
-                except TimedOut as error:
+                except (TimedOut, Unreached) as error:
                     log.warning("desktop %s: %s", workspace_id, error.message)
-                    continue  # slow, or stopped: it has not ended
+                    await asyncio.sleep(AGAIN_SECONDS)
+                    continue  # slow, stopped, or cut off: Ray says so once it has died
                 if answer["ended"] is not None:
                     await self._handles.kill(workspace_id, handle)  # it would itself, within 2 s
                     return ErrorInfo.model_validate(answer["ended"])

@@ -18,7 +18,7 @@ from controller.store import databases
 from controller.store.doing import Doing
 from controller.store.rows import to_workspace
 from controller.store.tables import replicas, workspaces
-from workspace.models import LIVE_STATES, Workspace
+from workspace.models import LIVE_STATES, State, Workspace
 
 _LEADING = 0x6C_6561_6465_72
 _NAME = text("SELECT set_config('application_name', :name, false)")
@@ -29,6 +29,7 @@ _LEADERS = text(
     "AND pg_stat_activity.datname = current_database()"
 ).columns(column("application_name", String))
 LOOK_SECONDS = 1.0
+_UNENDED: tuple[State, ...] = (*sorted(LIVE_STATES), "releasing")  # which an index finds
 
 
 class Replicas:
@@ -54,18 +55,15 @@ class Replicas:
         rows = await self._doing.rows(select(replicas.c.id, replicas.c.beats))
         return {row.id: row.beats for row in rows}
 
-    async def kept(self) -> Mapping[str, Sequence[Workspace]]:
-        """The workspaces that have not ended, by their keeper."""
-        asked = select(workspaces).where(workspaces.c.ended_at.is_(None))
-        found: dict[str, list[Workspace]] = {}
-        for row in await self._doing.rows(asked):
-            found.setdefault(row.keeper, []).append(to_workspace(row))
-        return found
+    async def keepers(self) -> set[str]:
+        """Who keeps workspaces that have not ended."""
+        asked = select(workspaces.c.keeper).where(workspaces.c.state.in_(_UNENDED)).distinct()
+        return {row.keeper for row in await self._doing.rows(asked)}
 
     async def kept_by(self, replica: str) -> set[str]:
         """The ids of those that it keeps and that have not ended."""
         asked = select(workspaces.c.id).where(
-            workspaces.c.state.in_(LIVE_STATES), workspaces.c.keeper == replica
+            workspaces.c.state.in_(_UNENDED), workspaces.c.keeper == replica
         )
         return {row.id for row in await self._doing.rows(asked)}
 
@@ -93,6 +91,17 @@ class Replicas:
         )
         row = (await self._doing.do(lambda it: it.execute(statement), is_repeatable=False)).first()
         return to_workspace(row) if row else None
+
+    async def adopt_all(self, *, keeper: str, of: str) -> Sequence[Workspace]:
+        """Take over the keeping of all that ``of`` keeps, or that are ``keeper``'s own already."""
+        statement = (
+            update(workspaces)
+            .where(workspaces.c.state.in_(_UNENDED), workspaces.c.keeper == of)
+            .values(keeper=keeper)
+            .returning(*workspaces.c)
+        )
+        rows = await self._doing.do(lambda it: it.execute(statement), is_repeatable=False)
+        return [to_workspace(row) for row in rows.all()]
 
 
 class Leadership:

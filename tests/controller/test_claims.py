@@ -152,13 +152,16 @@ async def test_only_the_keeper_writes_and_only_one_takes_over(database_url: str)
         assert not await store.save(made, keeper="a")
         assert await store.get(made.id) == ready
         keeper = await store.replicas.keeper(made.id)
-        assert {
-            name: [each.id for each in kept] for name, kept in (await store.replicas.kept()).items()
-        } == {keeper: [made.id]}
+        assert await store.replicas.keepers() == {keeper}
+        assert await store.replicas.kept_by(str(keeper)) == {made.id}
+        assert await store.replicas.adopt_all(keeper="d", of="nobody") == []
+        assert await store.replicas.adopt_all(keeper="d", of=str(keeper)) == [ready]
+        keeper = "d"
         ended = ready.model_copy(update={"state": "released", "ended_at": NOW})
-        assert await store.save(ended, keeper=str(keeper))
+        assert await store.save(ended, keeper=keeper)
         assert await store.replicas.keeper(made.id) is None
-        assert await store.replicas.adopt(made.id, keeper="d", of=str(keeper)) is None
+        assert await store.replicas.keepers() == set()
+        assert await store.replicas.adopt(made.id, keeper="e", of=keeper) is None
 
 
 @both_databases
