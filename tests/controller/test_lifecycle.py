@@ -215,7 +215,7 @@ async def test_a_caller_that_goes_away_while_it_waits_leaves_nothing(
 
 
 async def test_it_ends_at_its_deadline(http: httpx.AsyncClient, cluster: LocalCluster) -> None:
-    made = await claim(http, ttl_seconds=0.3)
+    made = await claim(http, ttl_seconds=2)
     await nothing_lives(cluster)
     base = f"/v1/workspaces/{made['id']}"
     ended = await becomes(http, made["id"], "released")
