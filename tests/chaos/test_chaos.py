@@ -9,7 +9,7 @@ import pytest
 from tests.chaos.fleet import fleet
 from tests.chaos.storm import SLOTS, Storm
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.timeout(400)]
 
 CYCLES = 40
 SECONDS = 45

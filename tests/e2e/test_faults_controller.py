@@ -23,7 +23,7 @@ from ray_cluster.keeper import RunDir
 from tests.chaos.fleet import Controller, carrel, embedded_actors, ray_of
 from tests.waiting import eventually
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.timeout(400)]
 Json = dict[str, Any]  # Any: JSON values
 
 CLAIMS = 50
@@ -84,7 +84,8 @@ async def claims(http: httpx.AsyncClient) -> bool:
         return False
     if answer.status_code == 201:
         return await works(http, answer.json()["id"])
-    assert (answer.status_code, answer.json()["code"]) == (503, "unavailable"), answer.text
+    codes = ("unavailable", "start_failed", "desktop_lost", "workspace_ended")
+    assert answer.json()["code"] in codes, answer.text
     return False
 
 

@@ -15,7 +15,7 @@ import pytest
 from tests.chaos.fleet import Controller, Fleet, fleet
 from tests.waiting import eventually
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.timeout(400)]
 AWAY_SECONDS = 20
 KEEPERS = (
     "SELECT string_agg(keeper, ',' ORDER BY created_at) FROM workspaces WHERE ended_at IS NULL"
