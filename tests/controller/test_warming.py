@@ -98,11 +98,11 @@ async def test_a_claim_has_a_warm_one_at_once_and_the_pool_is_refilled(
     assert answer.status_code == 200
     await eventually(lambda: 0 < cluster.ttl[str(made["sandbox"])] <= 300)  # no longer a pool's
     await has(http, state="filled", warm=3, live=1, hits=1, misses=0)
-    assert len(cluster.live) == 4
+    await eventually(lambda: len(cluster.live) == 4)
     await http.delete(f"/v1/workspaces/{made['id']}")
     await has(http, live=0)
     assert made["sandbox"] not in cluster.live
-    assert len(cluster.live) == 3
+    await eventually(lambda: len(cluster.live) == 3)
     told = await numbers(http)
     assert 'carrel_claims_total{template="desktop",how="warm"} 1' in told
     assert 'carrel_pool_warm{template="desktop"} 3' in told
@@ -166,7 +166,7 @@ async def test_no_more_than_max_live_and_claims_take_the_place_of_idle_ones(
     made = await claim(http, theme="dark", queue_seconds=15)  # no warm one fits: one must go
     assert made["state"] == "ready"
     await has(http, warm=1, live=1, warming=0, state="full")
-    assert len(cluster.live) == 2
+    await eventually(lambda: len(cluster.live) == 2)
 
 
 async def test_a_warm_one_that_dies_is_replaced(
@@ -241,7 +241,7 @@ async def test_idle_ones_make_room_for_a_claim_that_waits(
     told = await numbers(http)
     assert 'carrel_claims_total{template="desktop",how="queued"} 1' in told
     assert "carrel_queue_wait_seconds_count 1" in told
-    assert len(small.live) == 8
+    await eventually(lambda: len(small.live) == 8)
     await http.delete(f"/v1/workspaces/{made['id']}")
     await has(http, "light", warm=8, state="filled")
 
@@ -392,20 +392,20 @@ async def test_one_of_two_controllers_leads_and_the_other_takes_over(
         async with serving(create_app(first, cluster)) as http:
             await scale(http, warm=3)
             await has(other, state="filled", warm=3)
-            assert len(cluster.live) == 3
+            await eventually(lambda: len(cluster.live) == 3)
             made = [await claim(each) for each in (http, other)]
             assert {each["id"] for each in made}.isdisjoint(each["sandbox"] for each in made)
             await has(http, state="filled", warm=3, live=2)
-            assert len(cluster.live) == 5
+            await eventually(lambda: len(cluster.live) == 5)
             for each in made:
                 path = f"/v1/workspaces/{each['id']}/screenshot"
                 assert (await http.get(path)).status_code == 200
                 assert (await other.get(path)).status_code == 200
         await claim(other)
         await has(other, state="filled", warm=3, live=3)  # whoever led before
-        assert len(cluster.live) == 6
+        await eventually(lambda: len(cluster.live) == 6)
     last = second.model_copy(update={"ray_address": ""})  # its end is everybody's
     async with serving(create_app(last, cluster)) as other:
         await has(other, state="filled", warm=3, live=3)
-        assert len(cluster.live) == 6
+        await eventually(lambda: len(cluster.live) == 6)
     assert not cluster.live
