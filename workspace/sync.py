@@ -38,6 +38,18 @@ def _run(portal: BlockingPortal, call: Callable[[], Coroutine[Any, Any, R]]) -> 
         raise
 
 
+@contextmanager
+def _chunks(
+    portal: BlockingPortal, source: AbstractAsyncContextManager[AsyncIterator[bytes]]
+) -> Iterator[Iterator[bytes]]:
+    with portal.wrap_async_context_manager(source) as chunks:
+
+        async def following() -> bytes | None:
+            return await anext(chunks, None)
+
+        yield iter(lambda: _run(portal, following), None)
+
+
 def _desktop(
     method: Callable[Concatenate[Desktop, P], Coroutine[Any, Any, R]],
 ) -> Callable[Concatenate[SyncDesktop, P], R]:
@@ -149,25 +161,14 @@ class SyncDesktop:
     @contextmanager
     def open_file(self, path: str) -> Iterator[Iterator[bytes]]:
         """A file's bytes as they come: ``with desktop.open_file(p) as chunks``."""
-        with self._chunks(self._desktop.open_file(path)) as chunks:
+        with _chunks(self._portal, self._desktop.open_file(path)) as chunks:
             yield chunks
 
     @contextmanager
     def open_recording(self) -> Iterator[Iterator[bytes]]:
         """The recording's bytes as they come: ``with desktop.open_recording() as chunks``."""
-        with self._chunks(self._desktop.open_recording()) as chunks:
+        with _chunks(self._portal, self._desktop.open_recording()) as chunks:
             yield chunks
-
-    @contextmanager
-    def _chunks(
-        self, source: AbstractAsyncContextManager[AsyncIterator[bytes]]
-    ) -> Iterator[Iterator[bytes]]:
-        with self._portal.wrap_async_context_manager(source) as chunks:
-
-            async def following() -> bytes | None:
-                return await anext(chunks, None)
-
-            yield iter(lambda: _run(self._portal, following), None)
 
 
 class SyncClaimedDesktop(SyncDesktop):
@@ -247,6 +248,12 @@ class SyncCarrel:
     remove_volume = _carrel(Carrel.remove_volume)
     events = _carrel(Carrel.events)
     whoami = _carrel(Carrel.whoami)
+
+    @contextmanager
+    def open_volume(self, name: str) -> Iterator[Iterator[bytes]]:
+        """A volume's tar as it comes: ``with carrel.open_volume(name) as chunks``."""
+        with _chunks(self._portal, self._carrel.open_volume(name)) as chunks:
+            yield chunks
 
     @property
     def url(self) -> str:
