@@ -31,7 +31,6 @@ REST_MS, REST_SECONDS = 200, 5.0
 SETTLE_SECONDS = 30.0  # in all
 LOOK_SECONDS = 0.05
 AGAIN_SECONDS = 1.0
-_EXPECTED = ("deadline_passed", "released")  # ends that are no failures
 
 End = Literal["", "taken", "left"]
 _log = logging.getLogger(__name__)
@@ -152,7 +151,7 @@ class Warmer:
                 _log.warning("cannot watch warm desktop %s: %s", own.row.id, error.message)
                 await anyio.sleep(AGAIN_SECONDS)
                 continue
-            if end.code not in _EXPECTED:
+            if end.code == "desktop_lost":  # else its time was up, or its node or Ray has gone
                 failed(f"A warm desktop died: {end.message}")
             return
 

@@ -23,7 +23,7 @@ from anyio.abc import TaskGroup
 
 from controller.keeping import Keeping
 from controller.live import SYSTEM, Handed, new_id, shape
-from controller.pool import QUARANTINE_FAILURES, Start, plan
+from controller.pool import QUARANTINE_FAILURES, Start, back_off_seconds, plan
 from controller.stock import CHANGED_AT, Failing, Stock, Stocktaking, told
 from controller.store.warm import Warm
 from controller.templates import Templates
@@ -250,9 +250,12 @@ class Warming:
         name = own.row.template
         _log.warning("a warm desktop of template %s failed: %s", name, reason)
         self._keeping.metrics.pool_failures[name] += 1
-        before = self._failing.get(own.row.template)
-        count = before.count + 1 if before is not None and before.of == own.of else 1
-        self._failing[name] = Failing(count, datetime.now(timezone.utc), reason, own.of)
+        now, before, count = datetime.now(timezone.utc), self._failing.get(name), 1
+        if before is not None and before.of == own.of:
+            if (now - before.at).total_seconds() < back_off_seconds(before.count):
+                return  # nothing was started since: it is the same trouble
+            count = before.count + 1
+        self._failing[name] = Failing(count, now, reason, own.of)
         if count == QUARANTINE_FAILURES and self._tasks is not None:
             self._tasks.start_soon(self._tell_quarantine, name, reason)
 
@@ -276,14 +279,17 @@ class Warming:
 
     async def _take_over(self, rows: Iterable[Warm], stock: Stock) -> bool:
         """Look after what another one left, and end what cannot be used; whether there was any."""
-        found = await self._keeping.cluster.find()
         alive = set(await self._store.replicas.beats()) - {self._keeping.replica}
-        taken = False
-        for row in rows:
+
+        def is_on_its_way(row: Warm) -> bool:
             age = (stock.now - row.created_at).total_seconds()
-            if row.state == "warming" and row.keeper in alive and age < MOST_WARMING_SECONDS:
-                continue  # it is on its way
-            taken = True
+            return row.state == "warming" and row.keeper in alive and age < MOST_WARMING_SECONDS
+
+        left = [row for row in rows if not is_on_its_way(row)]
+        if not left:
+            return False
+        found = await self._keeping.cluster.find()
+        for row in left:
             own = Warmed(row, of=stock.versions.get(row.template, ("", "")))
             located = found.get(row.id)
             if row.state == "warm" and located is not None:
@@ -292,7 +298,7 @@ class Warming:
             else:
                 own.finish()
             self._look_after(own, None)
-        return taken
+        return True
 
     # What is told.
 

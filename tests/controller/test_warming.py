@@ -206,14 +206,42 @@ async def test_a_template_that_fails_is_quarantined_until_an_operator_says_so(
     await has(http, "broken", state="quarantined", warm=0, warming=0)
     told = await pool_of(http, "broken")
     assert "There is no X." in str(told["reason"])
-    assert 'carrel_pool_failures_total{template="broken"} 5' in await numbers(http)
     assert not cluster.live
     assert "quarantine" in await kinds(http)
     await scale(http, "desktop", warm=1)  # others go on
     await has(http, "desktop", state="filled")
     assert (await scale(http, "broken"))["state"] != "quarantined"  # nothing changed: try again
     await has(http, "broken", state="quarantined")
-    assert 'carrel_pool_failures_total{template="broken"} 10' in await numbers(http)
+    assert (await kinds(http)).count("quarantine") == 2
+
+
+async def test_five_that_go_with_their_node_are_no_fault_of_their_template(
+    http: httpx.AsyncClient, cluster: LocalCluster
+) -> None:
+    await scale(http, warm=6, surge=6)
+    await has(http, state="filled", warm=6)
+    first = set(cluster.live)
+    await eventually(lambda: first <= set(cluster.deaths))
+    for sandbox in first:
+        cluster.die(sandbox, code="node_lost")
+    await eventually(lambda: not first & set(cluster.live))
+    await has(http, state="filled", warm=6)
+    assert "quarantine" not in await kinds(http)
+
+
+async def test_what_fails_at_the_same_time_has_failed_once(
+    http: httpx.AsyncClient, cluster: LocalCluster
+) -> None:
+    await scale(http, warm=6, surge=6)
+    await has(http, state="filled", warm=6)
+    first = set(cluster.live)
+    await eventually(lambda: first <= set(cluster.deaths))
+    for sandbox in first:
+        cluster.die(sandbox)
+    await eventually(lambda: not first & set(cluster.live))
+    await has(http, state="filled", warm=6)
+    assert 'carrel_pool_failures_total{template="desktop"} 6' in await numbers(http)
+    assert "quarantine" not in await kinds(http)
 
 
 @pytest.fixture
