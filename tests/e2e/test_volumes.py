@@ -75,6 +75,9 @@ def test_a_killed_controller_neither_loses_nor_gives_away_a_volume(tmp_path: Pat
             with carrel.claim("light", volume="v") as desktop:
                 assert desktop.read_file("note") + desktop.read_file("later") == b"beforeafter"
             assert carrel.volume("v").used_by is None
+            with carrel.open_volume("v") as chunks:
+                assert b"beforeafter" not in (tar := b"".join(chunks))
+            assert tar.count(b"before") == tar.count(b"after") == 1
             carrel.remove_volume("v")
     finally:
         stop(service)
