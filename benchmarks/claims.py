@@ -71,6 +71,7 @@ class Simulated:
         node: str | None = None,
         volume: Mount | None = None,
         avoid: Collection[str] = (),
+        placed: Callable[[], None] | None = None,
     ) -> Located:
         return _There(workspace_id)
 

@@ -36,7 +36,7 @@ from controller.live import (
     why_lost,
 )
 from controller.metrics import How, Metrics
-from controller.places import Places, Turn
+from controller.places import Places, Ticket, Turn
 from controller.store import Store
 from controller.store.claims import Claimed, NewClaim
 from controller.volumes import Volumes
@@ -203,10 +203,10 @@ class Keeping:
             while True:
                 if turn == "place":
                     try:
-                        return await self._start_now(live, template), waited
+                        return await self._start_now(live, template, ticket), waited
                     except NoCapacity as error:
                         lack = error
-                await self._queued(live)
+                await self._queued(live, is_news=waited is None)
                 turn = await ticket.turn()
                 if turn is None:
                     raise lack
@@ -214,7 +214,7 @@ class Keeping:
                 if (handed := await self._warm_by_now(live)) is not None:
                     return handed, waited
 
-    async def _start_now(self, live: Live, template: Template) -> Handed:
+    async def _start_now(self, live: Live, template: Template, ticket: Ticket) -> Handed:
         if live.workspace.state == "queued":
             live.change(state="starting")
             await self.save(live)
@@ -231,19 +231,20 @@ class Keeping:
             ttl_seconds=max(0.0, live.deadline - time.monotonic()),
             timeout_seconds=START_SECONDS,
             avoid=await self.store.operated.draining(),
+            placed=ticket.placed,
             **place,
         )
         await self.volumes.note_ready(live.workspace)
         live.change(node=located.node_name or None)
         return Handed(located.endpoint, connect(located.endpoint))
 
-    async def _queued(self, live: Live) -> None:
-        if live.workspace.state == "queued":
-            return
-        live.change(state="queued")
-        await self.save(live)
-        self.pools.changed(live.workspace.template)
-        await self.events.record("queued", actor=SYSTEM, workspace_id=live.workspace.id)
+    async def _queued(self, live: Live, *, is_news: bool) -> None:
+        if live.workspace.state != "queued":
+            live.change(state="queued")
+            await self.save(live)
+        if is_news:  # no other try in vain is worth a line of the log
+            self.pools.changed(live.workspace.template)
+            await self.events.record("queued", actor=SYSTEM, workspace_id=live.workspace.id)
 
     async def _warm_by_now(self, live: Live) -> Handed | None:
         if live.shape is None:

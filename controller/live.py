@@ -9,7 +9,7 @@ import hashlib
 import logging
 import secrets
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
@@ -74,6 +74,7 @@ class Cluster(Protocol):
         node: str | None = None,
         volume: Mount | None = None,
         avoid: Collection[str] = (),
+        placed: Callable[[], None] | None = None,
     ) -> Located: ...
     async def claimed(self, workspace_id: str, ttl_seconds: float) -> None: ...
     async def locate(self, workspace_id: str) -> Located | None: ...

@@ -31,8 +31,8 @@ class FairQueue(Generic[T]):
     def __len__(self) -> int:
         return len(self._tenant_of)
 
-    def push(self, tenant: str, thing: T) -> None:
-        """Let it wait.
+    def push(self, tenant: str, thing: T, *, first: bool = False) -> None:
+        """Let it wait; ``first`` of all, if it has waited before.
 
         Raises:
             NoCapacity: too many do.
@@ -41,12 +41,16 @@ class FairQueue(Generic[T]):
             raise NoCapacity(f"{self._most} claims wait for a place already.")
         self._tenants.setdefault(tenant, OrderedDict())[id(thing)] = thing
         self._tenant_of[id(thing)] = tenant
+        if first:
+            self._tenants[tenant].move_to_end(id(thing), last=False)
+            self._tenants.move_to_end(tenant, last=False)
 
     def peek(self, may: Callable[[T], bool] = lambda thing: True) -> T | None:
         """The next one of those that may be served; it stays next until it is removed."""
-        return next(filter(may, self._in_order()), None)
+        return next(filter(may, self), None)
 
-    def _in_order(self) -> Iterator[T]:
+    def __iter__(self) -> Iterator[T]:
+        """All, in their order."""
         rounds = [iter(waiting.values()) for waiting in self._tenants.values()]
         while rounds:
             left = []

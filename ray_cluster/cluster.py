@@ -14,7 +14,7 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Collection, Coroutine, Mapping
+from collections.abc import Callable, Collection, Coroutine, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
@@ -140,12 +140,14 @@ class Cluster:
         node: str | None = None,
         volume: Mount | None = None,
         avoid: Collection[str] = (),
+        placed: Callable[[], None] | None = None,
     ) -> Located:
         """A new desktop, ready to act; it ends ``ttl_seconds`` from now unless extended.
 
         With ``background`` it yields the processor to the others until :meth:`claimed`. With
         ``node`` it is started on the one of that name; a ``volume`` there is its home. It is on
-        none of the nodes to ``avoid`` (their ids).
+        none of the nodes to ``avoid`` (their ids). It is ``placed`` once its slot is taken, long
+        before it is ready.
         A node that dies before the desktop's actor ran there costs time, and nothing else.
         When this fails, or is cancelled, no actor and no sandbox is left.
 
@@ -172,7 +174,7 @@ class Cluster:
             "lease": self._lease.terms(workspace_id) if self._lease is not None else None,
         }
         deadline = time.monotonic() + timeout_seconds
-        creating = self._spawn(self._create(workspace_id, spec, node, frozenset(avoid)))
+        creating = self._spawn(self._create(workspace_id, spec, node, frozenset(avoid), placed))
         too_late = StartFailed(f"The desktop was not ready within {timeout_seconds:.0f} seconds.")
         try:
             handle = await asyncio.wait_for(asyncio.shield(creating), timeout_seconds)
@@ -202,6 +204,7 @@ class Cluster:
                     node=node,
                     volume=volume,
                     avoid=avoid,
+                    placed=placed,
                 )
             if isinstance(error, DesktopLost):
                 raise StartFailed(f"The desktop's actor died: {error.message}") from error
@@ -336,7 +339,12 @@ class Cluster:
     # One desktop's actor.
 
     async def _create(
-        self, workspace_id: str, spec: actors.Wire, node: str | None, avoid: Collection[str]
+        self,
+        workspace_id: str,
+        spec: actors.Wire,
+        node: str | None,
+        avoid: Collection[str],
+        placed: Callable[[], None] | None,
     ) -> ActorHandle[Any]:  # Any: Ray's handles are not typed by class
         """Place an actor. One at a time, so that no two take the last slot."""
         async with self._placing:
@@ -365,6 +373,8 @@ class Cluster:
             try:
                 handle = await self._asking.call(create)
                 self._handles.keep(workspace_id, handle)
+                if placed is not None:
+                    placed()
                 return handle
             except Unavailable:
                 is_abandoned.set()  # Ray was too slow to be waited for: should it be done later

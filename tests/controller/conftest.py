@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -69,10 +69,13 @@ class LocalCluster:
         node: str | None = None,
         volume: Mount | None = None,
         avoid: Collection[str] = (),
+        placed: Callable[[], None] | None = None,
     ) -> Located:
         if "n1" in avoid:
             raise NoCapacity("Every node of this cluster is being taken out of service.")
         self.starting.add(workspace_id)
+        if placed is not None:
+            placed()
         try:
             endpoint = await asyncio.wait_for(
                 self.backend.start(workspace_id, template, volume=volume), timeout_seconds

@@ -123,3 +123,10 @@ def test_ten_thousand_of_a_hundred_tenants_are_no_burden() -> None:
     assert queue.position(last) == 10_000
     assert len(served(queue)) == 10_000
     assert time.perf_counter() - begin < 15
+
+
+def test_who_waited_before_comes_back_first_of_all() -> None:
+    queue, things = queued("a1", "b1", "b2")
+    queue.remove(things["b1"])
+    queue.push("b", things["b1"], first=True)
+    assert served(queue) == ["b1", "a1", "b2"]

@@ -250,7 +250,7 @@ def small(cluster: LocalCluster, monkeypatch: pytest.MonkeyPatch) -> LocalCluste
     start: Callable[..., Awaitable[Located]] = cluster.start
 
     async def start_if_room(workspace_id: str, *args: object, **options: object) -> Located:
-        if len(cluster.live) >= 8:
+        if len(await cluster.names()) >= 8:
             raise NoCapacity("All 8 places are taken.")
         return await start(workspace_id, *args, **options)
 

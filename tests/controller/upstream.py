@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -139,6 +139,7 @@ class UpstreamCluster:
         timeout_seconds: float,
         background: bool = False,
         avoid: Collection[str] = (),
+        placed: Callable[[], None] | None = None,
     ) -> Located:
         return Located(workspace_id, self.endpoint)
 
