@@ -111,7 +111,7 @@ class Stocktaking:
         templates = {
             each.name: told(each, changes.get(each.name, {})) for each in self._templates.all()
         }
-        rows = [row for row in await self._store.warm.all() if row.id not in past]
+        rows: Sequence[Warm] = await self._store.warm.all()
         if not whole and not rows and not any(map(pool_keeps, _pools(templates))):
             return Stock(templates, (), (), (), rows, {}, now)
         await self._note_claims(templates, now)
@@ -132,6 +132,7 @@ class Stocktaking:
             )
             for name, each in templates.items()
         ]
+        rows = [row for row in rows if row.id not in past]  # by now
         members = _members(own, rows, groups, nodes)
         return Stock(templates, wanted, members, _rooms(nodes, drains), rows, versions, now)
 
