@@ -11,8 +11,8 @@ from tests.chaos.storm import SLOTS, Storm
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(400)]
 
-CYCLES = 40
-SECONDS = 45
+CYCLES = 30
+SECONDS = 25
 
 
 async def test_among_kills_nothing_is_lost_shared_or_left() -> None:
