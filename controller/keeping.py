@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
@@ -78,6 +78,9 @@ class Keeping:
     _of: dict[str, Live] = field(default_factory=dict)  # by the sandboxes that each has had
     # Claims that were said to have failed and may have been kept: see the reaper.
     unsure: deque[str] = field(default_factory=lambda: deque(maxlen=MOST_UNSURE))
+    _counting: defaultdict[str, anyio.Lock] = field(  # by template
+        default_factory=lambda: defaultdict(anyio.Lock)
+    )
     tasks: TaskGroup | None = None
     # Where the connections of one that another controller keeps go on: calls may be under way.
     hand_on: Callable[[str, Handed], None] = lambda _sandbox, _handed: None
@@ -111,6 +114,8 @@ class Keeping:
         """Make the claim, and bring up what it got."""
         began = time.monotonic()
         is_prepared = not (request.environment or request.setup)
+        if (await self.pools.pool(template)).max is not None:
+            live.change(state="queued")  # it is none of the template's until it may be one
         how = await self._claim(live, request, template, is_prepared)
         if how == "known":
             return
@@ -215,15 +220,7 @@ class Keeping:
                     return handed, waited
 
     async def _start_now(self, live: Live, template: Template, ticket: Ticket) -> Handed:
-        if live.workspace.state == "queued":
-            live.change(state="starting")
-            await self.save(live)
-        most = (await self.pools.pool(template)).max
-        if most is not None and await self.store.count(template.name) > most:
-            self.places.full(template.name)
-            raise NoCapacity(
-                f"All {most} desktops that template {template.name!r} may have are taken."
-            )
+        await self._count_in(live, template)
         place = await self.volumes.take(live.workspace, owner=live.owner)
         located = await self.cluster.start(
             live.workspace.sandbox,
@@ -237,6 +234,24 @@ class Keeping:
         await self.volumes.note_ready(live.workspace)
         live.change(node=located.node_name or None)
         return Handed(located.endpoint, connect(located.endpoint))
+
+    async def _count_in(self, live: Live, template: Template) -> None:
+        """Make it one of its template's, unless there would be too many.
+
+        One after the other, so that of many at once the first ones that fit go on. Should another
+        controller count one in at that moment, both may step back, and try again.
+        """
+        async with self._counting[template.name]:
+            if live.workspace.state == "queued":
+                live.change(state="starting")
+                await self.save(live)
+            most = (await self.pools.pool(template)).max
+            if most is None or await self.store.count(template.name) <= most:
+                return
+            live.change(state="queued")
+            await self.save(live)
+        self.places.full(template.name)
+        raise NoCapacity(f"All {most} desktops that template {template.name!r} may have are taken.")
 
     async def _queued(self, live: Live, *, is_news: bool) -> None:
         if live.workspace.state != "queued":

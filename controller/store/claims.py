@@ -162,7 +162,8 @@ class Claims:
 def _claimed(claim: NewClaim, ready: Warm | None) -> Claimed:
     if ready is None:
         return Claimed(claim.workspace, "cold")
-    changes: dict[str, Any] = {"sandbox": ready.id, "node": ready.node}  # Any: its fields
+    # Any: its fields.
+    changes: dict[str, Any] = {"sandbox": ready.id, "node": ready.node, "state": "starting"}
     if claim.is_prepared:
         changes |= {"state": "ready", "ready_at": datetime.now(timezone.utc)}
     return Claimed(claim.workspace.model_copy(update=changes), "warm")

@@ -21,6 +21,7 @@ from tests.controller.conftest import (
     LocalCluster,
     Located,
     add_template,
+    both_databases,
     claim,
     on_postgres,
     serving,
@@ -167,6 +168,32 @@ async def test_no_more_than_max_live_and_claims_take_the_place_of_idle_ones(
     assert made["state"] == "ready"
     await has(http, warm=1, live=1, warming=0, state="full")
     await eventually(lambda: len(cluster.live) == 2)
+
+
+@both_databases
+async def test_of_many_at_once_as_many_as_fit_are_started(
+    http: httpx.AsyncClient, cluster: LocalCluster
+) -> None:
+    await scale(http, max=3)
+    codes: list[int] = []
+
+    async def one() -> None:
+        codes.append((await http.post("/v1/workspaces", json={"queue_seconds": 0})).status_code)
+
+    async with anyio.create_task_group() as tasks:
+        for _ in range(9):
+            tasks.start_soon(one)
+    assert sorted(codes) == [201] * 3 + [503] * 6
+    await has(http, live=3, waiting=0)
+    assert len(cluster.live) == 3
+
+
+async def test_of_a_template_with_a_max_too_a_warm_one_is_set_up(http: httpx.AsyncClient) -> None:
+    await scale(http, warm=1, max=2)
+    await has(http, state="filled")
+    made = await claim(http, setup=["true"])
+    assert made["sandbox"] != made["id"]
+    assert made["state"] == "ready"
 
 
 async def test_a_warm_one_that_dies_is_replaced(
