@@ -251,12 +251,13 @@ class Warming:
         _log.warning("a warm desktop of template %s failed: %s", name, reason)
         self._keeping.metrics.pool_failures[name] += 1
         now, before, count = datetime.now(timezone.utc), self._failing.get(name), 1
+        is_start = own.row.state == "warming"  # else it was warm, and the next one has to wait
         if before is not None and before.of == own.of:
             if (now - before.at).total_seconds() < back_off_seconds(before.count):
                 return  # nothing was started since: it is the same trouble
-            count = before.count + 1
+            count = before.count + is_start
         self._failing[name] = Failing(count, now, reason, own.of)
-        if count == QUARANTINE_FAILURES and self._tasks is not None:
+        if is_start and count == QUARANTINE_FAILURES and self._tasks is not None:
             self._tasks.start_soon(self._tell_quarantine, name, reason)
 
     async def _tell_quarantine(self, name: str, reason: str) -> None:

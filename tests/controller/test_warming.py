@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime, timedelta, timezone
+from functools import partial
 from pathlib import Path
 
 import anyio
@@ -208,6 +209,33 @@ async def test_a_warm_one_that_dies_is_replaced(
     await has(http, state="filled", warm=1)
     assert [row.id for row in await parts(app).store.warm.all()] == list(cluster.live)
     assert 'carrel_pool_failures_total{template="desktop"} 1' in await numbers(http)
+
+
+async def test_a_template_is_not_quarantined_for_warm_ones_that_die(
+    http: httpx.AsyncClient, cluster: LocalCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(planning, "BACK_OFF_SECONDS", 0.0)
+    many = planning.QUARANTINE_FAILURES + 1
+    await scale(http, warm=many, surge=many)
+    await has(http, state="filled", warm=many)
+    first = set(cluster.live)
+    await eventually(lambda: first <= cluster.deaths.keys())
+
+    def is_gone(sandbox: str) -> bool:
+        return sandbox not in cluster.live
+
+    async def for_ever(*args: object, **options: object) -> None:
+        await anyio.sleep_forever()
+
+    with monkeypatch.context() as patched:
+        patched.setattr(cluster, "start", for_ever)  # so that none of the next succeeds
+        for died, sandbox in enumerate(first, 1):
+            cluster.die(sandbox)
+            await eventually(partial(is_gone, sandbox))
+            line = f'carrel_pool_failures_total{{template="desktop"}} {died}'
+            assert line in await numbers(http)
+        await has(http, state="filling", warm=0)
+        assert "quarantine" not in await kinds(http)
 
 
 async def test_a_changed_template_replaces_its_warm_ones(
