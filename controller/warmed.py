@@ -62,7 +62,6 @@ class Warmer:
     def __init__(self, store: Store, cluster: Cluster) -> None:
         self._store = store
         self._cluster = cluster
-        self._windows: dict[str, int] = {}  # how many a shape's own programs open
 
     async def look_after(
         self,
@@ -113,7 +112,7 @@ class Warmer:
         own.handed = Handed(located.endpoint, connect(located.endpoint))
         try:
             with anyio.fail_after(SETTLE_SECONDS):
-                await self._settle(own.handed.desktop, template, own.row.shape)
+                await _settle(own.handed.desktop, template)
         except TimeoutError as error:
             raise StartFailed("It came up, and did not come to rest.") from error
         now = datetime.now(timezone.utc)
@@ -123,25 +122,6 @@ class Warmer:
             return False
         own.row = warm
         return True
-
-    async def _settle(self, desktop: Desktop, template: Template, shape: str) -> None:
-        """Wait until it looks as it will be found; a first picture is made at the end.
-
-        The daemon has seen to the window manager, the panel and the backdrop. The template's own
-        programs are waited for by their windows: as many as they opened the last time.
-        """
-        if template.startup:
-            wanted = self._windows.get(shape, len(template.startup))
-            there = 0
-            with anyio.move_on_after(STARTUP_SECONDS):
-                while there < wanted:
-                    windows = await desktop.windows()
-                    there = sum(window.kind in ("normal", "dialog") for window in windows)
-                    await anyio.sleep(LOOK_SECONDS)
-            self._windows[shape] = there
-            with suppress(TimedOut):  # some never rest
-                await desktop.wait_for_rest(stable_ms=REST_MS, seconds=REST_SECONDS)
-        await desktop.screenshot()
 
     async def _until_dead(self, own: Warmed, failed: Callable[[str], None]) -> None:
         while True:
@@ -182,3 +162,22 @@ class Warmer:
             except Exception:  # it is tried again, whatever this time ran into
                 _log.exception("ending warm desktop %s failed", sandbox)
                 await anyio.sleep(AGAIN_SECONDS)
+
+
+async def _settle(desktop: Desktop, template: Template) -> None:
+    """Wait until it looks as it will be found; a first picture is made at the end.
+
+    The daemon has seen to the window manager, the panel and the backdrop. The template's own
+    programs are waited for by their windows, one each, and then until nothing moves. That they
+    came late once says nothing of the next time: where some open none, each start takes longer.
+    """
+    if template.startup:
+        there = 0
+        with anyio.move_on_after(STARTUP_SECONDS):
+            while there < len(template.startup):
+                windows = await desktop.windows()
+                there = sum(window.kind in ("normal", "dialog") for window in windows)
+                await anyio.sleep(LOOK_SECONDS)
+        with suppress(TimedOut):  # some never rest
+            await desktop.wait_for_rest(stable_ms=REST_MS, seconds=REST_SECONDS)
+    await desktop.screenshot()
