@@ -35,7 +35,7 @@ class Failing:
     """
 
     count: int
-    at: datetime
+    at: float  # by the clock that only goes forward
     reason: str
     of: tuple[str, str]
 
@@ -129,6 +129,7 @@ class Stocktaking:
                 misfits=misfits[name],
                 failing=failing.get(name),
                 version=versions[name],
+                now=now,
             )
             for name, each in templates.items()
         ]
@@ -141,6 +142,7 @@ class Stocktaking:
         if since is None:
             longest = max((pool.idle_seconds or 0 for pool in _pools(templates)), default=0)
             since = now - timedelta(seconds=longest)
+        since = min(since, now - timedelta(seconds=OVERLAP_SECONDS))  # should the clock go back
         claimed = await self._store.population.claimed(since)
         self._claimed_until = now - timedelta(seconds=OVERLAP_SECONDS)
         self._claimed = {name: at for name, at in self._claimed.items() if name in templates}
@@ -189,9 +191,13 @@ def _wanted(
     misfits: int,
     failing: Failing | None,
     version: tuple[str, str],
+    now: datetime,
 ) -> Wanted:
     if failing is not None and failing.of != version:
         failing = None
+    failed_at = None
+    if failing is not None:
+        failed_at = now - timedelta(seconds=time.monotonic() - failing.at)
     return Wanted(
         template.name,
         template.pool,
@@ -201,7 +207,7 @@ def _wanted(
         waiting=waiting,
         misfits=misfits,
         failures=failing.count if failing else 0,
-        failed_at=failing.at if failing else None,
+        failed_at=failed_at,
         reason=failing.reason if failing else "",
     )
 

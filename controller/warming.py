@@ -56,6 +56,7 @@ class Warming:
         self._warmer = Warmer(keeping.store, keeping.cluster)
         self._own: dict[str, Warmed] = {}
         self._past: dict[str, None] = {}  # the last ones that it had
+        self._seen: dict[str, float] = {}  # since when, what another one brings up
         self._failing: dict[str, Failing] = {}
         self._short_since: dict[str, float] = {}
         self._no_start_before = 0.0
@@ -250,10 +251,10 @@ class Warming:
         name = own.row.template
         _log.warning("a warm desktop of template %s failed: %s", name, reason)
         self._keeping.metrics.pool_failures[name] += 1
-        now, before, count = datetime.now(timezone.utc), self._failing.get(name), 1
+        now, before, count = time.monotonic(), self._failing.get(name), 1
         is_start = own.row.state == "warming"  # else it was warm, and the next one has to wait
         if before is not None and before.of == own.of:
-            if (now - before.at).total_seconds() < back_off_seconds(before.count):
+            if now - before.at < back_off_seconds(before.count):
                 return  # nothing was started since: it is the same trouble
             count = before.count + is_start
         self._failing[name] = Failing(count, now, reason, own.of)
@@ -281,9 +282,11 @@ class Warming:
     async def _take_over(self, rows: Iterable[Warm], stock: Stock) -> bool:
         """Look after what another one left, and end what cannot be used; whether there was any."""
         alive = set(await self._store.replicas.beats()) - {self._keeping.replica}
+        now = time.monotonic()  # the clocks by which rows are written may be set
+        self._seen = {row.id: self._seen.get(row.id, now) for row in rows}
 
         def is_on_its_way(row: Warm) -> bool:
-            age = (stock.now - row.created_at).total_seconds()
+            age = now - self._seen[row.id]
             return row.state == "warming" and row.keeper in alive and age < MOST_WARMING_SECONDS
 
         left = [row for row in rows if not is_on_its_way(row)]

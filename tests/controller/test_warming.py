@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime, timedelta, timezone
 from functools import partial
@@ -13,8 +14,9 @@ import pytest
 from fastapi import FastAPI
 
 from controller import pool as planning
-from controller import warming
+from controller import stock, warming
 from controller.app import create_app
+from controller.live import shape
 from controller.routes import Parts
 from controller.settings import Settings
 from controller.store.warm import Warm
@@ -443,6 +445,43 @@ async def test_what_a_dead_controller_left_unfinished_is_ended(
             return not await store.warm.all() and not cluster.live
 
         await eventually(are_gone)
+
+
+async def test_what_a_living_controller_brings_up_is_its_own_for_a_while_by_no_wall_clock(
+    http: httpx.AsyncClient, app: FastAPI, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, born = parts(app).store, datetime.now(timezone.utc) - timedelta(hours=1)
+    await store.replicas.beat("another")
+    kind = shape(parts(app).templates.get("desktop"))
+    await store.warm.add([Warm("warmingxx1", "desktop", kind, "warming", "another", born)])
+    pools = parts(app).pools
+    await scale(http, warm=1)
+    await eventually(lambda: "warmingxx1" in pools._seen)
+    assert [row.id for row in await store.warm.all()] == ["warmingxx1"]
+    monkeypatch.setattr(warming, "MOST_WARMING_SECONDS", 0.0)
+    pools.changed("desktop")
+
+    async def is_gone() -> bool:
+        return "warmingxx1" not in [row.id for row in await store.warm.all()]
+
+    await eventually(is_gone)
+
+
+async def test_claims_and_failures_are_known_of_whatever_becomes_of_the_wall_clock(
+    http: httpx.AsyncClient, app: FastAPI, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stock, "OVERLAP_SECONDS", 60.0)
+    stocktaking = stock.Stocktaking(parts(app).lifecycle.keeping, parts(app).templates)
+    version = (await stocktaking.look({}, (), {})).versions["light"]
+    stocktaking._claimed_until = datetime.now(timezone.utc) + timedelta(hours=1)  # it was then
+    await claim(http)
+    failing = {"light": stock.Failing(1, time.monotonic() - 9, "", version)}
+    found = await stocktaking.look({}, (), failing)
+    wanted = {each.template: each for each in found.wanted}
+    failed_at = wanted["light"].failed_at
+    assert wanted["desktop"].claimed_at is not None
+    assert failed_at is not None
+    assert 9 <= (found.now - failed_at).total_seconds() < 60
 
 
 async def test_while_the_cluster_is_away_warm_ones_stay_and_are_claimed(
