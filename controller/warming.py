@@ -11,6 +11,7 @@ end the warm desktops are ended with their Ray, or left to the next leader if it
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator, Iterable, Sequence
@@ -292,11 +293,12 @@ class Warming:
         left = [row for row in rows if not is_on_its_way(row)]
         if not left:
             return False
-        found = await self._keeping.cluster.find()
+        usable = [row.id for row in left if row.state == "warm"]
+        located_all = await asyncio.gather(*map(self._keeping.cluster.locate, usable))
+        found = dict(zip(usable, located_all, strict=True))
         for row in left:
             own = Warmed(row, of=stock.versions.get(row.template, ("", "")))
-            located = found.get(row.id)
-            if row.state == "warm" and located is not None:
+            if (located := found.get(row.id)) is not None:
                 own.node = located.node
                 own.handed = Handed(located.endpoint, connect(located.endpoint))
             else:

@@ -458,6 +458,11 @@ async def test_what_a_living_controller_brings_up_is_its_own_for_a_while_by_no_w
     await scale(http, warm=1)
     await eventually(lambda: "warmingxx1" in pools._seen)
     assert [row.id for row in await store.warm.all()] == ["warmingxx1"]
+    with monkeypatch.context() as patched:  # the cluster need not be asked of it
+        for name in ("find", "locate"):
+            patched.delattr(LocalCluster, name)
+        seen = await pools._stocktaking.look({}, (), {})
+        assert not await pools._take_over(seen.rows, seen)
     monkeypatch.setattr(warming, "MOST_WARMING_SECONDS", 0.0)
     pools.changed("desktop")
 
