@@ -37,7 +37,9 @@ async def test_it_is_ready_when_start_returns_and_gone_when_stop_does(
     cluster: Cluster, local_ray: Running
 ) -> None:
     workspace_id = new_id()
-    located = await cluster.start(workspace_id, template(), ttl_seconds=60)
+    placed = asyncio.Event()
+    located = await cluster.start(workspace_id, template(), ttl_seconds=60, placed=placed.set)
+    assert placed.is_set()
     assert located.workspace_id == workspace_id
     assert located.endpoint.url.startswith("unix:///")
     assert located.endpoint.token not in repr(located)
@@ -193,9 +195,10 @@ async def test_one_too_many_is_refused_at_once_and_no_place_is_given_twice(
     refused = [answer for answer in done if isinstance(answer, NoCapacity)]
     assert len(refused) == 2
     assert len(await cluster.find()) == SLOTS
-    began = time.monotonic()
+    began, placed = time.monotonic(), asyncio.Event()
     with pytest.raises(NoCapacity, match=f"All {SLOTS} places"):
-        await cluster.start(new_id(), template(), ttl_seconds=60)
+        await cluster.start(new_id(), template(), ttl_seconds=60, placed=placed.set)
+    assert not placed.is_set()
     assert time.monotonic() - began < 2
 
 
