@@ -1,10 +1,10 @@
 """The workspaces that this controller keeps: one task owns each, from its claim to its end.
 
-The task starts the sandbox or takes a warm one, waits for the first of its ends (released,
-deadline, died, shutdown), stops the sandbox and writes what became of it; so no two hands ever move
-one workspace at once. The row is written before anything is started, so that whatever dies leaves
-something to clean up by. What is written counts only while this controller is the row's keeper:
-once another one is, the task lets go and touches nothing.
+The task brings its desktop up (:mod:`controller.starting`), waits for the first of its ends
+(released, deadline, died, shutdown), stops the sandbox and writes what became of it; so no two
+hands ever move one workspace at once. The row is written before anything is started, so that
+whatever dies leaves something to clean up by. What is written counts only while this controller is
+the row's keeper: once another one is, the task lets go and touches nothing.
 
 A stop that fails is logged; the actor's own deadline ends that sandbox.
 """
@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections import defaultdict, deque
+from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
@@ -26,7 +26,6 @@ from controller.events import Events
 from controller.grouping import Grouped
 from controller.idling import Idling
 from controller.live import (
-    SYSTEM,
     Cluster,
     Handed,
     Live,
@@ -35,28 +34,22 @@ from controller.live import (
     info,
     why_lost,
 )
-from controller.metrics import How, Metrics
-from controller.places import Places, Ticket, Turn
+from controller.metrics import Metrics
+from controller.places import Places
 from controller.store import Store
 from controller.store.claims import Claimed, NewClaim
 from controller.volumes import Volumes
-from workspace.desktop import Desktop, connect
 from workspace.errors import (
     CarrelError,
     Internal,
-    NoCapacity,
-    SetupFailed,
     Unavailable,
     WorkspaceEnded,
 )
-from workspace.models import ErrorInfo, ProcessResult, Template, WorkspaceRequest
+from workspace.models import ErrorInfo
 
-START_SECONDS = 120.0
-SETUP_SECONDS = 600.0
 STOP_SECONDS = 15.0
 WATCH_AGAIN_SECONDS = 1.0
 WRITE_AGAIN_SECONDS = 5.0
-OUTPUT_TAIL = 2000
 MOST_UNSURE = 10_000
 TIME_UP = "Its time was up."
 _log = logging.getLogger(__name__)
@@ -78,9 +71,6 @@ class Keeping:
     _of: dict[str, Live] = field(default_factory=dict)  # by the sandboxes that each has had
     # Claims that were said to have failed and may have been kept: see the reaper.
     unsure: deque[str] = field(default_factory=lambda: deque(maxlen=MOST_UNSURE))
-    _counting: defaultdict[str, anyio.Lock] = field(  # by template
-        default_factory=lambda: defaultdict(anyio.Lock)
-    )
     tasks: TaskGroup | None = None
     # Where the connections of one that another controller keeps go on: calls may be under way.
     hand_on: Callable[[str, Handed], None] = lambda _sandbox, _handed: None
@@ -93,8 +83,17 @@ class Keeping:
     def own(self, live: Live, start: Callable[[], Awaitable[None]] | None = None) -> None:
         """Begin the task that owns it; ``start`` brings it up, unless it is."""
         assert self.tasks is not None, "run the lifecycle first"
-        self.live[live.workspace.id] = self._of[live.workspace.sandbox] = live
+        self.live[live.workspace.id] = live
+        self.note(live)
         self.tasks.start_soon(self._owner, live, start, name=f"workspace {live.workspace.id}")
+
+    def note(self, live: Live) -> None:
+        """Know it by the sandbox that it has now."""
+        self._of[live.workspace.sandbox] = live
+
+    def forget(self, sandbox: str) -> None:
+        """It is no workspace's any more."""
+        self._of.pop(sandbox, None)
 
     def of(self, sandbox: str) -> Live | None:
         """The one with that sandbox."""
@@ -107,170 +106,6 @@ class Keeping:
             if not await self.store.save(live.workspace, keeper=self.replica):
                 _log.warning("workspace %s is kept by another controller", live.workspace.id)
                 live.lose()
-
-    # Its beginning.
-
-    async def start(self, live: Live, request: WorkspaceRequest, template: Template) -> None:
-        """Make the claim, and bring up what it got."""
-        began = time.monotonic()
-        is_prepared = not (request.environment or request.setup)
-        if (await self.pools.pool(template)).max is not None:
-            live.change(state="queued")  # it is none of the template's until it may be one
-        how = await self._claim(live, request, template, is_prepared)
-        if how == "known":
-            return
-        handed = await self._take(live) if how == "warm" else None
-        live.written.set()  # what is ready by its row can be used from here on
-        served: How = "cold" if handed is None else "warm"
-        if handed is None:
-            handed, waited = await self._placed(live, request, template)
-            if waited is not None:
-                served = "queued"
-                self.metrics.waits.observe(waited)
-        self.metrics.claims[template.name, served] += 1
-        live.endpoint, live.desktop = handed
-        if request.environment:
-            await handed.desktop.set_environment(request.environment)
-        for index, command in enumerate(request.setup):
-            await _set_up(handed.desktop, command, f"{index + 1} of {len(request.setup)}")
-        took = time.monotonic() - began
-        self.metrics.observe_start(took)
-        if live.workspace.state == "ready":  # it was, and it was written so
-            return
-        live.change(state="ready", ready_at=datetime.now(timezone.utc))
-        await self.save(live)
-        await self.events.record(
-            "ready", actor=SYSTEM, workspace_id=live.workspace.id, seconds=round(took, 3)
-        )
-
-    async def _claim(
-        self, live: Live, request: WorkspaceRequest, template: Template, is_prepared: bool
-    ) -> str:
-        new = NewClaim(
-            live.workspace,
-            owner=live.owner,
-            keeper=self.replica,
-            key=request.key,
-            # Those who wait come first.
-            shape=None if self.places.is_waited_for(live.shape) else live.shape,
-            is_prepared=is_prepared,
-        )
-        with anyio.CancelScope(shield=True):  # bounded by the database: it must be known
-            try:
-                claimed = await self.claims.do(new)
-            except CarrelError:
-                self.unsure.append(live.workspace.id)
-                raise
-        if claimed.how == "known":
-            live.known = claimed.workspace
-            live.end("released")
-            return claimed.how
-        live.workspace = claimed.workspace
-        self._of[live.workspace.sandbox] = live
-        live.is_written = live.is_placed = True
-        self.pools.changed(template.name)
-        return claimed.how
-
-    async def _take(self, live: Live) -> Handed | None:
-        """The warm desktop that the claim got; None if it is gone."""
-        sandbox = live.workspace.sandbox
-        handed = self.pools.taken(sandbox)
-        if handed is None:  # another controller warmed it
-            located = await self.cluster.locate(sandbox)
-            if located is None:
-                _log.warning("the warm desktop %s is gone: another one is started", sandbox)
-                del self._of[sandbox]
-                live.change(sandbox=live.workspace.id, state="starting", ready_at=None, node=None)
-                await self.save(live)
-                return None
-            handed = Handed(located.endpoint, connect(located.endpoint))
-        live.endpoint, live.desktop = handed
-        assert self.tasks is not None, "it runs"
-        self.tasks.start_soon(self._tell, live)
-        return handed
-
-    async def _tell(self, live: Live) -> None:
-        """Tell a warm desktop's node of its claim. Should that fail, its lease tells it later."""
-        left = live.deadline - time.monotonic()
-        await self.quietly(self.cluster.claimed(live.workspace.sandbox, left), "telling its node")
-
-    async def _placed(
-        self, live: Live, request: WorkspaceRequest, template: Template
-    ) -> tuple[Handed, float | None]:
-        """Start one; if there is no place for it, once there is, and how long that took."""
-        began = time.monotonic()
-        until = began + request.queue_seconds
-        waited: float | None = None
-        with self.places.ticket(live.owner, until, template.name, live.shape) as ticket:
-            live.ticket = ticket
-            turn: Turn | None = None if self.places.has_next else "place"
-            lack = NoCapacity("Other claims wait for a place already.")
-            while True:
-                if turn == "place":
-                    try:
-                        return await self._start_now(live, template, ticket), waited
-                    except NoCapacity as error:
-                        lack = error
-                await self._queued(live, is_news=waited is None)
-                turn = await ticket.turn()
-                if turn is None:
-                    raise lack
-                waited = time.monotonic() - began
-                if (handed := await self._warm_by_now(live)) is not None:
-                    return handed, waited
-
-    async def _start_now(self, live: Live, template: Template, ticket: Ticket) -> Handed:
-        await self._count_in(live, template)
-        place = await self.volumes.take(live.workspace, owner=live.owner)
-        located = await self.cluster.start(
-            live.workspace.sandbox,
-            template,
-            ttl_seconds=max(0.0, live.deadline - time.monotonic()),
-            timeout_seconds=START_SECONDS,
-            avoid=await self.store.operated.draining(),
-            placed=ticket.placed,
-            **place,
-        )
-        await self.volumes.note_ready(live.workspace)
-        live.change(node=located.node_name or None)
-        return Handed(located.endpoint, connect(located.endpoint))
-
-    async def _count_in(self, live: Live, template: Template) -> None:
-        """Make it one of its template's, unless there would be too many.
-
-        One after the other, so that of many at once the first ones that fit go on. Should another
-        controller count one in at that moment, both may step back, and try again.
-        """
-        async with self._counting[template.name]:
-            if live.workspace.state == "queued":
-                live.change(state="starting")
-                await self.save(live)
-            most = (await self.pools.pool(template)).max
-            if most is None or await self.store.count(template.name) <= most:
-                return
-            live.change(state="queued")
-            await self.save(live)
-        self.places.full(template.name)
-        raise NoCapacity(f"All {most} desktops that template {template.name!r} may have are taken.")
-
-    async def _queued(self, live: Live, *, is_news: bool) -> None:
-        if live.workspace.state != "queued":
-            live.change(state="queued")
-            await self.save(live)
-        if is_news:  # no other try in vain is worth a line of the log
-            self.pools.changed(live.workspace.template)
-            await self.events.record("queued", actor=SYSTEM, workspace_id=live.workspace.id)
-
-    async def _warm_by_now(self, live: Live) -> Handed | None:
-        if live.shape is None:
-            return None
-        taken = await self.store.claims.take(live.workspace, shape=live.shape, keeper=self.replica)
-        if taken is None:
-            return None
-        live.workspace = taken
-        self._of[taken.sandbox] = live
-        self.pools.changed(taken.template)
-        return await self._take(live)
 
     # Its task.
 
@@ -440,18 +275,3 @@ class Keeping:
         if scope.cancelled_caught:
             _log.error("%s took longer than %.0f s", what, STOP_SECONDS)
         return False
-
-
-async def _set_up(desktop: Desktop, command: str, which: str) -> None:
-    try:
-        result = await desktop.run(command, timeout_seconds=SETUP_SECONDS)
-    except CarrelError as error:
-        raise SetupFailed(f"Set-up command {which} failed: {error.message}") from error
-    if result.exit_code != 0:
-        raise SetupFailed(
-            f"Set-up command {which} ended with exit code {result.exit_code}: {_tail(result)}"
-        )
-
-
-def _tail(result: ProcessResult) -> str:
-    return (result.stdout + result.stderr)[-OUTPUT_TAIL:].strip() or "it wrote nothing"

@@ -25,6 +25,7 @@ from controller.live import SYSTEM, Cluster, Handed, Live, begin, recipe, shape,
 from controller.metrics import Metrics
 from controller.reaper import Reaper
 from controller.replicas import BEAT_SECONDS, Replica
+from controller.starting import Starting
 from controller.store import Store
 from controller.store.claims import Claimed, NewClaim
 from controller.templates import Templates
@@ -61,6 +62,7 @@ class Lifecycle:
         self.keeping = Keeping(
             self.replica, self.store, self.cluster, self.events, self._claims, self.metrics
         )
+        self._starting = Starting(self.keeping)
         self._elsewhere = Elsewhere(self.store, self.cluster)
         self.keeping.hand_on = self._elsewhere.keep
         self._taking = anyio.Lock()
@@ -113,7 +115,7 @@ class Lifecycle:
             live.shape = shape(template)
         elif request.key is None:  # with one, it may be this claim that has it
             await self.keeping.volumes.check(actor, request.volume)
-        self.keeping.own(live, partial(self.keeping.start, live, request, template))
+        self.keeping.own(live, partial(self._starting.start, live, request, template))
         try:
             await (live.settled if request.wait else live.written).wait()
         except anyio.get_cancelled_exc_class():
