@@ -26,7 +26,7 @@ async def test_the_whole_service_and_its_end(tmp_path: Path) -> None:
     app = build(settings)
     async with app.router.lifespan_context(app), client(app, BEARER) as http:
         second = build(settings)
-        with pytest.raises(Conflict, match="already"):
+        with pytest.raises(Conflict, match="Another controller uses"):
             await second.router.lifespan_context(second).__aenter__()
         (node,) = (await http.get("/v1/nodes")).json()
         assert node["slots"] >= 1
