@@ -23,10 +23,6 @@ RAY_SECONDS = 10.0  # one question to Ray or to an actor
 T = TypeVar("T")
 
 
-class Unreached(DesktopLost):
-    """The actor cannot be reached now; it may live, and have done what it was asked."""
-
-
 class Asking:
     """The Ray at an address, that this process has joined."""
 
@@ -40,8 +36,7 @@ class Asking:
         """What an actor answers (``answer``: Ray's reference); an error it tells of is raised.
 
         Raises:
-            DesktopLost: the actor died.
-            Unreached: it may have.
+            DesktopLost: the actor died, or may have: see :meth:`may_live`.
             TimedOut: it did not answer.
         """
         exceptions = self._ray.exceptions
@@ -52,7 +47,7 @@ class Asking:
             raise
         except exceptions.ActorUnavailableError as error:
             await self.call(lambda: None)  # the head's absence is the better explanation
-            raise Unreached("The desktop's actor cannot be reached.") from error
+            raise DesktopLost("The desktop's actor cannot be reached.") from error
         except exceptions.RayActorError as error:
             await self.call(lambda: None)
             raise DesktopLost(_said(error)) from error
@@ -64,6 +59,10 @@ class Asking:
         if isinstance(said.get("error"), dict):
             raise from_wire(said["error"], status=500)
         return said
+
+    def may_live(self, error: DesktopLost) -> bool:
+        """Whether the actor could only not be reached: it may live, and have done as asked."""
+        return isinstance(error.__cause__, self._ray.exceptions.ActorUnavailableError)
 
     async def call(self, function: Callable[[], T]) -> T:
         """One of Ray's blocking calls, in a thread that may be left behind when Ray hangs."""

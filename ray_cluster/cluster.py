@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from ray_cluster import actors, placement, sweeping, volumes
-from ray_cluster.asking import RAY_SECONDS, Asking, Unreached, look_at_head
+from ray_cluster.asking import RAY_SECONDS, Asking, look_at_head
 from ray_cluster.connection import HEAD_SECONDS, connect, disconnect
 from ray_cluster.handles import PREFIX, Handles
 from ray_cluster.leases import Lease
@@ -288,7 +288,9 @@ class Cluster:
                     answer = await self._asking.ask(
                         handle.ended.remote(WATCH_SECONDS), seconds=WATCH_SECONDS + RAY_SECONDS
                     )
-                except (TimedOut, Unreached) as error:
+                except (TimedOut, DesktopLost) as error:
+                    if isinstance(error, DesktopLost) and not self._asking.may_live(error):
+                        raise
                     log.warning("desktop %s: %s", workspace_id, error.message)
                     await asyncio.sleep(AGAIN_SECONDS)
                     continue  # slow, stopped, or cut off: Ray says so once it has died

@@ -10,7 +10,7 @@ import subprocess
 import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import asyncpg  # type: ignore[import-untyped]  # it has no stubs
@@ -83,7 +83,8 @@ class Postgres:
         """To the server and to every process of it."""
         assert self._server is not None, "it was started"
         for each in self._family():
-            os.kill(each, number)
+            with suppress(ProcessLookupError):  # a connection's, that ended meanwhile
+                os.kill(each, number)
 
     def _family(self) -> list[int]:
         assert self._server is not None, "it was started"

@@ -31,12 +31,13 @@ async def health(request: Request) -> Response:
     desk = desk_of(request)
     if desk.screen is None:
         return json_response(desk.not_ready().to_wire(), status=503)
+    size = desk.screen.size  # as it is now: the screen may be gone while memory is counted
     uptime = round(time.monotonic() - desk.started_at, 3)
     pss_mib = await in_thread(_pss_mib)
     return json_response(
         Health(
             ready=True,
-            screen=desk.screen.size,
+            screen=size,
             uptime_seconds=uptime,
             restarts=desk.restarts,
             idle_seconds=round(desk.usage.idle_seconds, 3),

@@ -32,15 +32,15 @@ PAGE = """<!doctype html><meta charset=utf-8><title>loaded</title>
   const pen = document.querySelector("canvas").getContext("2d");
   let from = null;
   onmousedown = e => { from = [e.clientX, e.clientY]; pen.clearRect(0, 0, 600, 400) };
-  onmouseup = () => { from = null; document.title = "drawn" };
+  const tell = () => { if (`${getSelection()}`) document.title = `selected ${getSelection()}` };
+  // Which of the two comes first, the end of a click or what it has selected, is not said.
+  onmouseup = () => { from = null; document.title = "drawn"; tell() };
   onmousemove = e => {
     if (!from || !e.buttons) return;
     pen.beginPath(); pen.moveTo(...from); from = [e.clientX, e.clientY];
     pen.lineTo(...from); pen.stroke();
   };
-  document.onselectionchange = () => {
-    if (`${getSelection()}`) document.title = `selected ${getSelection()}`;
-  };
+  document.onselectionchange = tell;
   counts.onclick = e => {
     document.title = ["clicked", e.detail, e.ctrlKey, e.shiftKey, e.altKey].join(" ")
   };

@@ -18,6 +18,7 @@ from workspace.desktop import Desktop
 from workspace.desktopd.app import create_app
 from workspace.desktopd.desk import Desk
 from workspace.desktopd.screen import Screen
+from workspace.desktopd.usage import Usage
 from workspace.desktopd.x11 import frames
 from workspace.desktopd.x11.capture import Pixels, encode
 from workspace.errors import InvalidRequest
@@ -158,6 +159,7 @@ async def desktop(screen: Screen) -> AsyncIterator[Desktop]:
     """The client of a daemon that has but a screen."""
     desk = Desk.__new__(Desk)
     desk.screen = screen
+    desk.usage = Usage()
     endpoint = Endpoint(url="http://desktop", token="a-token-of-the-tests")
     http = httpx.AsyncClient(
         transport=httpx.ASGITransport(create_app(desk, token=endpoint.token)),
