@@ -286,9 +286,13 @@ async def test_what_is_killed_takes_its_desktop_along(carrel: Carrel, who: str) 
     found = _processes(workspace)
     os.kill(found[who][0], signal.SIGKILL)
     deadline = time.monotonic() + 20
-    with pytest.raises((DesktopLost, WorkspaceEnded)):
-        while time.monotonic() < deadline:  # what kills it may take a moment
+
+    async def use() -> None:
+        while time.monotonic() < deadline:  # what takes it along may take a moment
             await carrel.desktop(workspace.id).screenshot()
+
+    with pytest.raises((DesktopLost, WorkspaceEnded)):
+        await use()
     while (ended := await carrel.get(workspace.id)).state != "failed":
         assert time.monotonic() < deadline
         await asyncio.sleep(0.05)
