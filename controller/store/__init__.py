@@ -85,6 +85,8 @@ class Store:
                 raise databases.unavailable(self._url, error) from error
             yield
         finally:
+            with anyio.CancelScope(shield=True):
+                await databases.closed()
             await self.leadership.resign()
             with anyio.CancelScope(shield=True), anyio.move_on_after(databases.TRY_SECONDS):
                 await self._log.close()

@@ -180,13 +180,33 @@ async def attempt(once: Callable[[], Awaitable[T]], url: str, *, is_repeatable: 
     pause = 0.05
     while True:
         try:
-            return await (_within(TRY_SECONDS, once()) if is_remote else once())
+            return await (_within(TRY_SECONDS, once()) if is_remote else _whole(once()))
         except FAILURES as error:
             again = is_repeatable and is_remote and is_passing(error)
             if not again or time.monotonic() + pause > last:
                 raise unavailable(url, error) from error
         await anyio.sleep(pause)
         pause *= 2
+
+
+async def _whole(work: Awaitable[T]) -> T:
+    """``work``, done to its end though its caller may give it up: its thread goes on in any case,
+    and a connection that was cut off in it could not be closed in order.
+    """
+    task = asyncio.ensure_future(work)
+    try:
+        return await asyncio.shield(task)
+    finally:
+        if not task.done():
+            _closing.add(task)
+            task.add_done_callback(_closed)
+
+
+async def closed() -> None:
+    """Wait for what was given up, for as long as one attempt may take."""
+    mine = [task for task in _closing if task.get_loop() is asyncio.get_running_loop()]
+    if mine:
+        await asyncio.wait(mine, timeout=TRY_SECONDS)
 
 
 async def _within(seconds: float, work: Awaitable[T]) -> T:
