@@ -5,16 +5,15 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from datetime import datetime, timedelta, timezone
+from pathlib import Path
 
 import pytest
 
-from controller.app import create_app
 from controller.live import new_id
-from controller.settings import Settings
-from controller.store import Store
+from controller.store import Store, databases
 from controller.store.claims import NewClaim
 from controller.store.warm import Warm
-from tests.controller.conftest import LocalCluster, both_databases, on_postgres, serving
+from tests.controller.conftest import both_databases, on_postgres
 from workspace.errors import Conflict
 from workspace.models import Screen, Workspace
 
@@ -195,13 +194,13 @@ async def test_what_operators_set_is_kept(database_url: str) -> None:
         assert await store.operated.draining() == {}
 
 
-async def test_a_second_controller_of_one_sqlite_file_is_refused(
-    settings: Settings, cluster: LocalCluster
-) -> None:
-    async with serving(create_app(settings, cluster)):
-        with pytest.raises(Conflict, match="Another controller uses the database") as refused:
-            async with serving(create_app(settings, cluster)):
-                pass
-        assert "PostgreSQL" in refused.value.hint
-    async with serving(create_app(settings, cluster)):
+def test_a_second_controller_of_one_sqlite_file_is_refused(tmp_path: Path) -> None:
+    url = f"sqlite+aiosqlite:///{tmp_path / 'carrel.db'}"
+    for _ in range(2):
+        with databases.alone(url):
+            with pytest.raises(Conflict, match="Another controller uses the database") as refused:
+                databases.alone(url).__enter__()
+            assert "PostgreSQL" in refused.value.hint
+    assert list(tmp_path.iterdir()) == []
+    with databases.alone("postgresql://db/carrel"), databases.alone("postgresql://db/carrel"):
         pass
