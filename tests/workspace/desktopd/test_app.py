@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 from collections.abc import AsyncIterator
+from types import SimpleNamespace
 
 import httpx
 import pytest
@@ -14,6 +15,9 @@ from websockets.exceptions import InvalidStatus
 from tests.waiting import eventually
 from tests.workspace.desktopd.conftest import TOKEN, Daemon
 from workspace.desktop import Desktop
+from workspace.desktopd import routes
+from workspace.desktopd.app import create_app
+from workspace.desktopd.desk import Desk
 from workspace.errors import BY_CODE, FileMissing, TooLarge
 
 pytestmark = pytest.mark.anyio
@@ -274,3 +278,22 @@ async def test_the_environment(desktop: Desktop) -> None:
     assert shown.startswith("yes ü\n")
     assert "CARREL" not in shown
     assert TOKEN not in shown
+
+
+async def test_health_tells_of_one_moment(monkeypatch: pytest.MonkeyPatch) -> None:
+    # The X server dies while memory is being counted, which takes a while.
+    screen = SimpleNamespace(size=(1280, 800), aclose=lambda: asyncio.sleep(0))
+    desk = Desk(
+        SimpleNamespace(), SimpleNamespace(), SimpleNamespace(), "", SimpleNamespace(), screen
+    )
+
+    async def losing(_count: object) -> float:
+        await desk.lose_screen()
+        return 1.0
+
+    monkeypatch.setattr(routes.screen, "in_thread", losing)
+    async with httpx.AsyncClient(
+        transport=httpx.ASGITransport(create_app(desk, token=TOKEN)), base_url="http://desktop"
+    ) as client:
+        answer = await client.get("/health", headers={"Authorization": f"Bearer {TOKEN}"})
+    assert (answer.status_code, answer.json()["code"]) == (503, "not_ready")

@@ -29,16 +29,14 @@ _MEDIA_TYPES = {"jpeg": "image/jpeg", "png": "image/png", "webp": "image/webp"}
 
 async def health(request: Request) -> Response:
     desk = desk_of(request)
+    pss_mib = await in_thread(_pss_mib)  # first: all that follows is of one moment
     if desk.screen is None:
         return json_response(desk.not_ready().to_wire(), status=503)
-    size = desk.screen.size  # as it is now: the screen may be gone while memory is counted
-    uptime = round(time.monotonic() - desk.started_at, 3)
-    pss_mib = await in_thread(_pss_mib)
     return json_response(
         Health(
             ready=True,
-            screen=size,
-            uptime_seconds=uptime,
+            screen=desk.screen.size,
+            uptime_seconds=round(time.monotonic() - desk.started_at, 3),
             restarts=desk.restarts,
             idle_seconds=round(desk.usage.idle_seconds, 3),
             pss_mib=pss_mib,
