@@ -124,7 +124,11 @@ def _wanted(entry: tarfile.TarInfo) -> tarfile.TarInfo | None:
 
 
 def _install(requirements: Sequence[str], python: str, target: Path) -> None:
-    pip = [sys.executable, "-m", "pip", "--python", python, "--retries", "1", "install", "--quiet"]
+    # Ours may be too old to run on a newer Python; the system's may have none of its own.
+    pip = [sys.executable, "-m", "pip", "--python", python]
+    if python != SYSTEM_PYTHON:
+        pip = [python, "-m", "pip"]
+    pip += ["--retries", "1", "install", "--quiet"]
     try:
         done = subprocess.run(
             [*pip, "--disable-pip-version-check", "--root-user-action=ignore",
@@ -134,5 +138,6 @@ def _install(requirements: Sequence[str], python: str, target: Path) -> None:
     except subprocess.TimeoutExpired as error:
         raise Missing(f"pip took more than {INSTALL_SECONDS} s") from error
     if done.returncode != 0:
-        errors = [line for line in done.stderr.splitlines() if line.startswith("ERROR")]
-        raise Missing((errors or ["pip failed"])[-1].removeprefix("ERROR: "))
+        said = done.stderr.strip().splitlines() or ["pip failed"]
+        errors = [line for line in said if line.startswith("ERROR: ") and "Exception:" not in line]
+        raise Missing((errors or said)[-1].removeprefix("ERROR: "))
