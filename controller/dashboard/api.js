@@ -56,7 +56,7 @@ export async function isLoggedIn() {
   }
 }
 
-const at = (id) => `/v1/workspaces/${encodeURIComponent(id)}`;
+export const at = (id) => `/v1/workspaces/${encodeURIComponent(id)}`;
 export const workspace = (id) => call("GET", at(id));
 export const release = (id) => call("DELETE", at(id));
 export const redeem = (id, token) => call("POST", `${at(id)}/viewer`, { token });
@@ -75,6 +75,13 @@ export function timeLeft(expiresAt) {
   if (seconds >= 3600) return `${Math.floor(seconds / 3600)} h ${Math.floor((seconds % 3600) / 60)} min left`;
   if (seconds >= 120) return `${Math.floor(seconds / 60)} min left`;
   return `${seconds} s left`;
+}
+
+// Bytes, for people.
+export function size(bytes) {
+  const units = ["B", "KiB", "MiB", "GiB"];
+  const power = Math.min(Math.floor(Math.log2(bytes || 1) / 10), units.length - 1);
+  return `${(bytes / 1024 ** power).toFixed(power && bytes / 1024 ** power < 10 ? 1 : 0)} ${units[power]}`;
 }
 
 // An error as two lines: what failed, and what to do.

@@ -4,6 +4,7 @@ import * as api from "./api.js";
 
 const POLL_MS = 2000;
 const THUMB_MS = 2000;
+const PAGE = 1000;
 const THUMB_TIMEOUT_MS = 15_000;
 const STATES = {
   queued: "waiting", starting: "starting", ready: "ready", paused: "paused",
@@ -147,12 +148,24 @@ function showLogin(isNeeded) {
   if (wasHidden) $("key").focus();
 }
 
+// Every live desktop, page after page.
+async function all() {
+  const found = [];
+  let after = "";
+  do {
+    const page = await api.call("GET", `/v1/workspaces?limit=${PAGE}${after && `&after=${after}`}`);
+    found.push(...page.workspaces);
+    after = page.after ?? "";
+  } while (after);
+  return found;
+}
+
 async function refresh() {
   try {
-    const answer = await api.call("GET", "/v1/workspaces");
+    const workspaces = await all();
     showLogin(false);
     api.showError($("problem"), null);
-    draw(Array.isArray(answer) ? answer : answer.workspaces ?? []);
+    draw(workspaces);
   } catch (error) {
     if (error.status === 401) {
       api.showError($("problem"), null);

@@ -4,6 +4,7 @@
 // dropped. A viewer's token comes in the fragment, is traded for a cookie, and leaves the address.
 
 import * as api from "./api.js";
+import * as side from "./side.js";
 import RFB from "./vendor/novnc/core/rfb.js";
 
 const BACKOFF_MS = [500, 1000, 2000, 4000, 8000];
@@ -20,6 +21,7 @@ let role = "view";
 let attempts = 0; // since the last good connection
 let retryTimer;
 let isOver = false;
+let screenSize = [1280, 800];
 
 function setLink(text, state) {
   $("link").textContent = text;
@@ -99,6 +101,7 @@ async function lost(reason) {
 function end(title, why, hint = "") {
   isOver = true;
   drop();
+  side.end();
   $("end-title").textContent = title;
   $("end-why").textContent = why;
   $("end-hint").textContent = hint;
@@ -158,6 +161,8 @@ async function look() {
     endOf(workspace);
     return false;
   }
+  if (workspace.watch_url) side.offer(workspace, () => screenSize, look); // told to who has a key
+  screenSize = [workspace.screen.width, workspace.screen.height];
   if (workspace.state === "releasing") {
     drop();
     setLink("Ending", "wait");

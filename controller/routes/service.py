@@ -62,6 +62,11 @@ async def index() -> Response:
     return _page("index.html")
 
 
+@router.get("/fleet", include_in_schema=False)
+async def fleet() -> Response:
+    return _page("fleet.html")
+
+
 @router.get("/watch/{workspace_id}", include_in_schema=False)
 async def watch(workspace_id: str) -> Response:
     return _page("watch.html")

@@ -105,6 +105,28 @@ def test_cards_show_live_desktops_and_their_screens(
     assert refused_by_policy == []
 
 
+def test_of_five_hundred_only_those_in_sight_are_pictured(page: Page, standin: StandIn) -> None:
+    standin.workspaces = {each: workspace(each) for each in (f"many{n:06}" for n in range(500))}
+    asked: set[str] = set()
+    page.on(
+        "request",
+        lambda request: (
+            asked.add(request.url.split("/")[5]) if "/screenshot" in request.url else None
+        ),
+    )
+    page.goto("/")
+    enter_key(page)
+    expect(page.locator(".card")).to_have_count(500)
+    expect(page.locator(".card img").first).to_be_visible()
+    is_in_sight = "each => each.getBoundingClientRect().top < innerHeight"
+    in_sight = page.evaluate(
+        f"[...document.querySelectorAll('.card')].filter({is_in_sight}).length"
+    )
+    assert 0 < len(asked) <= in_sight < 50
+    page.locator(".card").last.scroll_into_view_if_needed()
+    expect(page.locator(".card").last.locator("img")).to_be_visible(timeout=15_000)
+
+
 def test_a_paused_one_says_so_and_its_picture_is_no_use_of_it(page: Page, standin: StandIn) -> None:
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.url))
@@ -150,7 +172,7 @@ def test_no_picture_is_asked_for_while_one_is_on_its_way(page: Page) -> None:
     enter_key(page)
     expect(page.locator(".card")).to_have_count(1)
     for _ in range(3):
-        with page.expect_response("**/v1/workspaces"):
+        with page.expect_response("**/v1/workspaces?*"):
             pass
     assert sum("/screenshot" in url for url in asked) == 1
     for route in held:
