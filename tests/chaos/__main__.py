@@ -14,7 +14,7 @@ from tests.chaos.storm import SLOTS, Storm
 def main() -> int:
     parser = argparse.ArgumentParser(prog="chaos", description=__doc__)
     parser.add_argument("--cycles", type=int, default=1000)
-    parser.add_argument("--seconds", type=float, default=3600, help="at most")
+    parser.add_argument("--seconds", type=float, default=7200, help="at most")
     parser.add_argument("--seed", type=int, default=random.randrange(1 << 32))
     given = parser.parse_args()
     print(f"seed {given.seed}", flush=True)
