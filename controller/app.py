@@ -28,15 +28,19 @@ from fastapi import FastAPI
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from controller import problems
-from controller.auth import Auth, Gate
+from controller.auth import Auth
 from controller.events import Events
+from controller.gate import Gate
+from controller.keyring import Keyring
 from controller.lifecycle import Lifecycle
+from controller.links import Links
 from controller.live import Cluster
 from controller.rejoining import Ray
 from controller.routes import (
     ERRORS,
     Parts,
     files,
+    keys,
     leases,
     nodes,
     pools,
@@ -45,6 +49,7 @@ from controller.routes import (
     screen,
     service,
     session,
+    shares,
     sockets,
     ui,
     volumes,
@@ -75,6 +80,8 @@ _ROUTERS = (
     files,
     recording,
     session,
+    keys,
+    shares,
     leases,
     nodes,
     pools,
@@ -272,6 +279,8 @@ def _assemble(
             cluster, ray = await stack.enter_async_context(open_cluster(auth))
             await stack.enter_async_context(store.run())
             await stack.enter_async_context(events.run())
+            auth.keyring = Keyring(store, events)
+            auth.links = Links(store, events, auth.share_url)
             lifecycle = Lifecycle(
                 store,
                 cluster,

@@ -24,15 +24,24 @@ from controller.keeping import Keeping
 from controller.live import SYSTEM, Cluster, Handed, Live, begin, recipe, shape, why_ended
 from controller.metrics import Metrics
 from controller.reaper import Reaper
+from controller.remembering import Remembered
 from controller.replicas import BEAT_SECONDS, Replica
 from controller.starting import Starting
 from controller.store import Store
 from controller.store.claims import Claimed, NewClaim
+from controller.store.volumes import Owner
 from controller.templates import Templates
 from workspace.backends.base import Endpoint
 from workspace.desktop import Desktop
 from workspace.errors import CarrelError, Unavailable, WorkspaceEnded, WorkspaceNotFound
-from workspace.models import Screen, State, Stats, Workspace, WorkspaceRequest
+from workspace.models import (
+    DEFAULT_TENANT,
+    Screen,
+    State,
+    Stats,
+    Workspace,
+    WorkspaceRequest,
+)
 
 SHUTDOWN_SECONDS = 10.0
 RELEASE_SECONDS = 30.0  # that another controller gets to end what it is ending
@@ -65,6 +74,7 @@ class Lifecycle:
         self._starting = Starting(self.keeping)
         self._elsewhere = Elsewhere(self.store, self.cluster)
         self.keeping.hand_on = self._elsewhere.keep
+        self._tenants: Remembered[str] = Remembered(self.store.tenant_of, is_constant=True)
         self._taking = anyio.Lock()
         self._replica = Replica(self.keeping, self._elsewhere)
         self.reaper = Reaper(self.keeping, self._replica)
@@ -99,7 +109,9 @@ class Lifecycle:
 
     # What is asked of it.
 
-    async def claim(self, request: WorkspaceRequest, *, actor: str) -> Workspace:
+    async def claim(
+        self, request: WorkspaceRequest, *, actor: str, tenant: str = DEFAULT_TENANT
+    ) -> Workspace:
         """A workspace; with ``request.wait`` it is ready when this returns.
 
         Cancelled while it waits, it leaves nothing behind, unless it has a key to ask again by.
@@ -110,11 +122,12 @@ class Lifecycle:
             InvalidRequest: its node has no such locale, time zone or keyboard layout.
         """
         template = recipe(self.templates.get(request.template), request)
-        live = begin(request, template, owner=actor)
+        owner = Owner(tenant, actor)
+        live = begin(request, template, owner=owner)
         if request.volume is None:
             live.shape = shape(template)
         elif request.key is None:  # with one, it may be this claim that has it
-            await self.keeping.volumes.check(actor, request.volume)
+            await self.keeping.volumes.check(owner, request.volume)
         self.keeping.own(live, partial(self._starting.start, live, request, template))
         try:
             await (live.settled if request.wait else live.written).wait()
@@ -220,6 +233,12 @@ class Lifecycle:
             raise WorkspaceNotFound(f"There is no workspace {workspace_id[:100]!r}.")
         return workspace
 
+    async def tenant_of(self, workspace_id: str) -> str | None:
+        """Whose a workspace is, live or ended; None if there never was one of that id."""
+        if (live := self.keeping.live.get(workspace_id)) is not None:
+            return live.workspace.tenant
+        return await self._tenants.get(workspace_id[:100])
+
     async def settled(self, workspace_id: str, seconds: float) -> Workspace:
         """Like :meth:`get`, once it has started or ended, or after that time."""
         with anyio.move_on_after(seconds):
@@ -299,9 +318,15 @@ class Lifecycle:
         return None  # its keeper knows
 
     async def page(
-        self, states: Sequence[State] | None, *, limit: int, after: str | None
+        self,
+        states: Sequence[State] | None,
+        *,
+        limit: int,
+        after: str | None,
+        tenant: str | None = None,
     ) -> Sequence[Workspace]:
-        page = await self.store.page(states, limit=limit, after=after)
+        """A page of a tenant's, or with None of all."""
+        page = await self.store.page(states, limit=limit, after=after, tenant=tenant)
         lives = ((stored, self._here(stored.id)) for stored in page)
         return [stored if live is None else self._shown(live) for stored, live in lives]
 

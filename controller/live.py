@@ -18,6 +18,7 @@ from typing import Literal, NamedTuple, Protocol
 import anyio
 
 from controller.places import Ticket
+from controller.store.volumes import Owner
 from workspace.backends.base import Endpoint, Mount, PauseResult
 from workspace.desktop import Desktop
 from workspace.errors import CarrelError, DesktopLost, WorkspaceEnded, from_wire
@@ -217,12 +218,13 @@ def new_id() -> str:
     return "".join(secrets.choice(_ALPHABET) for _ in range(10))
 
 
-def begin(request: WorkspaceRequest, template: Template, *, owner: str) -> Live:
+def begin(request: WorkspaceRequest, template: Template, *, owner: Owner) -> Live:
     """A workspace that is about to start."""
     now = datetime.now(timezone.utc)
     name = new_id()
     workspace = Workspace(
         id=name,
+        tenant=owner.tenant,
         sandbox=name,
         name=request.name,
         state="starting",
@@ -235,7 +237,7 @@ def begin(request: WorkspaceRequest, template: Template, *, owner: str) -> Live:
         idle_seconds=request.idle_seconds or template.idle_seconds,
         when_idle=request.when_idle or template.when_idle,
     )
-    return Live(workspace, request.ttl_seconds, owner=owner)
+    return Live(workspace, request.ttl_seconds, owner=owner.name)
 
 
 def info(error: CarrelError | None) -> ErrorInfo | None:

@@ -76,8 +76,29 @@ def _field(location: Sequence[str | int]) -> str:
 
 def response(error: CarrelError) -> Response:
     """The answer that tells of ``error``."""
-    headers = {"WWW-Authenticate": "Bearer"} if error.status == 401 else None
-    return JSONResponse(error.to_wire(), status_code=error.status, headers=headers)
+    return JSONResponse(error.to_wire(), status_code=error.status, headers=_headers(error))
+
+
+def _headers(error: CarrelError) -> Mapping[str, str]:
+    if error.status == 401:
+        return {"WWW-Authenticate": "Bearer"}
+    if isinstance(error, MethodNotAllowed):
+        return {"Allow": ", ".join(error.details.get("methods", ()))}
+    return {}
+
+
+def no_such_path(scope: Scope, methods: Sequence[str]) -> CarrelError:
+    """What is told of a path that there is not, or not with that method."""
+    if scope["type"] == "websocket":
+        return NotFound(
+            f"There is no WebSocket {scope['path'][:200]}.",
+            hint="A desktop has vnc, terminal and processes/{job}/stream.",
+        )
+    message = f"There is no {scope['method']} {scope['path'][:200]}."
+    hint = "GET /openapi.json names every path."
+    if methods:
+        return MethodNotAllowed(message, hint=hint, details={"methods": list(methods)})
+    return NotFound(message, hint=hint)
 
 
 async def deny(websocket: WebSocket, error: CarrelError) -> None:
@@ -127,12 +148,12 @@ def install(api: FastAPI) -> None:
 
 
 def _from_http(request: Request, error: HTTPException) -> CarrelError:
-    asked = f"{request.method} {request.url.path[:200]}"
     if error.status_code == 404:
-        return NotFound(f"There is no {asked}.", hint="GET /openapi.json names every path.")
+        return no_such_path(request.scope, ())
     if error.status_code == 405:
-        return MethodNotAllowed(f"There is no {asked}.", hint="GET /openapi.json names every path.")
-    return InvalidRequest(f"{asked}: {error.detail}")
+        allowed = (error.headers or {}).get("Allow", "")
+        return no_such_path(request.scope, allowed.split(", "))
+    return InvalidRequest(f"{request.method} {request.url.path[:200]}: {error.detail}")
 
 
 def _with_headers(answer: Response, headers: Mapping[str, str] | None) -> Response:
@@ -158,7 +179,7 @@ class Shield:
             await send(message)
 
         try:
-            if scope["type"] == "http" and not _is_streamed(scope):
+            if scope["type"] == "http" and not is_streamed(scope):
                 receive = _bounded(scope, receive)
             await self._app(scope, receive, sending)
         except (CallerGone, ClientDisconnect):
@@ -185,7 +206,8 @@ async def answer(error: CarrelError, scope: Scope, receive: Receive, send: Send)
         await response(error)(scope, receive, send)
 
 
-def _is_streamed(scope: Scope) -> bool:
+def is_streamed(scope: Scope) -> bool:
+    """Whether a request's body is passed on as it comes."""
     return scope["method"] == "PUT" and _STREAMED.fullmatch(scope["path"]) is not None
 
 

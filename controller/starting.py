@@ -19,6 +19,7 @@ from controller.live import SYSTEM, Handed, Live
 from controller.metrics import How
 from controller.places import Ticket, Turn
 from controller.store.claims import NewClaim
+from controller.store.volumes import Owner
 from workspace.desktop import Desktop, connect
 from workspace.errors import CarrelError, NoCapacity, SetupFailed
 from workspace.models import ProcessResult, Template, WorkspaceRequest
@@ -129,7 +130,8 @@ class Starting:
         began = time.monotonic()
         until = began + request.queue_seconds
         waited: float | None = None
-        with self._keeping.places.ticket(live.owner, until, template.name, live.shape) as ticket:
+        tenant = live.workspace.tenant
+        with self._keeping.places.ticket(tenant, until, template.name, live.shape) as ticket:
             live.ticket = ticket
             turn: Turn | None = None if self._keeping.places.has_next else "place"
             lack = NoCapacity("Other claims wait for a place already.")
@@ -149,7 +151,8 @@ class Starting:
 
     async def _start_now(self, live: Live, template: Template, ticket: Ticket) -> Handed:
         await self._count_in(live, template)
-        place = await self._keeping.volumes.take(live.workspace, owner=live.owner)
+        owner = Owner(live.workspace.tenant, live.owner)
+        place = await self._keeping.volumes.take(live.workspace, owner=owner)
         located = await self._keeping.cluster.start(
             live.workspace.sandbox,
             template,

@@ -19,6 +19,7 @@ import httpx
 from controller.events import Events
 from controller.live import Cluster, new_id
 from controller.store import Store
+from controller.store.volumes import Owner
 from workspace import transport
 from workspace.backends.base import Endpoint, Mount
 from workspace.errors import BackendUnavailable, CarrelError, NoCapacity, Unsupported
@@ -46,7 +47,7 @@ class Volumes:
 
     # For the lifecycle.
 
-    async def check(self, owner: str, name: str) -> None:
+    async def check(self, owner: Owner, name: str) -> None:
         """Whether a claim may have it.
 
         Raises:
@@ -54,7 +55,7 @@ class Volumes:
         """
         await self._store.volumes.check(owner, name)
 
-    async def take(self, workspace: Workspace, *, owner: str) -> Place:
+    async def take(self, workspace: Workspace, *, owner: Owner) -> Place:
         """Have the volume of a workspace that is kept, if it has one. Again is success.
 
         Raises:
@@ -73,7 +74,7 @@ class Volumes:
         )
         if kept.id == volume_id:
             await self._events.record(
-                "volume_created", actor=owner, workspace_id=workspace.id, volume=kept.name
+                "volume_created", actor=owner.name, workspace_id=workspace.id, volume=kept.name
             )
         node = kept.node
         if kept.is_new:  # it may have found no room where it was meant to lie
@@ -104,17 +105,17 @@ class Volumes:
 
     # What is asked of them.
 
-    async def page(self, owner: str, *, limit: int, after: str | None) -> list[Volume]:
+    async def page(self, owner: Owner, *, limit: int, after: str | None) -> list[Volume]:
         return await self._store.volumes.page(owner, limit=limit, after=after)
 
-    async def get(self, owner: str, name: str) -> Volume:
+    async def get(self, owner: Owner, name: str) -> Volume:
         """
         Raises:
             VolumeNotFound.
         """
         return await self._store.volumes.get(owner, name)
 
-    async def remove(self, owner: str, name: str, *, forget: bool = False) -> None:
+    async def remove(self, owner: Owner, name: str, *, forget: bool = False) -> None:
         """Remove it and all in it. What was interrupted is gone on with.
 
         With ``forget`` one whose node is gone is no longer told of: what is on that node stays.
@@ -135,7 +136,7 @@ class Volumes:
         await self._store.volumes.forget(kept.id)
 
     @asynccontextmanager
-    async def export(self, owner: str, name: str) -> AsyncIterator[AsyncIterator[bytes]]:
+    async def export(self, owner: Owner, name: str) -> AsyncIterator[AsyncIterator[bytes]]:
         """Its tar as it comes. Nobody can have the volume meanwhile; cut off, it is not whole.
 
         Raises:

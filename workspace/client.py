@@ -20,6 +20,7 @@ import httpx
 from pydantic import TypeAdapter
 
 from workspace import errors, settings, transport
+from workspace.calls.keys import KeyCalls, ShareCalls
 from workspace.calls.volumes import VolumeCalls
 from workspace.desktop import Desktop
 from workspace.fleet import NodeChange, PoolChange, PoolStatus, Status
@@ -54,7 +55,7 @@ _NODES = TypeAdapter(list[Node])
 _POOLS = TypeAdapter(list[PoolStatus])
 
 
-class Carrel(VolumeCalls):
+class Carrel(VolumeCalls, KeyCalls, ShareCalls):
     """Claims, lists and releases desktops of one controller, with one key.
 
     Every method may raise :class:`~workspace.errors.Unavailable` (no controller answers there),
@@ -344,7 +345,7 @@ class Carrel(VolumeCalls):
         return Identity.model_validate_json(await self._call("GET", "/v1/whoami"))
 
     async def list(self, *, state: str | None = None) -> Sequence[Workspace]:
-        """The live workspaces of this key, or those in ``state`` ("all" for every one).
+        """The live workspaces that this key sees, or those in ``state`` ("all" for every one).
 
         Newest first; of very many the first ``MAX_LISTED``.
         """
@@ -365,7 +366,7 @@ class Carrel(VolumeCalls):
         """A workspace, live or ended.
 
         Raises:
-            WorkspaceNotFound: there never was one of that id, or it is another key's.
+            WorkspaceNotFound: there never was one of that id, or it is another tenant's.
         """
         return Workspace.model_validate_json(await self._call("GET", _path(workspace_id)))
 

@@ -9,7 +9,7 @@
     ├── Unauthorized 401, Forbidden 403
     ├── NotFound 404              WorkspaceNotFound, TemplateNotFound, FileMissing,
     │                             ProcessNotFound, WindowNotFound, ElementNotFound,
-    │                             ApplicationNotFound, VolumeNotFound
+    │                             ApplicationNotFound, VolumeNotFound, KeyNotFound, LinkNotFound
     ├── Conflict 409              NotReady, TemplateExists, IsADirectory, NotADirectory, FileExists,
     │                             PortTaken, VolumeInUse
     ├── WorkspaceEnded 410        it was released, ran out or failed; the message says which
@@ -135,6 +135,16 @@ class ApplicationNotFound(NotFound):
 class VolumeNotFound(NotFound):
     code = "volume_not_found"
     default_hint = "List the volumes; one is made by the first workspace that names it."
+
+
+class KeyNotFound(NotFound):
+    code = "key_not_found"
+    default_hint = "List the keys; of a key that was revoked only the log tells."
+
+
+class LinkNotFound(NotFound):
+    code = "link_not_found"
+    default_hint = "List the workspace's links, or make one."
 
 
 class Conflict(CarrelError):

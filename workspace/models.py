@@ -21,6 +21,7 @@ from pydantic import (
 
 WORKSPACE_ID = r"^[a-z0-9]{8,20}$"
 TEMPLATE_NAME = r"^[a-z0-9][a-z0-9-]{0,62}$"
+DEFAULT_TENANT = "default"
 MAX_TTL_SECONDS = 24 * 3600
 _NO_NUL = r"^[^\x00]*$"  # what no database keeps in a text
 
@@ -222,6 +223,7 @@ class Workspace(_Output):
     """One sandboxed desktop, as the controller tells of it."""
 
     id: str
+    tenant: str = DEFAULT_TENANT  # whose it is: others never see it
     name: str = ""
     state: State
     template: str
@@ -306,11 +308,16 @@ class Node(_Output):
     memory_free_mib: int | None = None
 
 
+# Each may do all that those before it may; what that is stands in controller/access.py.
+Role = Literal["viewer", "user", "operator", "admin"]
+
+
 class Identity(_Output):
     """Whose key this is, and what it may do."""
 
     name: str
-    role: Literal["admin", "viewer"]
+    role: Role
+    tenant: str = DEFAULT_TENANT
 
 
 class Stats(_Output):

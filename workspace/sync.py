@@ -246,6 +246,12 @@ class SyncCarrel:
     volume = _carrel(Carrel.volume)
     save_volume = _carrel(Carrel.save_volume)
     remove_volume = _carrel(Carrel.remove_volume)
+    new_key = _carrel(Carrel.new_key)
+    keys = _carrel(Carrel.keys)
+    revoke_key = _carrel(Carrel.revoke_key)
+    share = _carrel(Carrel.share)
+    shares = _carrel(Carrel.shares)
+    revoke_share = _carrel(Carrel.revoke_share)
     events = _carrel(Carrel.events)
     whoami = _carrel(Carrel.whoami)
 

@@ -45,19 +45,10 @@ export async function call(method, path, body) {
 
 export const login = (key) => call("POST", "/v1/login", { key });
 
-// Whether this browser holds a key (not only a viewer's link).
-export async function isLoggedIn() {
-  try {
-    await call("GET", "/v1/whoami");
-    return true;
-  } catch (error) {
-    if (error.status === 401 || error.status === 403) return false;
-    throw error;
-  }
-}
-
 export const at = (id) => `/v1/workspaces/${encodeURIComponent(id)}`;
 export const workspace = (id) => call("GET", at(id));
+// Whether this browser's key, or the link that it came by, lets it control that desktop.
+export const mayControl = async (id) => (await call("GET", `${at(id)}/viewer`)).mode === "control";
 export const release = (id) => call("DELETE", at(id));
 export const redeem = (id, token) => call("POST", `${at(id)}/viewer`, { token });
 // Passive: to have the list open is no use of every desktop in it.

@@ -192,8 +192,8 @@ function askForKey(why, done) {
 
 async function takeControl() {
   try {
-    if (!(await api.isLoggedIn())) {
-      return askForKey("This link lets you watch. Taking control needs a key.", takeControl);
+    if (!(await api.mayControl(id))) {
+      return askForKey("You may watch. Taking control needs a key.", takeControl);
     }
   } catch (error) {
     setLink(error.message, "off");

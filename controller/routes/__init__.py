@@ -1,13 +1,13 @@
 """The routes of /v1, a module for each kind; a route's body is one line over what does it.
 
 :class:`Parts` is what they work with, put on the application when it is made. Who may call what
-was decided by :class:`controller.auth.Gate` before a route is reached.
+was decided by :class:`controller.gate.Gate` before a route is reached.
 """
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -16,7 +16,9 @@ from fastapi import Path
 from pydantic import BaseModel, ConfigDict
 from starlette.requests import ClientDisconnect, HTTPConnection
 
-from controller.auth import Auth, Caller
+from controller import access
+from controller.access import Caller
+from controller.auth import Auth
 from controller.events import Events
 from controller.lifecycle import Lifecycle
 from controller.live import Cluster
@@ -28,6 +30,7 @@ from workspace.desktop import Desktop
 from workspace.errors import CarrelError, Unavailable
 from workspace.models import ErrorInfo, Workspace
 
+ADMITTED_AGAIN_SECONDS = 1.0
 RECORD_SECONDS = 10.0  # the log's own limits come first
 Id = Annotated[str, Path(description="the workspace's id", examples=["k7mq2xw9ra"])]
 
@@ -66,8 +69,8 @@ class Parts:
     pools: Warming
 
     def shown(self, workspace: Workspace, to: Caller) -> Workspace:
-        """A workspace as ``to`` may see it: only who has a key gets links for others."""
-        if to.role != "admin":
+        """A workspace as ``to`` may see it: only who may let others in gets a link for them."""
+        if not access.may_share(to, workspace.tenant):
             return workspace
         return workspace.model_copy(update={"watch_url": self.auth.watch_url(workspace)})
 
@@ -83,6 +86,19 @@ def caller(connection: HTTPConnection) -> Caller:
     found = connection.scope["caller"]
     assert isinstance(found, Caller)
     return found
+
+
+async def until_refused(connection: HTTPConnection) -> None:
+    """Return once what proved who asks is good no more: its key or link was revoked, or is over.
+
+    For what goes on after it was let in. While nobody can tell, it goes on.
+    """
+    auth, who = parts(connection).auth, caller(connection)
+    while True:
+        await anyio.sleep(ADMITTED_AGAIN_SECONDS)
+        with suppress(Unavailable):
+            if not await auth.still_admits(who):
+                return
 
 
 async def desktop(connection: HTTPConnection, workspace_id: str) -> Desktop:

@@ -8,7 +8,7 @@ import anyio
 from fastapi import APIRouter, Body, Query, Request
 
 from controller.routes import Id, caller, parts
-from workspace.models import EventList, Template
+from workspace.models import Event, EventList, Template
 
 router = APIRouter(prefix="/v1", tags=["cluster"])
 _EXAMPLES = {
@@ -46,8 +46,18 @@ async def add_template(
 
 @router.get("/events")
 async def events(request: Request, after: After = 0, limit: Limit = 100) -> EventList:
-    """The log, oldest first, a page at a time."""
-    return await _page(request, None, after, limit)
+    """The log, oldest first, a page at a time: of the caller's tenant, of all for an admin.
+
+    What is of no workspace (templates, pools, nodes, keys) operators are told.
+    """
+    who = caller(request)
+    found = await parts(request).store.events(
+        after=after,
+        limit=limit,
+        tenant=None if who.role == "admin" else who.tenant,
+        with_common=who.sees_all,
+    )
+    return _page(found, after)
 
 
 @router.get("/workspaces/{workspace_id}/events")
@@ -55,10 +65,11 @@ async def workspace_events(
     request: Request, workspace_id: Id, after: After = 0, limit: Limit = 100
 ) -> EventList:
     """What was done to one workspace, oldest first, a page at a time."""
-    await parts(request).lifecycle.get(workspace_id)
-    return await _page(request, workspace_id, after, limit)
+    own = parts(request)
+    await own.lifecycle.get(workspace_id)
+    found = await own.store.events(after=after, limit=limit, workspace_id=workspace_id)
+    return _page(found, after)
 
 
-async def _page(request: Request, workspace_id: str | None, after: int, limit: int) -> EventList:
-    found = await parts(request).store.events(after=after, limit=limit, workspace_id=workspace_id)
+def _page(found: list[Event], after: int) -> EventList:
     return EventList(events=found, after=found[-1].id if found else after)

@@ -5,8 +5,10 @@ from __future__ import annotations
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
+from controller import access
 from controller.auth import SESSION_SECONDS, VIEWER_GRACE_SECONDS
 from controller.routes import Id, caller, parts
+from workspace.access import Admission
 from workspace.errors import Unauthorized
 from workspace.models import MAX_TTL_SECONDS, Identity
 
@@ -33,8 +35,8 @@ class ViewerToken(_Secret):
 async def login(request: Request, body: Login) -> Response:
     """Exchange a key for a session cookie that scripts cannot read."""
     auth = parts(request).auth
-    auth.by_key(body.key)
-    return _with_cookie(request, auth.session_cookie, auth.session(), SESSION_SECONDS)
+    session = auth.session(await auth.by_key(body.key))
+    return _with_cookie(request, auth.session_cookie, session, SESSION_SECONDS)
 
 
 @router.post("/logout", status_code=204)
@@ -47,14 +49,15 @@ async def logout(request: Request) -> Response:
 async def whoami(request: Request) -> Identity:
     """Whose key or session this is."""
     who = caller(request)
-    return Identity(name=who.name, role=who.role)
+    assert who.role != "link", "the gate let none through"
+    return Identity(name=who.name, role=who.role, tenant=who.tenant)
 
 
 @router.post("/workspaces/{workspace_id}/viewer", status_code=204)
 async def viewer(request: Request, workspace_id: Id, body: ViewerToken) -> Response:
     """Exchange a link's token for a cookie that shows this one desktop."""
     auth = parts(request).auth
-    found = auth.by_viewer(body.token)
+    found = await auth.by_viewer(body.token)
     if found is None or found.workspace_id != workspace_id:
         raise Unauthorized(
             "This link is not valid, or no longer.", hint="Ask for a new one: its watch_url."
@@ -66,6 +69,13 @@ async def viewer(request: Request, workspace_id: Id, body: ViewerToken) -> Respo
         MAX_TTL_SECONDS + VIEWER_GRACE_SECONDS,  # the token itself expires before
         path=f"/v1/workspaces/{workspace_id}",
     )
+
+
+@router.get("/workspaces/{workspace_id}/viewer")
+async def admission(request: Request, workspace_id: Id) -> Admission:
+    """Whether who asks, by a link or a key, may only watch this desktop or also control it."""
+    await parts(request).lifecycle.get(workspace_id)
+    return Admission(mode=access.mode(caller(request)))
 
 
 def _with_cookie(

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Coroutine
+from typing import Any
 from urllib.parse import quote
 
 from fastapi import APIRouter, WebSocket
 from starlette.websockets import WebSocketState
 
 from controller.problems import deny
-from controller.routes import caller, parts, recorded
+from controller.routes import caller, parts, recorded, until_refused
 from controller.watch import relay
-from workspace.errors import CarrelError, Forbidden
+from workspace.errors import CarrelError, Unauthorized
 
 router = APIRouter(prefix="/v1/workspaces/{workspace_id}")
 
@@ -19,8 +22,6 @@ router = APIRouter(prefix="/v1/workspaces/{workspace_id}")
 async def vnc(websocket: WebSocket, workspace_id: str) -> None:
     """The screen live, as RFB in binary frames; ``role`` is view or control."""
     role = websocket.query_params.get("role", "view")
-    if role == "control" and caller(websocket).role != "admin":
-        return await deny(websocket, Forbidden("Taking control needs a key."))
     kind = "control" if role == "control" else "watch"
     await _relay(websocket, workspace_id, f"/vnc?role={quote(role)}", kind)
 
@@ -43,9 +44,31 @@ async def _relay(websocket: WebSocket, workspace_id: str, path: str, kind: str) 
         lifecycle = parts(websocket).lifecycle
         endpoint = await lifecycle.endpoint(workspace_id, actor=caller(websocket).name)
         async with recorded(websocket, workspace_id, kind, path=path[:500]):
-            await relay(websocket, endpoint, path)
+            await _while_admitted(websocket, relay(websocket, endpoint, path))
     except CarrelError as error:
         if websocket.application_state is WebSocketState.CONNECTING:
             await deny(websocket, error)
         else:
-            await websocket.close(1011, error.message[:120])
+            is_refused = isinstance(error, Unauthorized)
+            await websocket.close(1008 if is_refused else 1011, error.message[:120])
+
+
+async def _while_admitted(websocket: WebSocket, work: Coroutine[Any, Any, None]) -> None:
+    """Do ``work`` for as long as its caller is admitted.
+
+    Raises:
+        Unauthorized: it is no more.
+    """
+    doing = asyncio.ensure_future(work)
+    refused = asyncio.ensure_future(until_refused(websocket))
+    try:
+        await asyncio.wait((doing, refused), return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in (doing, refused):
+            task.cancel()
+        ends = await asyncio.gather(doing, refused, return_exceptions=True)
+    for end in ends:
+        if isinstance(end, Exception):
+            raise end
+    if doing.cancelled():
+        raise Unauthorized("This key or link is good no more.")

@@ -10,6 +10,7 @@ from fastapi import APIRouter, Path, Query, Request
 from fastapi.responses import Response
 
 from controller.routes import caller, parts, recorded
+from controller.store.volumes import Owner
 from controller.streams import Download
 from workspace.models import Volume, VolumeList, VolumeName
 
@@ -27,15 +28,15 @@ async def page(
     after: Annotated[VolumeName | None, Query(description="the last page's 'after'")] = None,
 ) -> VolumeList:
     """The caller's volumes by name, a page at a time."""
-    owner, own = caller(request).name, parts(request).lifecycle.keeping.volumes
-    found = await own.page(owner, limit=limit, after=after)
+    own = parts(request).lifecycle.keeping.volumes
+    found = await own.page(_owner(request), limit=limit, after=after)
     return VolumeList(volumes=found, after=found[-1].name if len(found) == limit else None)
 
 
 @router.get("/{name}")
 async def get(request: Request, name: Name) -> Volume:
     """One volume, and which workspace has it."""
-    return await parts(request).lifecycle.keeping.volumes.get(caller(request).name, name)
+    return await parts(request).lifecycle.keeping.volumes.get(_owner(request), name)
 
 
 @router.delete("/{name}", status_code=204)
@@ -49,7 +50,7 @@ async def remove(
     """Remove a volume and all in it; 409 while a workspace has it."""
     volumes = parts(request).lifecycle.keeping.volumes
     async with recorded(request, None, "volume_removed", volume=name):
-        await volumes.remove(caller(request).name, name, forget=forget)
+        await volumes.remove(_owner(request), name, forget=forget)
 
 
 @router.get("/{name}/export", response_class=Response, responses=_TAR)
@@ -60,7 +61,12 @@ async def export(request: Request, name: Name) -> Response:
     @asynccontextmanager
     async def reading() -> AsyncIterator[AsyncIterator[bytes]]:
         async with recorded(request, None, "volume_exported", volume=name):
-            async with volumes.export(caller(request).name, name) as pieces:
+            async with volumes.export(_owner(request), name) as pieces:
                 yield pieces
 
     return Download(reading(), path=f"{name}.tar")
+
+
+def _owner(request: Request) -> Owner:
+    who = caller(request)
+    return Owner(who.tenant, who.name)

@@ -48,7 +48,7 @@ async def create(
     A caller that hangs up while it waits leaves no desktop behind.
     """
     who, own = caller(request), parts(request)
-    claiming = own.lifecycle.claim(body, actor=who.name)
+    claiming = own.lifecycle.claim(body, actor=who.name, tenant=who.tenant)
     return own.shown(await until_gone(request.receive, claiming), who)
 
 
@@ -61,10 +61,12 @@ async def page(
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
     after: Annotated[str | None, Query(description="the last page's 'after'")] = None,
 ) -> WorkspaceList:
-    """The workspaces, newest first, a page at a time."""
+    """The workspaces of the caller's tenant (of all, for an operator), newest first, in pages."""
     who, own = caller(request), parts(request)
+    tenant = None if who.sees_all else who.tenant
     states: dict[str, list[State] | None] = {"live": sorted(LIVE_STATES), "all": None}
-    found = await own.lifecycle.page(states.get(state, [state]), limit=limit, after=after)  # type: ignore[list-item]  # the two that are no State are keys
+    wanted: list[State] | None = states.get(state, [state])  # type: ignore[list-item]  # the two that are no State are keys
+    found = await own.lifecycle.page(wanted, limit=limit, after=after, tenant=tenant)
     return WorkspaceList(
         workspaces=[own.shown(workspace, who) for workspace in found],
         after=found[-1].id if len(found) == limit else None,

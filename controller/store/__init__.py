@@ -21,11 +21,13 @@ from controller.store import databases
 from controller.store.claims import Claims
 from controller.store.doing import Doing
 from controller.store.journal import AsyncJournal, Journal, ThreadJournal
+from controller.store.keys import Keys
 from controller.store.migrations import upgrade
 from controller.store.operated import Operated
 from controller.store.population import Population
 from controller.store.replicas import Leadership, Replicas
 from controller.store.rows import columns, to_workspace
+from controller.store.shares import Shares
 from controller.store.tables import UtcTime, events, warm, workspaces
 from controller.store.volumes import Volumes
 from controller.store.warm import WarmRows
@@ -68,6 +70,8 @@ class Store:
         self.operated = Operated(doing)
         self.population = Population(doing)
         self.volumes = Volumes(doing)
+        self.keys = Keys(doing)
+        self.shares = Shares(doing)
 
     @asynccontextmanager
     async def run(self) -> AsyncIterator[None]:
@@ -144,10 +148,22 @@ class Store:
         rows = await self._rows(statement)
         return to_workspace(rows[0]) if rows else None
 
+    async def tenant_of(self, workspace_id: str) -> str | None:
+        """Whose a workspace is; None if there never was one of that id."""
+        if "\0" in workspace_id:
+            return None
+        rows = await self._rows(select(workspaces.c.tenant).where(workspaces.c.id == workspace_id))
+        return rows[0].tenant if rows else None
+
     async def page(
-        self, states: Sequence[State] | None, *, limit: int, after: str | None = None
+        self,
+        states: Sequence[State] | None,
+        *,
+        limit: int,
+        after: str | None = None,
+        tenant: str | None = None,
     ) -> list[Workspace]:
-        """A page of workspaces, newest first, that were made before ``after``.
+        """A page of workspaces, a tenant's or all, newest first, that were made before ``after``.
 
         Raises:
             InvalidRequest: there is no workspace ``after``.
@@ -156,10 +172,13 @@ class Store:
         statement: Select[Any] = select(workspaces).order_by(  # Any: its rows, read by _workspace
             workspaces.c.created_at.desc(), workspaces.c.id.desc()
         )
+        asked = select(workspaces.c.created_at).where(workspaces.c.id == after)
         if states is not None:
             statement = statement.where(workspaces.c.state.in_(states))
+        if tenant is not None:
+            statement = statement.where(workspaces.c.tenant == tenant)
+            asked = asked.where(workspaces.c.tenant == tenant)
         if after is not None:
-            asked = select(workspaces.c.created_at).where(workspaces.c.id == after)
             found = [] if "\0" in after else await self._rows(asked)
             if not found:
                 raise InvalidRequest(
@@ -183,12 +202,27 @@ class Store:
         )
 
     async def events(
-        self, *, after: int = 0, limit: int, workspace_id: str | None = None
+        self,
+        *,
+        after: int = 0,
+        limit: int,
+        workspace_id: str | None = None,
+        tenant: str | None = None,
+        with_common: bool = False,
     ) -> list[Event]:
-        """A page of the log, oldest first, from the event after the one with that id."""
+        """A page of the log, oldest first, from the event after the one with that id.
+
+        Of a tenant's workspaces only, if one is named; ``with_common`` also those of no workspace.
+        """
         statement = select(events).where(events.c.id > after).order_by(events.c.id).limit(limit)
         if workspace_id is not None:
             statement = statement.where(events.c.workspace_id == workspace_id)
+        if tenant is not None:
+            its = select(workspaces.c.id).where(workspaces.c.tenant == tenant)
+            told = events.c.workspace_id.in_(its)
+            statement = statement.where(
+                told | events.c.workspace_id.is_(None) if with_common else told
+            )
         rows = await self._rows(statement)
         return [Event.model_validate(dict(row._mapping)) for row in rows]
 

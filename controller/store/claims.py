@@ -98,8 +98,8 @@ class Claims:
         for claim in claims:
             if claim.key is None:
                 new.append(claim)
-            elif (claim.owner, claim.key) not in known:
-                known[claim.owner, claim.key] = claim.workspace
+            elif (name := _name(claim)) not in known:
+                known[name] = claim.workspace
                 new.append(claim)
         free = await self._take_all(connection, new)
         made: dict[str, Claimed] = {}
@@ -112,21 +112,19 @@ class Claims:
             lines = [line for claim in new for line in _lines(claim, made[claim.workspace.id])]
             await connection.execute(_LOG, lines)
         return [
-            made.get(claim.workspace.id) or Claimed(known[claim.owner, str(claim.key)], "known")
+            made.get(claim.workspace.id) or Claimed(known[_name(claim)], "known")
             for claim in claims
         ]
 
     async def _known(
         self, connection: AsyncConnection, claims: Sequence[NewClaim]
-    ) -> dict[tuple[str, str], Workspace]:
-        keys = [(claim.owner, claim.key) for claim in claims if claim.key is not None]
-        if not keys:
+    ) -> dict[tuple[str, str, str], Workspace]:
+        names = [_name(claim) for claim in claims if claim.key is not None]
+        if not names:
             return {}
-        asked = select(workspaces).where(
-            tuple_(workspaces.c.owner, workspaces.c.claim_key).in_(keys)
-        )
-        rows = (await connection.execute(asked)).all()
-        return {(row.owner, row.claim_key): to_workspace(row) for row in rows}
+        name = tuple_(workspaces.c.tenant, workspaces.c.owner, workspaces.c.claim_key)
+        rows = (await connection.execute(select(workspaces).where(name.in_(names)))).all()
+        return {(row.tenant, row.owner, row.claim_key): to_workspace(row) for row in rows}
 
     async def _take_all(
         self, connection: AsyncConnection, claims: Sequence[NewClaim]
@@ -157,6 +155,11 @@ class Claims:
             picked = oldest.with_for_update(skip_locked=True).cte("picked")
             oldest = select(picked.c.id)
         return delete(warm).where(warm.c.id.in_(oldest)).returning(*warm.c)
+
+
+def _name(claim: NewClaim) -> tuple[str, str, str]:
+    """Whose key it is, and which."""
+    return claim.workspace.tenant, claim.owner, str(claim.key)
 
 
 def _claimed(claim: NewClaim, ready: Warm | None) -> Claimed:

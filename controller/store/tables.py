@@ -16,6 +16,7 @@ from sqlalchemy import (
     MetaData,
     String,
     Table,
+    text,
 )
 from sqlalchemy.types import TypeDecorator
 
@@ -62,11 +63,13 @@ workspaces = Table(
     Column("idle_seconds", Float),
     Column("when_idle", String(10), nullable=False, server_default="release"),
     Column("volume", String(63)),
+    Column("tenant", String(63), nullable=False, server_default="default"),
     Index(None, "created_at", "id"),
     Index(None, "state", "created_at", "id"),
+    Index(None, "tenant", "created_at", "id"),
     Index("ix_workspaces_sandbox", "sandbox"),
     # Of those that have none, all are distinct, on both databases.
-    Index("ix_workspaces_owner_claim_key", "owner", "claim_key", unique=True),
+    Index("ix_workspaces_owner_claim_key", "tenant", "owner", "claim_key", unique=True),
 )
 
 # Homes that stay. One is free once the workspace that had it has ended, whoever says so or not.
@@ -82,7 +85,8 @@ volumes = Table(
     Column("last_used_at", UtcTime),
     Column("used_by", String(20)),
     Column("removed_at", UtcTime),  # since when it is being removed
-    Index("ix_volumes_owner_name", "owner", "name", unique=True),
+    Column("tenant", String(63), nullable=False, server_default="default"),
+    Index("ix_volumes_owner_name", "tenant", "owner", "name", unique=True),
 )
 
 # Desktops that wait for a claim. A claim deletes one and writes a workspace in its place.
@@ -122,6 +126,44 @@ drains = Table(
     metadata,
     Column("node", String(100), primary_key=True),
     Column("since", UtcTime, nullable=False),
+)
+
+# Of the keys that are good, no two of a tenant have one name.
+keys = Table(
+    "keys",
+    metadata,
+    Column("id", String(20), primary_key=True),
+    Column("tenant", String(63), nullable=False),
+    Column("name", String(63), nullable=False),
+    Column("role", String(10), nullable=False),
+    Column("digest", String(64), nullable=False),  # SHA-256 of its secret part
+    Column("created_at", UtcTime, nullable=False),
+    Column("created_by", String(100), nullable=False),
+    Column("expires_at", UtcTime),
+    Column("revoked_at", UtcTime),
+    Index(
+        "ix_keys_tenant_name",
+        "tenant",
+        "name",
+        unique=True,
+        sqlite_where=text("revoked_at IS NULL"),
+        postgresql_where=text("revoked_at IS NULL"),
+    ),
+    Index(None, "created_at", "id"),
+)
+
+# Links that share one desktop; what proves each is signed and not kept.
+shares = Table(
+    "shares",
+    metadata,
+    Column("id", String(20), primary_key=True),
+    Column("workspace_id", String(20), nullable=False),
+    Column("mode", String(10), nullable=False),
+    Column("created_at", UtcTime, nullable=False),
+    Column("created_by", String(100), nullable=False),
+    Column("expires_at", UtcTime, nullable=False),
+    Column("revoked_at", UtcTime),
+    Index(None, "workspace_id", "created_at"),
 )
 
 events = Table(

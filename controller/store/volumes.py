@@ -29,18 +29,24 @@ from workspace.errors import Conflict, VolumeInUse, VolumeNotFound
 from workspace.models import Volume
 
 
+class Owner(NamedTuple):
+    """Whose volumes are told apart by their names."""
+
+    tenant: str
+    name: str
+
+
 class Kept(NamedTuple):
     """A volume as its row has it."""
 
     id: str
-    owner: str
     name: str
     node: str | None
     created_at: datetime
     is_new: bool  # no workspace has ever been ready with it
 
 
-_TOLD = (volumes.c.id, volumes.c.owner, volumes.c.name, volumes.c.node, volumes.c.created_at)
+_TOLD = (volumes.c.id, volumes.c.name, volumes.c.node, volumes.c.created_at)
 
 
 class Volumes:
@@ -52,7 +58,7 @@ class Volumes:
         self._insert = doing.insert
 
     async def take(
-        self, owner: str, name: str, *, workspace_id: str, new_id: str, now: datetime
+        self, owner: Owner, name: str, *, workspace_id: str, new_id: str, now: datetime
     ) -> Kept:
         """Have it for a workspace that is kept; one that is not there is made. Again is success.
 
@@ -61,10 +67,15 @@ class Volumes:
             Conflict: it is being removed.
         """
         new = self._insert(volumes).values(
-            id=new_id, owner=owner, name=name, created_at=now, used_by=workspace_id
+            id=new_id,
+            tenant=owner.tenant,
+            owner=owner.name,
+            name=name,
+            created_at=now,
+            used_by=workspace_id,
         )
         statement = new.on_conflict_do_update(
-            index_elements=[volumes.c.owner, volumes.c.name],
+            index_elements=[volumes.c.tenant, volumes.c.owner, volumes.c.name],
             set_={"used_by": new.excluded.used_by},
             where=_is_free(workspace_id) & volumes.c.removed_at.is_(None),
         ).returning(*_TOLD, volumes.c.last_used_at)
@@ -73,7 +84,7 @@ class Volumes:
             raise await self._why_not(owner, name)
         return _kept(rows[0])
 
-    async def check(self, owner: str, name: str) -> None:
+    async def check(self, owner: Owner, name: str) -> None:
         """Whether it could be taken now, or made. Raises like :meth:`take`."""
         statement = select(volumes.c.id).where(_named(owner, name), ~_is_free_now())
         if await self._rows(statement):
@@ -103,14 +114,14 @@ class Volumes:
         statement = update(volumes).where(was_used).values(**values)
         await self._do(lambda it: it.execute(statement))
 
-    async def page(self, owner: str, *, limit: int, after: str | None) -> list[Volume]:
+    async def page(self, owner: Owner, *, limit: int, after: str | None) -> list[Volume]:
         """An owner's, by name, those after that name."""
-        statement = _shown().where(volumes.c.owner == owner).order_by(volumes.c.name).limit(limit)
+        statement = _shown().where(_owned(owner)).order_by(volumes.c.name).limit(limit)
         if after is not None:
             statement = statement.where(volumes.c.name > after)
         return [_volume(row) for row in await self._rows(statement)]
 
-    async def get(self, owner: str, name: str) -> Volume:
+    async def get(self, owner: Owner, name: str) -> Volume:
         """
         Raises:
             VolumeNotFound.
@@ -120,7 +131,7 @@ class Volumes:
             raise _no_such(name)
         return _volume(rows[0])
 
-    async def free(self, owner: str, name: str) -> Kept:
+    async def free(self, owner: Owner, name: str) -> Kept:
         """One that nobody has at the moment.
 
         Raises:
@@ -133,7 +144,7 @@ class Volumes:
             raise _no_such(name)
         return _kept(rows[0])
 
-    async def begin_removal(self, owner: str, name: str, *, now: datetime) -> Kept:
+    async def begin_removal(self, owner: Owner, name: str, *, now: datetime) -> Kept:
         """From now on nobody can take it. Again is success.
 
         Raises:
@@ -158,7 +169,7 @@ class Volumes:
         )
         await self._do(lambda it: it.execute(statement))
 
-    async def _why_not(self, owner: str, name: str) -> Exception:
+    async def _why_not(self, owner: Owner, name: str) -> Exception:
         rows = await self._rows(_shown().where(_named(owner, name)))
         if not rows:
             return _no_such(name)
@@ -175,8 +186,12 @@ async def _all(
     return list((await connection.execute(statement)).all())
 
 
-def _named(owner: str, name: str) -> ColumnElement[bool]:
-    return (volumes.c.owner == owner) & (volumes.c.name == name)
+def _owned(owner: Owner) -> ColumnElement[bool]:
+    return (volumes.c.tenant == owner.tenant) & (volumes.c.owner == owner.name)
+
+
+def _named(owner: Owner, name: str) -> ColumnElement[bool]:
+    return _owned(owner) & (volumes.c.name == name)
 
 
 def _is_free(workspace_id: str | None = None) -> ColumnElement[bool]:
@@ -203,7 +218,7 @@ def _volume(row: Row[Any]) -> Volume:  # Any: a row's columns, validated here
 
 
 def _kept(row: Row[Any]) -> Kept:  # Any: a row's columns
-    return Kept(row.id, row.owner, row.name, row.node, row.created_at, row.last_used_at is None)
+    return Kept(row.id, row.name, row.node, row.created_at, row.last_used_at is None)
 
 
 def _no_such(name: str) -> VolumeNotFound:

@@ -215,3 +215,15 @@ async def claim(http: httpx.AsyncClient, **body: object) -> dict[str, object]:
     made = answer.json()
     assert isinstance(made, dict)
     return made
+
+
+async def new_key(http: httpx.AsyncClient, name: str, **body: object) -> dict[str, str]:
+    """A key that the admin makes, as it is told."""
+    answer = await http.post("/v1/keys", json={"name": name, **body})
+    assert answer.status_code == 201, answer.text
+    made: dict[str, str] = answer.json()
+    return made
+
+
+def bearer(key: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {key}"}

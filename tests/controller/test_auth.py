@@ -11,14 +11,16 @@ import pytest
 from fastapi import FastAPI
 from pydantic import SecretStr
 
+from controller.access import Caller
 from controller.app import create_app
 from controller.auth import Auth
 from controller.settings import Settings
 from tests.controller.conftest import BEARER, KEY, URL, LocalCluster, claim, client, serving
-from workspace.errors import InvalidRequest, Unauthorized
+from workspace.errors import InvalidRequest
 
 pytestmark = pytest.mark.anyio
 ORIGIN = {"Origin": URL}
+ADMIN = Caller("admin", "admin")
 
 
 @pytest.fixture
@@ -67,7 +69,8 @@ async def test_a_key_is_exchanged_for_a_cookie_that_is_not_the_key(
     cookie = answer.headers["set-cookie"]
     assert KEY not in cookie
     assert {"HttpOnly", "Path=/", "SameSite=strict"} <= set(cookie.split("; "))
-    assert (await browser.get("/v1/whoami")).json() == {"name": "admin", "role": "admin"}
+    me = {"name": "admin", "role": "admin", "tenant": "default"}
+    assert (await browser.get("/v1/whoami")).json() == me
     await browser.post("/v1/logout", headers=ORIGIN)
     assert (await browser.get("/v1/whoami")).status_code == 401
 
@@ -183,7 +186,7 @@ async def test_a_bad_link_opens_nothing(
         (mine["id"], f"{workspace_id}.99999999999.{signature}"),
         (mine["id"], f"{workspace_id}.1.{signature}"),
         (mine["id"], "nonsense"),
-        (mine["id"], Auth(settings).session()),
+        (mine["id"], Auth(settings).session(ADMIN)),
     ]:
         answer = await anybody.post(
             f"/v1/workspaces/{at}/viewer", json={"token": token}, headers=ORIGIN
@@ -191,7 +194,7 @@ async def test_a_bad_link_opens_nothing(
         assert (answer.status_code, answer.json()["code"]) == (401, "unauthorized"), token
 
 
-def test_the_first_start_makes_a_key_that_only_its_user_reads(tmp_path: Path) -> None:
+async def test_the_first_start_makes_a_key_that_only_its_user_reads(tmp_path: Path) -> None:
     settings = Settings(home=tmp_path / "home", api_key=None)
     Auth(settings)
     key = settings.key_file.read_text().strip()
@@ -199,21 +202,19 @@ def test_the_first_start_makes_a_key_that_only_its_user_reads(tmp_path: Path) ->
     for path in (settings.key_file, settings.secret_file):
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert stat.S_IMODE(settings.home.stat().st_mode) == 0o700
-    assert Auth(settings).by_key(key).role == "admin"  # the second start keeps it
-    with pytest.raises(Unauthorized):
-        Auth(settings).by_key(key + "x")
+    assert await Auth(settings).by_key(key) == ADMIN  # the second start keeps it
 
 
-def test_a_session_ends_with_its_key_and_its_time(
+async def test_a_session_ends_with_its_key_and_its_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = Settings(home=tmp_path, api_key=SecretStr("one"))
-    token = Auth(settings).session()
-    assert Auth(settings).by_session(token) is not None
+    token = Auth(settings).session(ADMIN)
+    assert await Auth(settings).by_session(token) == ADMIN
     changed = settings.model_copy(update={"api_key": SecretStr("two")})
-    assert Auth(changed).by_session(token) is None
+    assert await Auth(changed).by_session(token) is None
     monkeypatch.setattr("controller.auth.time.time", lambda: 4e9)
-    assert Auth(settings).by_session(token) is None
+    assert await Auth(settings).by_session(token) is None
 
 
 def test_a_key_that_http_cannot_carry_is_refused(tmp_path: Path) -> None:

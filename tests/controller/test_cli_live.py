@@ -213,3 +213,20 @@ def test_watch_prints_a_link_where_there_is_no_browser(carrel: CommandLine, desk
     missing = carrel("watch", "zzzzzzzzzz")
     assert missing.returncode == 1
     assert "(workspace_not_found)" in missing.stderr
+
+
+def test_keys_are_made_told_once_and_revoked(carrel: CommandLine) -> None:
+    made = carrel("keys", "new", "ci", "--role", "viewer", "--tenant", "billing", "--ttl", "3600")
+    assert made.returncode == 0, made.stderr
+    key = made.stdout.strip()
+    key_id = key.split("_")[1]
+    assert key_id in made.stderr
+    assert key not in made.stderr
+    listed = carrel("keys")
+    assert listed.stdout.startswith(f"{key_id}\tci\tviewer\tbilling\t")
+    assert carrel("keys", "new", "ci", "--tenant", "billing").returncode == 1
+    assert carrel("keys", "revoke", key_id).stdout == f"{key_id}\n"
+    assert json.loads(carrel("keys", "ls", "--json").stdout) == []
+    unknown = carrel("keys", "revoke", "nothere222", "--json")
+    assert (unknown.returncode, json.loads(unknown.stdout)["code"]) == (1, "key_not_found")
+    assert carrel("keys", "new", "x", "--role", "king").returncode == 2

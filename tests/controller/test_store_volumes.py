@@ -10,19 +10,20 @@ from datetime import datetime, timedelta, timezone
 import pytest
 
 from controller.store import Store
-from controller.store.volumes import Kept
+from controller.store.volumes import Kept, Owner
 from tests.controller.conftest import both_databases, keep, on_postgres
 from tests.controller.test_store import workspace
 from workspace.errors import CarrelError, Conflict, VolumeInUse, VolumeNotFound
 
 pytestmark = pytest.mark.anyio
 NOW = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=timezone.utc)
+ME, YOU = Owner("default", "me"), Owner("other", "me")  # of two tenants, with one name
 
 
-async def claim(store: Store, workspace_id: str, *, owner: str = "me", name: str = "v") -> Kept:
+async def claim(store: Store, workspace_id: str, *, owner: Owner = ME, name: str = "v") -> Kept:
     """As a claim does: the workspace is kept first."""
     live = workspace(workspace_id).model_copy(update={"volume": name, "error": None})
-    await keep(store, live, owner=owner)
+    await keep(store, live, owner=owner.name)
     new_id = secrets.token_hex(5)
     return await store.volumes.take(owner, name, workspace_id=workspace_id, new_id=new_id, now=NOW)
 
@@ -44,8 +45,8 @@ async def test_one_has_it_until_it_has_ended_however_that_came(database_url: str
         with pytest.raises(VolumeInUse, match="workspace aaaaaaaaaa"):
             await claim(store, "bbbbbbbbbb")
         with pytest.raises(VolumeInUse, match="workspace aaaaaaaaaa"):
-            await store.volumes.check("me", "v")
-        assert (await store.volumes.get("me", "v")).used_by == "aaaaaaaaaa"
+            await store.volumes.check(ME, "v")
+        assert (await store.volumes.get(ME, "v")).used_by == "aaaaaaaaaa"
         await store.volumes.place(made.id, "here")
         later = NOW + timedelta(minutes=1)
         await store.volumes.let_go("aaaaaaaaaa", now=later, size_bytes=5)  # it never came up
@@ -54,10 +55,10 @@ async def test_one_has_it_until_it_has_ended_however_that_came(database_url: str
         await store.volumes.let_go("aaaaaaaaaa", now=later, size_bytes=5 << 40)
         await store.volumes.place(made.id, "elsewhere")  # too late: its files are there
         await end(store, "aaaaaaaaaa")  # nobody said that the volume is free
-        await store.volumes.check("me", "v")
+        await store.volumes.check(ME, "v")
         again = await claim(store, "cccccccccc")
         assert again == made._replace(node="here", is_new=False)
-        told = await store.volumes.get("me", "v")
+        told = await store.volumes.get(ME, "v")
         assert (told.used_by, told.size_bytes, told.node) == ("cccccccccc", 5 << 40, "here")
         assert (told.created_at, told.last_used_at) == (NOW, later)
 
@@ -66,17 +67,17 @@ async def test_one_has_it_until_it_has_ended_however_that_came(database_url: str
 async def test_each_owner_has_names_of_its_own(database_url: str) -> None:
     store = Store(database_url)
     async with store.run():
-        first, second = await claim(store, "aaaaaaaaaa"), await claim(store, "b" * 10, owner="you")
+        first, second = await claim(store, "aaaaaaaaaa"), await claim(store, "b" * 10, owner=YOU)
         assert first.id != second.id
         await claim(store, "cccccccccc", name="a")
         await claim(store, "dddddddddd", name="w-2")
-        page = await store.volumes.page("me", limit=2, after=None)
+        page = await store.volumes.page(ME, limit=2, after=None)
         assert [volume.name for volume in page] == ["a", "v"]
-        page = await store.volumes.page("me", limit=2, after="v")
+        page = await store.volumes.page(ME, limit=2, after="v")
         assert [volume.name for volume in page] == ["w-2"]
-        assert [v.name for v in await store.volumes.page("you", limit=9, after=None)] == ["v"]
+        assert [v.name for v in await store.volumes.page(YOU, limit=9, after=None)] == ["v"]
         with pytest.raises(VolumeNotFound, match="'w-2'"):
-            await store.volumes.get("you", "w-2")
+            await store.volumes.get(YOU, "w-2")
 
 
 @both_databases
@@ -84,23 +85,23 @@ async def test_what_is_removed_is_nobodys_and_then_gone(database_url: str) -> No
     store = Store(database_url)
     async with store.run():
         with pytest.raises(VolumeNotFound):
-            await store.volumes.begin_removal("me", "v", now=NOW)
+            await store.volumes.begin_removal(ME, "v", now=NOW)
         made = await claim(store, "aaaaaaaaaa")
         with pytest.raises(VolumeInUse, match="workspace aaaaaaaaaa"):
-            await store.volumes.begin_removal("me", "v", now=NOW)
+            await store.volumes.begin_removal(ME, "v", now=NOW)
         with pytest.raises(VolumeInUse):
-            await store.volumes.free("me", "v")
+            await store.volumes.free(ME, "v")
         await end(store, "aaaaaaaaaa")
-        assert (await store.volumes.free("me", "v")).id == made.id
+        assert (await store.volumes.free(ME, "v")).id == made.id
         await store.volumes.forget(made.id)  # nobody asked for that
-        assert (await store.volumes.begin_removal("me", "v", now=NOW)).id == made.id
-        assert (await store.volumes.get("me", "v")).is_being_removed
-        for work in (claim(store, "bbbbbbbbbb"), store.volumes.free("me", "v")):
+        assert (await store.volumes.begin_removal(ME, "v", now=NOW)).id == made.id
+        assert (await store.volumes.get(ME, "v")).is_being_removed
+        for work in (claim(store, "bbbbbbbbbb"), store.volumes.free(ME, "v")):
             with pytest.raises(Conflict, match="being removed"):
                 await work
-        assert (await store.volumes.begin_removal("me", "v", now=NOW)).id == made.id
+        assert (await store.volumes.begin_removal(ME, "v", now=NOW)).id == made.id
         await store.volumes.forget(made.id)
-        assert await store.volumes.page("me", limit=9, after=None) == []
+        assert await store.volumes.page(ME, limit=9, after=None) == []
         assert (await claim(store, "cccccccccc")).id != made.id
 
 

@@ -79,6 +79,7 @@ class StandIn:
                 Route(route, self.create, methods=["POST"]),
                 Route(route + "/{id}", self.one, methods=["GET", "DELETE"]),
                 Route(route + "/{id}/viewer", self.viewer, methods=["POST"]),
+                Route(route + "/{id}/viewer", self.admission),
                 Route(route + "/{id}/screenshot", self.screenshot),
                 WebSocketRoute(route + "/{id}/vnc", self.vnc),
                 Mount("/static", StaticFiles(directory=DASHBOARD)),
@@ -136,6 +137,12 @@ class StandIn:
         path = f"/v1/workspaces/{request.path_params['id']}"
         response.set_cookie("viewer", TOKEN, path=path, httponly=True)
         return response
+
+    async def admission(self, request: Request) -> Response:
+        if refusal := self._refusal(request, request.path_params["id"]):
+            return refusal
+        has_key = request.cookies.get("carrel") == KEY
+        return JSONResponse({"mode": "control" if has_key else "view"})
 
     async def screenshot(self, request: Request) -> Response:
         if request.path_params["id"].startswith("dead"):
