@@ -19,6 +19,7 @@ from agent_bridge import (
     clipboard,
     desktops,
     files,
+    humans,
     inputs,
     pools,
     screen,
@@ -217,6 +218,15 @@ _SPECS: tuple[Spec[Any], ...] = (  # Any: each spec has its own model
         is_read_only=True,
     ),
     Spec(
+        "request_human",
+        humans.RequestHuman,
+        humans.request_human,
+        "Ask a person to do something in the desktop that you cannot or must not: log in, solve a "
+        "captcha, decide. Waits up to 45 s, then answers with what came of it, or with a ticket: "
+        "call again with that ticket until it is done. Meanwhile your input is refused; looking "
+        "works.",
+    ),
+    Spec(
         "pool_scale",
         pools.PoolScale,
         pools.pool_scale,
@@ -265,6 +275,7 @@ async def _answer(
 
 def failure(error: CarrelError) -> CallToolResult:
     """An error as the model reads it."""
+    error = humans.explained(error)
     done = error.details.get("completed")
     parts = [f"{error.code}: {error.message}"]
     if isinstance(done, int) and done > 0:

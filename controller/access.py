@@ -43,12 +43,14 @@ POST     /v1/workspaces/{workspace_id}/viewer
 _VIEWER = """
 GET   /v1/whoami
 GET   /v1/events
+GET   /v1/requests
 GET   /v1/volumes
 GET   /v1/volumes/{name}
 GET   /v1/workspaces
 GET   /v1/workspaces/{workspace_id}
 GET   /v1/workspaces/{workspace_id}/applications
 GET   /v1/workspaces/{workspace_id}/clipboard
+GET   /v1/workspaces/{workspace_id}/control
 GET   /v1/workspaces/{workspace_id}/events
 GET   /v1/workspaces/{workspace_id}/files
 GET   /v1/workspaces/{workspace_id}/files/list
@@ -59,6 +61,7 @@ GET   /v1/workspaces/{workspace_id}/processes/{job}
 WS    /v1/workspaces/{workspace_id}/processes/{job}/stream
 GET   /v1/workspaces/{workspace_id}/recording
 GET   /v1/workspaces/{workspace_id}/recording/file
+GET   /v1/workspaces/{workspace_id}/requests/{ticket}
 GET   /v1/workspaces/{workspace_id}/screenshot
 GET   /v1/workspaces/{workspace_id}/shares
 GET   /v1/workspaces/{workspace_id}/stats
@@ -79,6 +82,7 @@ DELETE /v1/workspaces/{workspace_id}
 POST   /v1/workspaces/{workspace_id}/actions
 POST   /v1/workspaces/{workspace_id}/applications
 PUT    /v1/workspaces/{workspace_id}/clipboard
+POST DELETE /v1/workspaces/{workspace_id}/control
 PUT    /v1/workspaces/{workspace_id}/environment
 POST   /v1/workspaces/{workspace_id}/extend
 PUT DELETE /v1/workspaces/{workspace_id}/files
@@ -91,6 +95,8 @@ POST   /v1/workspaces/{workspace_id}/processes/{job}/signal
 POST   /v1/workspaces/{workspace_id}/processes/{job}/stdin
 POST DELETE /v1/workspaces/{workspace_id}/recording
 POST   /v1/workspaces/{workspace_id}/recording/stop
+POST   /v1/workspaces/{workspace_id}/requests
+POST   /v1/workspaces/{workspace_id}/requests/{ticket}
 POST   /v1/workspaces/{workspace_id}/resume
 POST   /v1/workspaces/{workspace_id}/screen
 POST   /v1/workspaces/{workspace_id}/shares
@@ -130,6 +136,7 @@ GET   /v1/workspaces/{workspace_id}/viewer
 WATCH /v1/workspaces/{workspace_id}/vnc
 """
 _LINK_CONTROLS = """
+GET POST DELETE /v1/workspaces/{workspace_id}/control
 WS    /v1/workspaces/{workspace_id}/vnc
 """
 

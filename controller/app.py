@@ -29,6 +29,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from controller import problems
 from controller.auth import Auth
+from controller.control import Controls
 from controller.events import Events
 from controller.gate import Gate
 from controller.keyring import Keyring
@@ -36,9 +37,11 @@ from controller.lifecycle import Lifecycle
 from controller.links import Links
 from controller.live import Cluster
 from controller.rejoining import Ray
+from controller.requests import Requests
 from controller.routes import (
     ERRORS,
     Parts,
+    control,
     files,
     keys,
     leases,
@@ -46,6 +49,7 @@ from controller.routes import (
     pools,
     processes,
     recording,
+    requests,
     screen,
     service,
     session,
@@ -64,6 +68,7 @@ from controller.settings import Settings
 from controller.store import Store, databases
 from controller.templates import Templates
 from controller.warming import Warming
+from controller.webhook import Webhook
 from workspace.client import Carrel
 from workspace.errors import DesktopLost, NotFound, TooLarge, WorkspaceEnded
 from workspace.folders import only_one, private_folder
@@ -73,6 +78,8 @@ _ROUTERS = (
     workspaces,
     volumes,
     screen,
+    control,
+    requests,
     windows,
     ui,
     waiting,
@@ -293,12 +300,31 @@ def _assemble(
             lifecycle.keeping.pools = warming
             await stack.enter_async_context(lifecycle.run())
             await stack.enter_async_context(warming.run())
+            controls = Controls(lifecycle, events)
+            await stack.enter_async_context(controls.run())
+            secret = settings.webhook_secret
+            webhook = Webhook(
+                settings.webhook_url,
+                secret.get_secret_value() if secret else "",
+                events,
+                origin=settings.public_origin,
+            )
+            await stack.enter_async_context(webhook.run())
             if ray is not None:
                 await stack.enter_async_context(_until_lost(ray, lifecycle, on_lost))
             if bridge is not None:
                 await stack.enter_async_context(bridge.run())
             api.state.parts = Parts(
-                settings, auth, cluster, events, lifecycle, store, templates, warming
+                settings,
+                auth,
+                cluster,
+                events,
+                lifecycle,
+                store,
+                templates,
+                warming,
+                controls,
+                Requests(store, lifecycle, controls, events, webhook),
             )
             yield
 

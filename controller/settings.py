@@ -72,6 +72,14 @@ class Settings(BaseSettings):
     database_url: Annotated[str, Field(description="SQLite, or postgresql://")] = ""
     template_dir: Annotated[Folder | None, Field(description="JSON files of templates")] = None
 
+    webhook_url: Annotated[
+        str,
+        Field(pattern=r"^(https?://.+)?$", description="called when an agent asks for a person"),
+    ] = ""
+    webhook_secret: Annotated[
+        SecretStr | None, Field(description="signs those calls: HMAC-SHA256 of the body")
+    ] = None
+
     run_dir: Annotated[Folder | None, Field(description="short folder for sockets")] = None
     disk_dir: Annotated[Folder | None, Field(description="where desktops' homes lie")] = None
     volume_dir: Annotated[Folder | None, Field(description="where volumes lie")] = None

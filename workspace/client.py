@@ -22,6 +22,7 @@ from pydantic import TypeAdapter
 from workspace import errors, settings, transport
 from workspace.calls.keys import KeyCalls, ShareCalls
 from workspace.calls.volumes import VolumeCalls
+from workspace.control import HumanRequest, HumanRequestList
 from workspace.desktop import Desktop
 from workspace.fleet import NodeChange, PoolChange, PoolStatus, Status
 from workspace.http1 import client_transport
@@ -339,6 +340,11 @@ class Carrel(VolumeCalls, KeyCalls, ShareCalls):
         params = {"after": after, "limit": limit}
         body = await self._call("GET", _path(workspace_id) + "/events", params=params)
         return EventList.model_validate_json(body)
+
+    async def human_requests(self) -> Sequence[HumanRequest]:
+        """The requests for a person that wait, the oldest first."""
+        body = await self._call("GET", "/v1/requests")
+        return HumanRequestList.model_validate_json(body).requests
 
     async def whoami(self) -> Identity:
         """Whose key this is."""

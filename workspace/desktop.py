@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import httpx
 
+from workspace.calls.control import ControlCalls
 from workspace.calls.files import FileCalls
 from workspace.calls.recording import RecordingCalls
 from workspace.calls.screen import ScreenCalls
@@ -38,7 +39,16 @@ def connect(endpoint: Endpoint) -> Desktop:
     return Desktop(http)
 
 
-class Desktop(ScreenCalls, UiCalls, ShellCalls, FileCalls, WindowCalls, WaitCalls, RecordingCalls):
+class Desktop(
+    ScreenCalls,
+    UiCalls,
+    ShellCalls,
+    FileCalls,
+    WindowCalls,
+    WaitCalls,
+    RecordingCalls,
+    ControlCalls,
+):
     """One desktop: screen, keyboard, mouse, shell, files, clipboard, windows.
 
     Every method may raise :class:`~workspace.errors.DesktopLost` (the connection broke; nothing is

@@ -11,7 +11,8 @@
     │                             ProcessNotFound, WindowNotFound, ElementNotFound,
     │                             ApplicationNotFound, VolumeNotFound, KeyNotFound, LinkNotFound
     ├── Conflict 409              NotReady, TemplateExists, IsADirectory, NotADirectory, FileExists,
-    │                             PortTaken, VolumeInUse
+    │                             PortTaken, VolumeInUse, HumanInControl (the agent's input waits),
+    │                             ControlTaken (another person has mouse and keyboard)
     ├── WorkspaceEnded 410        it was released, ran out or failed; the message says which
     ├── TooLarge 413
     ├── Unsupported 501
@@ -184,6 +185,25 @@ class PortTaken(Conflict):
 class VolumeInUse(Conflict):
     code = "volume_in_use"
     default_hint = "Release the workspace that has it, or use another volume."
+
+
+class HumanInControl(Conflict):
+    """``details``: ``who`` (None while a person is only asked for), ``since``, ``until``,
+    ``reason``, and the ``ticket`` of an open request.
+    """
+
+    code = "human_in_control"
+    default_hint = (
+        "Nothing of this action was done. Looking still works; wait and try again, or ask for "
+        "the outcome of your request for a person."
+    )
+
+
+class ControlTaken(Conflict):
+    """``details``: ``who`` and ``since``."""
+
+    code = "control_taken"
+    default_hint = "Wait until it is handed back, or ask its holder."
 
 
 class WorkspaceEnded(CarrelError):

@@ -19,6 +19,8 @@ from pydantic import (
     model_validator,
 )
 
+from workspace.control import Control
+
 WORKSPACE_ID = r"^[a-z0-9]{8,20}$"
 TEMPLATE_NAME = r"^[a-z0-9][a-z0-9-]{0,62}$"
 DEFAULT_TENANT = "default"
@@ -240,6 +242,7 @@ class Workspace(_Output):
     when_idle: IdleAction = "release"
     queue: QueuePlace | None = None
     watch_url: str = ""
+    control: Control | None = None  # of the person who has mouse and keyboard
     error: ErrorInfo | None = None
 
 
@@ -338,6 +341,7 @@ class Health(_Output):
     restarts: int = 0  # how often the X server died, and all on the screen was started anew
     idle_seconds: float = 0.0  # neither used nor watched; 0 while it is
     pss_mib: float | None = None
+    control: Control | None = None  # who has mouse and keyboard
 
 
 class ProcessRequest(_Input):

@@ -157,6 +157,12 @@ class SyncDesktop:
     stop_recording = _desktop(Desktop.stop_recording)
     save_recording = _desktop(Desktop.save_recording)
     remove_recording = _desktop(Desktop.remove_recording)
+    control = _desktop(Desktop.control)
+    take_control = _desktop(Desktop.take_control)
+    hand_back = _desktop(Desktop.hand_back)
+    request_human = _desktop(Desktop.request_human)
+    human_request = _desktop(Desktop.human_request)
+    answer_human = _desktop(Desktop.answer_human)
 
     @contextmanager
     def open_file(self, path: str) -> Iterator[Iterator[bytes]]:
@@ -253,6 +259,7 @@ class SyncCarrel:
     shares = _carrel(Carrel.shares)
     revoke_share = _carrel(Carrel.revoke_share)
     events = _carrel(Carrel.events)
+    human_requests = _carrel(Carrel.human_requests)
     whoami = _carrel(Carrel.whoami)
 
     @contextmanager

@@ -22,23 +22,29 @@ from pathlib import PurePosixPath
 
 import PIL.Image
 import uvicorn
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
+from starlette.routing import Route, WebSocketRoute
 from starlette.types import ASGIApp
+from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from workspace import actions as a
 from workspace import frames
-from workspace.desktopd.queries import Picture
-from workspace.desktopd.requests import parse_query
+from workspace.control import Park, Take
+from workspace.desktopd.control import Control
+from workspace.desktopd.hands import Hands
+from workspace.desktopd.queries import Collect, ControlWatch, HandBack, Picture, Unpark, Watch
+from workspace.desktopd.requests import parse_query, unless_gone
+from workspace.desktopd.rfb import ClientStream, ProtocolError
 from workspace.desktopd.usage import Counted, Usage
 from workspace.errors import (
     CarrelError,
     FileMissing,
     InvalidRequest,
+    NotFound,
     OffScreen,
     Unauthorized,
     Unsupported,
@@ -56,6 +62,8 @@ from workspace.protocols import HttpProtocol, WebSocketProtocol
 
 MAX_PLAYED = 1000
 START_SECONDS = 5.0
+GRACE_SECONDS = 0.5  # that a person's connection may be gone
+_LOOKS = (a.Screenshot, a.Zoom, a.CursorPosition, a.Wait)
 
 
 class FakeDesktop:
@@ -68,6 +76,8 @@ class FakeDesktop:
         self.clipboard = ""
         self.files: dict[str, bytes] = {}
         self.usage = Usage()
+        self.hands = Hands(Control(grace_seconds=GRACE_SECONDS))
+        self.passed = b""  # what VNC clients said that reached it
         self._token = token
         self._born = time.monotonic()
         app = Starlette(
@@ -81,6 +91,13 @@ class FakeDesktop:
                 self._route("PUT", "/clipboard", self._put_clipboard),
                 self._route("GET", "/files", self._get_file),
                 self._route("PUT", "/files", self._put_file),
+                self._route("GET", "/control", self._control),
+                self._route("POST", "/control", self._take),
+                self._route("DELETE", "/control", self._hand_back),
+                self._route("DELETE", "/control/returned", self._collect),
+                self._route("POST", "/control/parked", self._park),
+                self._route("DELETE", "/control/parked", self._unpark),
+                WebSocketRoute("/vnc", self._vnc),
             ],
             exception_handlers={HTTPException: _unknown},
         )
@@ -110,7 +127,7 @@ class FakeDesktop:
                 ready=True,
                 screen=size,
                 uptime_seconds=time.monotonic() - self._born,
-                idle_seconds=self.usage.idle_seconds,
+                idle_seconds=self.usage.idle_seconds if self.hands.control.is_idle else 0,
             )
         )
 
@@ -127,6 +144,8 @@ class FakeDesktop:
             if body.lstrip().startswith(b"[")
             else [a.ACTION.validate_json(body)]
         )
+        if not all(isinstance(action, _LOOKS) for action in actions):
+            await self.hands.agents_turn()
         began = time.monotonic()
         picture: a.Image | None = None
         for index, action in enumerate(actions):
@@ -194,6 +213,62 @@ class FakeDesktop:
         text = asked.command if isinstance(asked.command, str) else " ".join(asked.command)
         return _json(ProcessResult(exit_code=0, stdout=text, stderr=""))
 
+    async def _control(self, request: Request) -> Response:
+        asked = parse_query(ControlWatch, request)
+        telling = self.hands.told(after=asked.after, seconds=asked.wait_seconds)
+        try:
+            return _json(await unless_gone(request, telling))
+        except ClientDisconnect:
+            return Response(status_code=499)  # nobody hears it
+
+    async def _take(self, request: Request) -> Response:
+        return _json(await self.hands.take(Take.model_validate_json(await request.body())))
+
+    async def _hand_back(self, request: Request) -> Response:
+        asked = parse_query(HandBack, request)
+        await self.hands.hand_back(asked.holder, force=asked.force)
+        return _json(await self.hands.told())
+
+    async def _collect(self, request: Request) -> Response:
+        returned = await self.hands.collect(parse_query(Collect, request).taking)
+        if returned is None:
+            raise NotFound("It was collected before.")
+        return _json(returned)
+
+    async def _park(self, request: Request) -> Response:
+        return _json(await self.hands.park(Park.model_validate_json(await request.body())))
+
+    async def _unpark(self, request: Request) -> Response:
+        self.hands.unpark(parse_query(Unpark, request).ticket)
+        return Response(status_code=204)
+
+    async def _vnc(self, websocket: WebSocket) -> None:
+        """It shows nothing; what passes of a person's input is kept."""
+        asked = parse_query(Watch, websocket)
+        person = None
+        if asked.role == "control":
+            try:
+                self.hands.control.admit(asked.holder, asked.grant)
+            except CarrelError as error:
+                refusal = JSONResponse(error.to_wire(), status_code=error.status)
+                return await websocket.send_denial_response(refusal)
+            person = _Person(self.hands, asked.grant or "")
+        await websocket.accept()
+        await websocket.send_bytes(b"RFB 003.008\n")
+        client = ClientStream(person)
+        if person is not None:
+            self.hands.opened(person)
+        try:
+            while True:
+                self.passed = (self.passed + client.feed(await websocket.receive_bytes()))[-4096:]
+        except ProtocolError as error:
+            await websocket.close(1002, str(error))
+        except WebSocketDisconnect:
+            pass
+        finally:
+            if person is not None:
+                self.hands.closed(person)
+
     async def _get_clipboard(self, request: Request) -> Response:
         return _json(Clipboard(text=self.clipboard))
 
@@ -222,6 +297,19 @@ class FakeDesktop:
         )
 
 
+class _Person:
+    def __init__(self, hands: Hands, grant: str) -> None:
+        self.grant = grant
+        self.key, self.pointer = hands.key, hands.pointer
+        self._control = hands.control
+
+    def admits(self) -> bool:
+        return self._control.holds(self.grant)
+
+    async def release(self) -> None:
+        pass
+
+
 def _path(request: Request) -> str:
     return str(PurePosixPath("/home/user") / request.query_params.get("path", ""))
 
@@ -232,7 +320,7 @@ async def _unknown(request: Request, error: Exception) -> Response:
 
 
 def _json(
-    model: Health | Screen | a.Observation | Clipboard | ProcessResult | FileInfo,
+    model: BaseModel,
 ) -> Response:
     return Response(model.model_dump_json(), media_type="application/json")
 

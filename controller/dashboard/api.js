@@ -3,9 +3,9 @@
 const TIMEOUT_MS = 20_000;
 
 export class ApiError extends Error {
-  constructor(message, { status = 0, code = "", hint = "" } = {}) {
+  constructor(message, { status = 0, code = "", hint = "", details = {} } = {}) {
     super(message);
-    Object.assign(this, { status, code, hint });
+    Object.assign(this, { status, code, hint, details });
   }
 }
 
@@ -40,10 +40,22 @@ export async function call(method, path, body) {
     status: response.status,
     code: answer?.code,
     hint: answer?.hint,
+    details: answer?.details,
   });
 }
 
 export const login = (key) => call("POST", "/v1/login", { key });
+
+// Whether this browser holds a key (not only a link).
+export async function isLoggedIn() {
+  try {
+    await call("GET", "/v1/whoami");
+    return true;
+  } catch (error) {
+    if (error.status === 401 || error.status === 403) return false;
+    throw error;
+  }
+}
 
 export const at = (id) => `/v1/workspaces/${encodeURIComponent(id)}`;
 export const workspace = (id) => call("GET", at(id));
@@ -55,11 +67,30 @@ export const redeem = (id, token) => call("POST", `${at(id)}/viewer`, { token })
 export const thumbnail = (id) =>
   `${at(id)}/screenshot?scale=0.35&format=jpeg&quality=70&passive=true&t=${Date.now()}`;
 
-export function vncUrl(id, role) {
+export const control = (id) => call("GET", `${at(id)}/control`);
+export const takeControl = (id, wanted = {}) => call("POST", `${at(id)}/control`, wanted);
+export const handBack = (id) => call("DELETE", `${at(id)}/control`);
+
+// The requests that wait for a person, and an answer to one.
+export const requests = async () => (await call("GET", "/v1/requests")).requests;
+export const answerRequest = (id, ticket, outcome, note) =>
+  call("POST", `${at(id)}/requests/${encodeURIComponent(ticket)}`, { outcome, note });
+
+export function vncUrl(id, role, grant) {
   const url = new URL(`${at(id)}/vnc?role=${role}`, location.href);
+  if (grant) url.searchParams.set("grant", grant);
   url.protocol = url.protocol === "https:" ? "wss:" : "ws:";
   return url;
 }
+
+// How long until a time of the controller's, as minutes and seconds.
+export function clockTo(time) {
+  const seconds = Math.max(0, Math.round((Date.parse(time) - serverNow()) / 1000));
+  return `${Math.floor(seconds / 60)}:${String(seconds % 60).padStart(2, "0")}`;
+}
+
+export const clockAt = (time) =>
+  new Date(time).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" });
 
 export function timeLeft(expiresAt) {
   const seconds = Math.max(0, Math.round((Date.parse(expiresAt) - serverNow()) / 1000));

@@ -38,6 +38,8 @@ class Card {
     setText(this.part(".state"), STATES[workspace.state] ?? workspace.state);
     this.part(".state").dataset.state = workspace.state;
     setText(this.part(".template"), workspace.name ? `${workspace.template} · ${workspace.id}` : workspace.template);
+    const holder = workspace.control;
+    setText(this.part(".holder"), holder ? `${holder.display_name || holder.holder} has control` : "");
     setText(this.part(".left"), workspace.expires_at ? api.timeLeft(workspace.expires_at) : "");
     this.say();
     this.img.alt = `Screen of ${title}`;
@@ -138,12 +140,33 @@ function draw(workspaces) {
   setText($("count"), live.length === 0 ? "" : live.length === 1 ? "1 desktop" : `${live.length} desktops`);
 }
 
+// Which agents wait for a person, the first that asked first.
+function drawRequests(requests, workspaces) {
+  const names = new Map(workspaces.map((each) => [each.id, each.name || each.id]));
+  $("asked").hidden = requests.length === 0;
+  const key = JSON.stringify(requests.map((each) => [each.ticket, each.state, each.taken_by]));
+  if ($("asked-list").dataset.key === key) return; // what is focused stays so
+  $("asked-list").dataset.key = key;
+  $("asked-list").replaceChildren(...requests.map((request) => {
+    const item = document.createElement("li");
+    const link = document.createElement("a");
+    link.href = `/watch/${request.workspace_id}`;
+    link.textContent = names.get(request.workspace_id) ?? request.workspace_id;
+    const reason = document.createElement("span");
+    const who = request.taken_by ? ` (${request.taken_by} is at it)` : "";
+    reason.textContent = `: ${request.reason} – asked at ${api.clockAt(request.created_at)}${who}`;
+    item.append(link, reason);
+    return item;
+  }));
+}
+
 function showLogin(isNeeded) {
   const wasHidden = $("login").hidden;
   $("login").hidden = !isNeeded;
   $("create").hidden = isNeeded;
   if (!isNeeded) return;
   draw([]);
+  $("asked").hidden = true;
   $("empty").hidden = true;
   if (wasHidden) $("key").focus();
 }
@@ -165,6 +188,7 @@ async function refresh() {
     const workspaces = await all();
     showLogin(false);
     api.showError($("problem"), null);
+    drawRequests(await api.requests(), workspaces);
     draw(workspaces);
   } catch (error) {
     if (error.status === 401) {

@@ -19,9 +19,11 @@ from starlette.requests import ClientDisconnect, HTTPConnection
 from controller import access
 from controller.access import Caller
 from controller.auth import Auth
+from controller.control import Controls
 from controller.events import Events
 from controller.lifecycle import Lifecycle
 from controller.live import Cluster
+from controller.requests import Requests
 from controller.settings import Settings
 from controller.store import Store
 from controller.templates import Templates
@@ -67,9 +69,12 @@ class Parts:
     store: Store
     templates: Templates
     pools: Warming
+    controls: Controls
+    requests: Requests
 
     def shown(self, workspace: Workspace, to: Caller) -> Workspace:
         """A workspace as ``to`` may see it: only who may let others in gets a link for them."""
+        workspace = workspace.model_copy(update={"control": self.controls.who(workspace.id)})
         if not access.may_share(to, workspace.tenant):
             return workspace
         return workspace.model_copy(update={"watch_url": self.auth.watch_url(workspace)})

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Coroutine
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 from fastapi import APIRouter, WebSocket
 from starlette.websockets import WebSocketState
@@ -13,6 +13,7 @@ from starlette.websockets import WebSocketState
 from controller.problems import deny
 from controller.routes import caller, parts, recorded, until_refused
 from controller.watch import relay
+from workspace.control import ControlRequest
 from workspace.errors import CarrelError, Unauthorized
 
 router = APIRouter(prefix="/v1/workspaces/{workspace_id}")
@@ -20,10 +21,25 @@ router = APIRouter(prefix="/v1/workspaces/{workspace_id}")
 
 @router.websocket("/vnc")
 async def vnc(websocket: WebSocket, workspace_id: str) -> None:
-    """The screen live, as RFB in binary frames; ``role`` is view or control."""
+    """The screen live, as RFB in binary frames; ``role`` is view or control.
+
+    With control it is taken, unless a ``grant`` of ``POST .../control`` is given. It is handed back
+    when this has been closed for some seconds.
+    """
     role = websocket.query_params.get("role", "view")
-    kind = "control" if role == "control" else "watch"
-    await _relay(websocket, workspace_id, f"/vnc?role={quote(role)}", kind)
+    if role != "control":
+        return await _relay(websocket, workspace_id, f"/vnc?role={quote(role)}", "watch")
+    who = caller(websocket)
+    grant = websocket.query_params.get("grant")
+    try:
+        if grant is None:
+            controls = parts(websocket).controls
+            taken = await controls.take(workspace_id, ControlRequest(), actor=who.name)
+            grant = taken.grant or ""
+    except CarrelError as error:
+        return await deny(websocket, error)
+    asked = urlencode({"role": "control", "holder": who.name, "grant": grant})
+    await _relay(websocket, workspace_id, f"/vnc?{asked}", "control")
 
 
 @router.websocket("/terminal")

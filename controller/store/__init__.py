@@ -26,6 +26,7 @@ from controller.store.migrations import upgrade
 from controller.store.operated import Operated
 from controller.store.population import Population
 from controller.store.replicas import Leadership, Replicas
+from controller.store.requests import Requests
 from controller.store.rows import columns, to_workspace
 from controller.store.shares import Shares
 from controller.store.tables import UtcTime, events, warm, workspaces
@@ -72,6 +73,7 @@ class Store:
         self.volumes = Volumes(doing)
         self.keys = Keys(doing)
         self.shares = Shares(doing)
+        self.requests = Requests(doing)
 
     @asynccontextmanager
     async def run(self) -> AsyncIterator[None]:

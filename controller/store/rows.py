@@ -8,7 +8,7 @@ from sqlalchemy import Row
 
 from workspace.models import Workspace
 
-_NOT_KEPT = frozenset({"watch_url", "queue"})
+_NOT_KEPT = frozenset({"watch_url", "queue", "control"})
 
 
 def columns(workspace: Workspace) -> dict[str, Any]:  # Any: column values

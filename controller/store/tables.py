@@ -166,6 +166,27 @@ shares = Table(
     Index(None, "workspace_id", "created_at"),
 )
 
+# What agents have asked people for.
+requests = Table(
+    "requests",
+    metadata,
+    Column("id", String(32), primary_key=True),  # the ticket
+    Column("workspace_id", String(20), nullable=False),
+    Column("asked_by", String(100), nullable=False),
+    Column("reason", String(1000), nullable=False),
+    Column("state", String(10), nullable=False),
+    Column("created_at", UtcTime, nullable=False),
+    Column("expires_at", UtcTime, nullable=False),
+    Column("taken_by", String(100)),
+    Column("answered_by", String(100)),
+    Column("answered_at", UtcTime),
+    Column("note", String(2000), nullable=False, server_default=""),
+    Column("did", JSON, nullable=False),
+    Column("more", Integer, nullable=False, server_default="0"),
+    Index(None, "state", "created_at"),
+    Index(None, "workspace_id", "state"),
+)
+
 events = Table(
     "events",
     metadata,

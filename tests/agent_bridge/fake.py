@@ -21,6 +21,7 @@ from starlette.routing import Route
 
 from workspace import actions as a
 from workspace import errors
+from workspace.control import HumanRequest
 from workspace.elements import Element, ElementTree, Marks
 from workspace.fleet import PoolChange, PoolStatus
 from workspace.models import (
@@ -86,6 +87,7 @@ class FakeDesktop:
     elements: list[Element] = field(default_factory=list)
     clipboard: dict[str, Clipboard] = field(default_factory=dict)
     waits: list[Wait] = field(default_factory=list)
+    asked: HumanRequest | None = None  # the last request for a person
     waited: Waited | None = None  # what every wait is answered; None: that it was not so
 
     def picture(self, action: a.Screenshot | a.Zoom) -> a.Image:
@@ -183,6 +185,8 @@ class FakeController:
                 Route(f"{workspace}/clipboard", self.clipboard),
                 Route(f"{workspace}/clipboard", self.copy, methods=["PUT"]),
                 Route(f"{workspace}/wait", self.wait, methods=["POST"]),
+                Route(f"{workspace}/requests", self.ask_human, methods=["POST"]),
+                Route(f"{workspace}/requests/{{ticket}}", self.human, methods=["GET"]),
             ],
             exception_handlers={errors.CarrelError: _problem},
         )
@@ -298,8 +302,33 @@ class FakeController:
 
     async def act(self, request: Request) -> Response:
         desktop = self._live(request)
+        if desktop.asked is not None and not desktop.asked.is_over:
+            raise errors.HumanInControl(
+                "You asked for a person.", details={"ticket": desktop.asked.ticket}
+            )
         asked = a.ACTIONS.validate_json(await request.body())
         return _model(await desktop.act(asked, request.query_params.get("observe", "none")))
+
+    async def ask_human(self, request: Request) -> Response:
+        desktop = self._live(request)
+        body = await request.json()
+        desktop.asked = HumanRequest(
+            ticket="ticket01",
+            workspace_id=desktop.workspace.id,
+            reason=body["reason"],
+            state="open",
+            asked_by="tester",
+            created_at=now(),
+            expires_at=now() + timedelta(seconds=body["seconds"]),
+        )
+        return _model(desktop.asked, 201)
+
+    async def human(self, request: Request) -> Response:
+        """It does not wait: what there is to be told is told at once."""
+        desktop = self._live(request)
+        if desktop.asked is None or request.path_params["ticket"] != desktop.asked.ticket:
+            raise errors.NotFound("There is no such request.")
+        return _model(desktop.asked)
 
     async def screenshot(self, request: Request) -> Response:
         return Response(self._live(request).picture(a.Screenshot()).data, media_type="image/jpeg")

@@ -81,7 +81,7 @@ async def test_frames_pass_both_ways_and_the_key_does_not(site: Site) -> None:
         large = b"x" * (1 << 20)
         await socket.send(large)
         assert await socket.recv() == b"echo " + large
-    assert site.there.seen[-1] == "role=control"
+    assert site.there.seen[-1] == "role=control&holder=admin&grant=g"
     assert site.there.headers[-1]["authorization"] == f"Bearer {TOKEN}"
     assert KEY not in str(site.there.headers[-1])
 

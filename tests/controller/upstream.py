@@ -44,6 +44,8 @@ class Upstream:
                 Route("/screenshot", self._break, methods=["GET"]),
                 Route("/processes", self._process, methods=["POST"]),
                 Route("/environment", self._environment, methods=["PUT"]),
+                Route("/control", self._take, methods=["POST"]),
+                Route("/control", self._control, methods=["GET"]),
                 WebSocketRoute("/vnc", self._vnc),
                 WebSocketRoute("/terminal", self._refuse),
             ]
@@ -102,6 +104,15 @@ class Upstream:
     async def _environment(self, request: Request) -> Response:
         self.seen.append((await request.body()).decode())
         return Response(status_code=204)
+
+    async def _take(self, request: Request) -> Response:
+        taking = {"holder": json.loads(await request.body())["holder"], "taking": "t", "grant": "g"}
+        return JSONResponse(taking)
+
+    async def _control(self, request: Request) -> Response:
+        while (await request.receive())["type"] != "http.disconnect":
+            pass  # control never ends
+        return Response()
 
     async def _vnc(self, websocket: WebSocket) -> None:
         self.headers.append(dict(websocket.headers))

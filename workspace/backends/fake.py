@@ -129,6 +129,7 @@ class _Running:
         token = secrets.token_hex(16)
         desktop = FakeDesktop(token, self._template.screen)
         await self._stack.enter_async_context(serving(self._held(desktop.app), listener))
+        self._stack.callback(desktop.hands.close)
         if seconds := self._seconds("FAKE_DIE_SECONDS"):
             asyncio.get_running_loop().call_later(seconds, self.ended.set)
         return Endpoint(url=f"unix://{path}", token=token)

@@ -12,6 +12,7 @@ from starlette.websockets import WebSocket
 
 from workspace.actions import Observation
 from workspace.desktopd.files import Files
+from workspace.desktopd.hands import Hands
 from workspace.desktopd.programs import Programs
 from workspace.desktopd.shell import Shell
 from workspace.desktopd.usage import Usage
@@ -33,12 +34,26 @@ class Desk:
     files: Files
     vnc_path: str
     recorder: Recorder
-    screen: Screen | None = None
+    _screen: Screen | None = None
+    hands: Hands = field(default_factory=Hands)
     waiting: Waiting = field(default_factory=Waiting)
     usage: Usage = field(default_factory=Usage)
     started_at: float = field(default_factory=time.monotonic)
     restarts: int = 0  # how often the X server died, and all on the screen was started anew
     is_restart_told: bool = True
+
+    @property
+    def screen(self) -> Screen | None:
+        return self._screen
+
+    @screen.setter
+    def screen(self, screen: Screen | None) -> None:
+        self._screen = self.hands.screen = screen
+
+    @property
+    def idle_seconds(self) -> float:
+        """Since the last use; one that a person holds, or is asked to look at, is used."""
+        return self.usage.idle_seconds if self.hands.control.is_idle else 0.0
 
     async def lose_screen(self) -> None:
         """The X server is gone, and everything on the screen with it."""

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from workspace import actions as a
 from workspace import elements
+from workspace.control import Person, Ticket
 from workspace.desktopd.rfb import Role
 from workspace.desktopd.shell import MAX_WAIT_SECONDS
 from workspace.models import ClipboardPart, Selection, WaitSeconds
@@ -185,3 +186,31 @@ class Watch(Query):
     """``WS /vnc``."""
 
     role: Role = "view"
+    holder: Person | None = None
+    grant: Annotated[str, Field(max_length=64)] | None = None
+
+
+class ControlWatch(Query):
+    """``GET /control``: answered at once, or when the taking ``after`` is over."""
+
+    after: Annotated[str, Field(max_length=64)] | None = None
+    wait_seconds: WaitSeconds = 0
+
+
+class HandBack(Query):
+    """``DELETE /control``."""
+
+    holder: Person
+    force: bool = False
+
+
+class Collect(Query):
+    """``DELETE /control/returned``."""
+
+    taking: Annotated[str, Field(max_length=64)]
+
+
+class Unpark(Query):
+    """``DELETE /control/parked``."""
+
+    ticket: Ticket

@@ -1,4 +1,4 @@
-"""What a VNC client says, taken apart and filtered by the client's role: pure, no sockets.
+"""What a VNC client says, taken apart and filtered by who has control: pure, no sockets.
 
 Follows RFC 6143 (RFB 3.8) and the community's extensions of it that TigerVNC serves. Encodings
 whose use would change the grammar of the client's own messages (extended mouse buttons, GII,
@@ -13,7 +13,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, Protocol
 
 Role = Literal["view", "control"]
 
@@ -28,6 +28,14 @@ _XVP, _SET_DESKTOP_SIZE, _QEMU = 250, 251, 255
 _INPUT = frozenset({_KEY, _POINTER, _CUT_TEXT, _SET_DESKTOP_SIZE, _QEMU, _XVP})
 
 _FIXED = {0: 20, 3: 10, _KEY: 8, _POINTER: 6, 150: 10, _XVP: 4}
+
+
+class Gate(Protocol):
+    """Who decides whether a client's input passes, message by message, and hears what passed."""
+
+    def admits(self) -> bool: ...
+    def key(self, keysym: int, is_down: bool) -> None: ...
+    def pointer(self, buttons: int, x: int, y: int) -> None: ...
 
 
 class ProtocolError(Exception):
@@ -62,10 +70,13 @@ class Held:
 
 
 class ClientStream:
-    """The client's side of one connection; feed it bytes as they come."""
+    """The client's side of one connection; feed it bytes as they come.
 
-    def __init__(self, role: Role) -> None:
-        self._role = role
+    Without a gate it is a viewer's: no input of it passes.
+    """
+
+    def __init__(self, gate: Gate | None) -> None:
+        self._gate = gate
         self._buffer = bytearray()
         self._skip = 0
         self._step: Callable[[], bytes | None] = self._version
@@ -130,12 +141,15 @@ class ClientStream:
         message = self._take(length)
         if message is None:
             return None
-        if kind == _XVP or (kind in _INPUT and self._role != "control"):
+        if kind == _XVP or (kind in _INPUT and not self._admits()):
             return b""
         if kind == _SET_ENCODINGS:
             return _without_grammar_changes(message)
         self._note(kind, message)
         return message
+
+    def _admits(self) -> bool:
+        return self._gate is not None and self._gate.admits()
 
     def _length(self, kind: int) -> int | None:
         """The length of the message at hand; None while that cannot be told yet."""
@@ -165,15 +179,21 @@ class ClientStream:
         return 10
 
     def _note(self, kind: int, message: bytes) -> None:
+        gate = self._gate
+        if gate is None:
+            return
         if kind == _KEY:
             (keysym,) = struct.unpack_from(">I", message, 4)
             self.held.note_key((keysym,), bool(message[1]), message[:1] + b"\0" + message[2:])
+            gate.key(keysym, bool(message[1]))
         elif kind == _QEMU:
             down, keysym, code = struct.unpack_from(">HII", message, 2)
             release = message[:2] + b"\0\0" + message[4:]
             self.held.note_key((keysym, code), bool(down), release)
+            gate.key(keysym, bool(down))
         elif kind == _POINTER:
             self.held.buttons, self.held.x, self.held.y = struct.unpack_from(">BHH", message, 1)
+            gate.pointer(self.held.buttons, self.held.x, self.held.y)
 
 
 def _without_grammar_changes(message: bytes) -> bytes:

@@ -22,6 +22,7 @@ from workspace import models
 from workspace.desktopd.accessibility.placing import Box
 from workspace.desktopd.accessibility.playing import play
 from workspace.desktopd.accessibility.tree import Accessibility
+from workspace.desktopd.hands import Hands
 from workspace.desktopd.keyboard import Holder, Keyboard
 from workspace.desktopd.threads import in_thread
 from workspace.desktopd.x11 import windows
@@ -49,6 +50,7 @@ HELD_SECONDS = 60.0
 COMMAND_SECONDS = 0.5  # at most, from a chord to its effect
 _Seen = a.Image | a.Delta
 _LOOKS = (a.Screenshot, a.Zoom, a.CursorPosition)
+_NO_INPUT = (*_LOOKS, a.Wait)
 
 
 class Screen:
@@ -71,6 +73,7 @@ class Screen:
         self._turn = asyncio.Lock()  # wakes its waiters in the order they came
         self._watchdog: asyncio.TimerHandle | None = None
         self._typed: a.Typed | None = None  # in the batch that is being played
+        self._hands: Hands | None = None  # whose hands may be broken off in it
         self._commanded = -math.inf  # when a chord last told a program to do something
         self.accessibility = Accessibility(bus, lambda: self.size, self.windows)
         self._keyboard = Keyboard(display, self.accessibility)
@@ -134,21 +137,26 @@ class Screen:
         *,
         settle_ms: int = 0,
         observe: a.Observe = "none",
+        hands: Hands | None = None,
     ) -> a.Observation:
         """Play the actions in order; batches of several callers come one after the other.
 
         Then wait until the screen has come to rest, ``settle_ms`` at most (not after actions
         that only look). ``observe="frame"`` brings the frame after that, what changed, what has
         the keyboard and a summary; the frame is as the last action asks for it, if that is a
-        screenshot or a zoom.
+        screenshot or a zoom. With ``hands`` it is the agent's, and stops where a person takes over.
 
         Raises:
+            HumanInControl: a person has control; or took it, and this was broken off.
             OffScreen, UnknownKey, UntypableText, InvalidRequest, ElementNotFound: nothing of that
                 action was done.
             DesktopLost: the X server went away.
         """
         async with self._turn:
+            if hands is not None and not all(isinstance(each, _NO_INPUT) for each in actions):
+                await hands.agents_turn()
             started = time.monotonic()
+            self._hands = hands
             self._cancel_watchdog()
             self._typed = None
             try:
@@ -225,7 +233,11 @@ class Screen:
             if mark is not None and number > 0 and not isinstance(action, _LOOKS):
                 self._damage.expect(mark)
             try:
-                picture = await self._play(action) or picture
+                if self._hands is None or isinstance(action, _NO_INPUT):
+                    picture = await self._play(action) or picture
+                else:
+                    with self._hands.acting():
+                        await self._play(action)
             except CarrelError as error:
                 raise _placed(error, number, actions) from error.__cause__
         return picture
@@ -338,6 +350,21 @@ class Screen:
         """Release every key and button that is held."""
         with self._display.talking():
             self._input.release_held()
+
+    async def until_released(self, seconds: float) -> None:
+        """Return once the server has taken what came before, and no key or button is pressed.
+
+        At the latest after ``seconds``: a program may hold some itself.
+        """
+        deadline = time.monotonic() + seconds
+        self._display.sync()  # what came on other sockets before is read by then
+        while self._input.is_pressed() and time.monotonic() < deadline:  # noqa: ASYNC110  # no event tells
+            await asyncio.sleep(0.005)
+
+    async def focused_role(self) -> str | None:
+        """The role of the element with the keyboard; None if nobody tells."""
+        element = await self.accessibility.focused()
+        return None if element is None else element.role
 
     def _cancel_watchdog(self) -> None:
         if self._watchdog is not None:

@@ -52,6 +52,7 @@ class Service:
         if self.desk.screen is not None:
             await self.desk.screen.aclose()
         self.desk.waiting.close()
+        self.desk.hands.close()
 
 
 class _Server(uvicorn.Server):

@@ -1,7 +1,8 @@
-"""The VNC byte stream, with the role enforced: what a viewer may not send never reaches the server.
+"""The VNC byte stream, with control enforced: what may not be sent never reaches the server.
 
-Bytes flow only as fast as the other side takes them, both ways. Whatever a controlling client held
-when its connection ended, for whatever reason, is released.
+Bytes flow only as fast as the other side takes them, both ways. A person's input passes as long as
+they have control; when that goes, for whatever reason, what they hold is released, and their stream
+goes on as a viewer's. So it is when their connection ends.
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ import logging
 
 from starlette.websockets import WebSocket
 
-from workspace.desktopd.rfb import ClientStream, ProtocolError, Role
+from workspace.desktopd.hands import Hands
+from workspace.desktopd.rfb import ClientStream, ProtocolError
 from workspace.desktopd.sockets import close, until_first
 from workspace.errors import Unavailable
 
@@ -33,12 +35,47 @@ async def connect(path: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter
         raise Unavailable("The desktop's VNC server does not answer.") from error
 
 
+class Person:
+    """A person's hands on one connection: a gate of :mod:`rfb`, a connection of :mod:`hands`."""
+
+    def __init__(self, hands: Hands, grant: str, writer: asyncio.StreamWriter) -> None:
+        self.grant = grant
+        self.client = ClientStream(self)
+        self._hands = hands
+        self._writer = writer
+
+    def admits(self) -> bool:
+        return self._hands.control.holds(self.grant)
+
+    def key(self, keysym: int, is_down: bool) -> None:
+        self._hands.key(keysym, is_down)
+
+    def pointer(self, buttons: int, x: int, y: int) -> None:
+        self._hands.pointer(buttons, x, y)
+
+    async def release(self) -> None:
+        """Let go what is held; returns when the server's socket has taken all that was sent."""
+        try:
+            self._writer.transport.set_write_buffer_limits(high=0)  # drained is all gone
+            self._writer.write(self.client.held.release())
+            await self._writer.drain()
+        except OSError:
+            logger.info("The VNC server went away before its keys could be released.")
+
+
 async def serve(
-    websocket: WebSocket, role: Role, server: tuple[asyncio.StreamReader, asyncio.StreamWriter]
+    websocket: WebSocket,
+    server: tuple[asyncio.StreamReader, asyncio.StreamWriter],
+    hands: Hands,
+    grant: str | None,
 ) -> None:
-    """Carry an accepted WebSocket to and from the VNC server until either ends; close both."""
+    """Carry an accepted WebSocket to and from the VNC server until either ends; close both.
+
+    With a ``grant`` its input passes while that is good; without, it is a viewer's.
+    """
     reader, writer = server
-    client = ClientStream(role)
+    person = None if grant is None else Person(hands, grant, writer)
+    client = ClientStream(None) if person is None else person.client
 
     async def show() -> None:
         while data := await reader.read(_CHUNK_BYTES):
@@ -52,6 +89,8 @@ async def serve(
             writer.write(client.feed(data))
             await writer.drain()
 
+    if person is not None:
+        hands.opened(person)
     try:
         ended = await until_first(show(), pass_on())
         if isinstance(ended.error, ProtocolError):
@@ -59,14 +98,12 @@ async def serve(
         elif ended.which == 0 and ended.error is None:
             await close(websocket)
     finally:
-        await _release(client, writer)
-
-
-async def _release(client: ClientStream, writer: asyncio.StreamWriter) -> None:
-    try:
-        writer.write(client.held.release())
-        await asyncio.wait_for(writer.drain(), CONNECT_SECONDS)
-    except (OSError, asyncio.TimeoutError):
-        logger.info("The VNC server went away before its keys could be released.")
-    finally:
-        writer.close()
+        try:
+            if person is not None:
+                await asyncio.wait_for(person.release(), CONNECT_SECONDS)
+        except asyncio.TimeoutError:
+            logger.info("The VNC server does not take what is released.")
+        finally:
+            writer.close()
+            if person is not None:
+                hands.closed(person)

@@ -63,6 +63,10 @@ class StandIn:
     created: list[dict[str, Any]] = field(default_factory=list)  # Any: JSON values
     roles: list[str] = field(default_factory=list)
     sockets: set[WebSocket] = field(default_factory=set)
+    control: dict[str, Any] = field(default_factory=dict)  # Any: JSON values
+    returned: dict[str, Any] | None = None  # Any: JSON values
+    requests: list[dict[str, Any]] = field(default_factory=list)  # Any: JSON values
+    answered: list[dict[str, Any]] = field(default_factory=list)  # Any: JSON values
     is_broken: bool = False
     portal: BlockingPortal | None = None
 
@@ -81,6 +85,9 @@ class StandIn:
                 Route(route + "/{id}/viewer", self.viewer, methods=["POST"]),
                 Route(route + "/{id}/viewer", self.admission),
                 Route(route + "/{id}/screenshot", self.screenshot),
+                Route(route + "/{id}/control", self.controls, methods=["GET", "POST", "DELETE"]),
+                Route("/v1/requests", self.asked),
+                Route(route + "/{id}/requests/{ticket}", self.answer, methods=["POST"]),
                 WebSocketRoute(route + "/{id}/vnc", self.vnc),
                 Mount("/static", StaticFiles(directory=DASHBOARD)),
             ]
@@ -154,6 +161,51 @@ class StandIn:
         picture.save(data, "jpeg")
         return Response(data.getvalue(), media_type="image/jpeg")
 
+    async def controls(self, request: Request) -> Response:
+        if refusal := self._refusal(request):
+            return refusal
+        if request.method == "POST":
+            wanted = await request.json()
+            if self.control.get("holder") not in (None, "admin") and not wanted.get("force"):
+                who = {"who": self.control["display_name"], "since": self.control["since"]}
+                return error(409, "control_taken", "Ada has it.", details=who)
+            self.take("admin")
+        elif request.method == "DELETE":
+            self.end("handed_back")
+        return JSONResponse({"holder": None} | self.control | {"returned": self.returned})
+
+    async def asked(self, request: Request) -> Response:
+        if refusal := self._refusal(request):
+            return refusal
+        return JSONResponse({"requests": self.requests})
+
+    async def answer(self, request: Request) -> Response:
+        self.answered.append({"ticket": request.path_params["ticket"]} | await request.json())
+        self.requests.clear()
+        self.end("handed_back")
+        return JSONResponse({})
+
+    def ask(self, reason: str) -> None:
+        """As an agent, ask for a person at the first desktop."""
+        now = datetime.now(timezone.utc).isoformat()
+        request = {"ticket": "ticket01", "workspace_id": next(iter(self.workspaces))}
+        self.requests.append(request | {"reason": reason, "state": "open", "created_at": now})
+
+    def take(self, holder: str, display_name: str = "") -> None:
+        """Give control to a person."""
+        now = datetime.now(timezone.utc)
+        self.control = {
+            "holder": holder,
+            "display_name": display_name,
+            "since": now.isoformat(),
+            "until": (now + timedelta(minutes=5)).isoformat(),
+            "grant": f"grant{len(self.roles)}" if holder == "admin" else None,
+        }
+
+    def end(self, why: str) -> None:
+        """Give it back to the agent."""
+        self.control, self.returned = {}, {"why": why}
+
     async def vnc(self, socket: WebSocket) -> None:
         role = socket.query_params["role"]
         has_key = socket.cookies.get("carrel") == KEY
@@ -197,8 +249,15 @@ class StandIn:
         return error(401, "unauthorized", "No key was sent.")
 
 
-def error(status: int, code: str, message: str, hint: str = "") -> Response:
-    return JSONResponse({"code": code, "message": message, "hint": hint}, status)
+def error(
+    status: int,
+    code: str,
+    message: str,
+    hint: str = "",
+    details: dict[str, Any] | None = None,  # Any: JSON values
+) -> Response:
+    body = {"code": code, "message": message, "hint": hint, "details": details or {}}
+    return JSONResponse(body, status)
 
 
 @contextlib.contextmanager

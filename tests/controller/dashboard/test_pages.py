@@ -39,6 +39,9 @@ def context(browser: Browser, standin: StandIn) -> Iterator[BrowserContext]:
     standin.workspaces = {ID: workspace(ID, name="Travel form")}
     standin.created.clear()
     standin.roles.clear()
+    standin.control, standin.returned = {}, None
+    standin.requests.clear()
+    standin.answered.clear()
     standin.is_broken = False
     context = browser.new_context(base_url=standin.url, viewport={"width": 1000, "height": 700})
     context.set_default_timeout(10_000)
@@ -262,8 +265,85 @@ def test_a_link_lets_watch_but_not_type_and_a_key_takes_control_and_hands_back(
     page.get_by_role("button", name="Hand back").click()
     expect(page.locator("#badge")).to_have_text("View only")
     expect(page.locator(LIVE)).to_be_visible()
-    assert standin.roles == ["view", "control", "view"]
+    page.locator("#screen canvas").click()
+    page.keyboard.type("not any more\n")
+    page.wait_for_timeout(300)
+    assert standin.typed.read_text() == before + "allowed\n"
+    assert standin.roles == ["view", "control"]
     assert refused_by_policy == []
+
+
+def test_another_person_has_control_until_it_is_taken_from_them(
+    page: Page, standin: StandIn
+) -> None:
+    standin.take("ada", "Ada L.")
+    page.goto("/")
+    enter_key(page)
+    page.goto(f"/watch/{ID}")
+    expect(page.locator(LIVE)).to_be_visible()
+    expect(page.locator("#holder")).to_contain_text("Ada L. has control since")
+    page.get_by_role("button", name="Take control").click()
+    dialog = page.get_by_role("dialog", name="Another person has control")
+    expect(dialog).to_contain_text("Ada L.")
+    dialog.get_by_role("button", name="Leave it to them").click()
+    expect(page.locator("#badge")).to_have_text("View only")
+    assert standin.roles == ["view"]
+    page.get_by_role("button", name="Take control").click()
+    dialog.get_by_role("button", name="Take it anyway").click()
+    expect(page.locator("#badge")).to_have_text("You have control")
+    expect(page.locator("#holder")).to_be_hidden()
+    expect(page.locator("#control-left")).to_contain_text(re.compile(r"in [45]:\d\d without"))
+
+
+@pytest.mark.parametrize(
+    ("why", "told"),
+    [("timed_out", "Nothing was moved or typed"), ("taken_over", "Control was taken from you")],
+)
+def test_control_that_goes_by_itself_is_told_and_the_picture_stays(
+    page: Page, standin: StandIn, why: str, told: str
+) -> None:
+    page.goto("/")
+    enter_key(page)
+    page.goto(f"/watch/{ID}")
+    page.get_by_role("button", name="Take control").click()
+    expect(page.locator("#badge")).to_have_text("You have control")
+    if why == "taken_over":
+        standin.take("ada", "Ada L.")
+    else:
+        standin.end(why)
+    expect(page.locator("#said")).to_contain_text(told)
+    expect(page.locator("#badge")).to_have_text("View only")
+    expect(page.locator(LIVE)).to_be_visible()
+    before = standin.typed.read_text()
+    page.locator("#screen canvas").click()
+    page.keyboard.type("too late\n")
+    page.wait_for_timeout(300)
+    assert standin.typed.read_text() == before
+    page.get_by_role("button", name="Close").click()
+    expect(page.locator("#said")).to_be_hidden()
+
+
+@pytest.mark.parametrize(("button", "outcome"), [("Done", "done"), ("Decline", "declined")])
+def test_a_person_is_asked_for_comes_and_answers(
+    page: Page, standin: StandIn, button: str, outcome: str
+) -> None:
+    page.goto("/")
+    enter_key(page)
+    standin.ask("Solve the <b>captcha</b>.")
+    banner = page.get_by_role("region", name="A person is asked for")
+    expect(banner).to_contain_text("Travel form: Solve the <b>captcha</b>.")
+    banner.get_by_role("link", name="Travel form").click()
+    expect(page.locator(LIVE)).to_be_visible()
+    form = page.get_by_role("form", name="The agent asks for a person.")
+    expect(form).to_contain_text("Solve the <b>captcha</b>.")
+    page.get_by_role("button", name="Take control").click()
+    expect(page.locator("#badge")).to_have_text("You have control")
+    form.get_by_label("Note for the agent").fill("I tried.")
+    form.get_by_role("button", name=button).click()
+    expect(form).to_be_hidden()
+    expect(page.locator("#badge")).to_have_text("View only")
+    expect(page.locator("#said")).to_contain_text("the agent goes on")
+    assert standin.answered == [{"ticket": "ticket01", "outcome": outcome, "note": "I tried."}]
 
 
 def test_a_dropped_connection_comes_back_by_itself(page: Page, standin: StandIn) -> None:

@@ -102,13 +102,15 @@ async def test_a_viewer_sees_but_moves_nothing(daemon: Daemon, desktop: Desktop)
 
 
 async def test_control_moves_and_what_it_held_is_released(daemon: Daemon, desktop: Desktop) -> None:
-    async with daemon.web_socket("/vnc?role=control") as socket:
+    taken = await desktop.take_control(holder="ada")
+    async with daemon.web_socket(f"/vnc?role=control&holder=ada&grant={taken.grant}") as socket:
         assert socket.subprotocol is None
         await greet(socket)
         await socket.send(pointer(0, 640, 401) + key(0xFFE1, down=True))
         await until_cursor(desktop, (640, 401))
         await until_shift_is(desktop, "down")
     await until_shift_is(desktop, "up")
+    await desktop.hand_back(holder="ada")
 
 
 async def test_view_is_the_default_and_no_other_role_exists(daemon: Daemon) -> None:

@@ -47,8 +47,29 @@ HARMLESS = [
 ]
 
 
+class Holder:
+    """A gate whose input passes while ``has_control``; what passed is in ``heard``."""
+
+    def __init__(self) -> None:
+        self.has_control = True
+        self.heard: list[tuple[object, ...]] = []
+
+    def admits(self) -> bool:
+        return self.has_control
+
+    def key(self, keysym: int, is_down: bool) -> None:
+        self.heard.append((keysym, is_down))
+
+    def pointer(self, buttons: int, x: int, y: int) -> None:
+        self.heard.append((buttons, x, y))
+
+
+def stream_of(role: Role) -> ClientStream:
+    return ClientStream(Holder() if role == "control" else None)
+
+
 def greeted(role: Role) -> ClientStream:
-    client = ClientStream(role)
+    client = stream_of(role)
     assert client.feed(HELLO) == b"RFB 003.008\n\x01\x01", "always shared"
     return client
 
@@ -73,9 +94,9 @@ def test_a_viewer_may_look(message: bytes) -> None:
 @pytest.mark.parametrize("role", ["view", "control"])
 def test_it_does_not_matter_how_the_bytes_come(role: Role) -> None:
     stream = HELLO + b"".join(INPUT + HARMLESS) * 3
-    whole = ClientStream(role).feed(stream)
+    whole = stream_of(role).feed(stream)
     for size in (1, 2, 3, 7, 31):
-        client = ClientStream(role)
+        client = stream_of(role)
         pieces = [stream[at : at + size] for at in range(0, len(stream), size)]
         assert b"".join(map(client.feed, pieces)) == whole
 
@@ -96,7 +117,7 @@ def test_it_does_not_matter_how_the_bytes_come(role: Role) -> None:
     ],
 )
 def test_what_is_not_known_ends_the_connection(said: bytes) -> None:
-    client = ClientStream("control")
+    client = stream_of("control")
     with pytest.raises(ProtocolError):
         client.feed(said)
 
@@ -133,3 +154,28 @@ def test_holding_every_key_is_refused() -> None:
     client = greeted("control")
     with pytest.raises(ProtocolError):
         client.feed(b"".join(key(keysym, down=True) for keysym in range(300)))
+
+
+def test_who_loses_control_goes_on_as_a_viewer_and_what_was_held_is_released() -> None:
+    holder = Holder()
+    client = ClientStream(holder)
+    client.feed(HELLO)
+    client.feed(key(97, down=True) + pointer(1, 5, 6) + qemu_key(98, 48, down=True))
+    holder.has_control = False
+    assert client.held.release() == (
+        key(97, down=False) + qemu_key(98, 48, down=False) + pointer(0, 5, 6)
+    )
+    assert client.feed(key(97, down=False) + CUT + RESIZE + HARMLESS[0]) == HARMLESS[0]
+    assert client.held.release() == b""
+    holder.has_control = True
+    assert client.feed(pointer(0, 9, 9)) == pointer(0, 9, 9)
+    assert holder.heard == [(97, True), (1, 5, 6), (98, True), (0, 9, 9)]
+
+
+def test_a_message_that_began_before_control_went_does_not_pass() -> None:
+    holder = Holder()
+    client = ClientStream(holder)
+    client.feed(HELLO)
+    assert client.feed(pointer(1, 5, 6)[:4]) == b""
+    holder.has_control = False
+    assert client.feed(pointer(1, 5, 6)[4:]) == b""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from starlette.routing import BaseRoute
 
 from workspace.desktopd.routes import (
+    control,
     files,
     processes,
     recording,
@@ -17,6 +18,7 @@ from workspace.desktopd.routes import (
 
 ROUTES: list[BaseRoute] = [
     *screen.ROUTES,
+    *control.ROUTES,
     *windows.ROUTES,
     *ui.ROUTES,
     *waiting.ROUTES,

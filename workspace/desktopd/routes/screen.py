@@ -11,6 +11,7 @@ from starlette.routing import BaseRoute, Route
 
 from workspace import actions as a
 from workspace import frames
+from workspace.control import Control
 from workspace.desktopd import queries
 from workspace.desktopd.desk import desk_of
 from workspace.desktopd.requests import (
@@ -38,10 +39,16 @@ async def health(request: Request) -> Response:
             screen=desk.screen.size,
             uptime_seconds=round(time.monotonic() - desk.started_at, 3),
             restarts=desk.restarts,
-            idle_seconds=round(desk.usage.idle_seconds, 3),
+            idle_seconds=round(desk.idle_seconds, 3),
             pss_mib=pss_mib,
+            control=_shown(desk.hands.control.told()),
         )
     )
+
+
+def _shown(control: Control) -> Control:
+    """Who has it; not all that they do."""
+    return control.model_copy(update={"grant": None, "did": [], "returned": None})
 
 
 def _pss_mib() -> float | None:
@@ -64,7 +71,9 @@ async def act(request: Request) -> Response:
         actions = parse_json(a.ACTIONS, body)
     else:
         actions = [parse_json(a.ACTION, body)]
-    playing = screen.act(actions, settle_ms=query.settle_ms, observe=query.observe)
+    playing = screen.act(
+        actions, settle_ms=query.settle_ms, observe=query.observe, hands=desk.hands
+    )
     return json_response(desk.telling(await unless_gone(request, playing)))
 
 
@@ -81,7 +90,9 @@ async def screenshot(request: Request) -> Response:
 
 async def change(request: Request) -> Response:
     wanted = parse_json(_CHANGE, await read_body(request))
-    return json_response(await unless_gone(request, desk_of(request).ready_screen().change(wanted)))
+    desk = desk_of(request)
+    await desk.hands.agents_turn()
+    return json_response(await unless_gone(request, desk.ready_screen().change(wanted)))
 
 
 ROUTES: list[BaseRoute] = [

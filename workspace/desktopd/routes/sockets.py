@@ -34,11 +34,14 @@ async def watch(websocket: WebSocket) -> None:
     query = parse_query(queries.Watch, websocket)
     desk = desk_of(websocket)
     desk.ready_screen()
+    grant = query.grant if query.role == "control" else None
+    if query.role == "control":
+        desk.hands.control.admit(query.holder, query.grant)
     server = await vnc.connect(desk.vnc_path)
     try:
         offered = websocket.scope.get("subprotocols", [])
         await websocket.accept(subprotocol="binary" if "binary" in offered else None)
-        await vnc.serve(websocket, query.role, server)
+        await vnc.serve(websocket, server, desk.hands, grant)
     finally:
         server[1].close()
 

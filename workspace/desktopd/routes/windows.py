@@ -56,6 +56,7 @@ async def put_clipboard(request: Request) -> Response:
     query = parse_query(queries.ClipboardWrite, request)
     wanted = parse_json(_CLIPBOARD, await read_body(request, _MAX_CLIPBOARD_BYTES))
     contents = Contents.of(text=wanted.text, html=wanted.html, image=wanted.image)
+    await desk_of(request).hands.agents_turn()
     desk_of(request).ready_screen().clipboard.offer(contents, query.selection)
     return done()
 
@@ -65,17 +66,20 @@ async def list_windows(request: Request) -> Response:
 
 
 async def focus_window(request: Request) -> Response:
+    await desk_of(request).hands.agents_turn()
     desk_of(request).ready_screen().windows.focus(_window(request))
     return done()
 
 
 async def close_window(request: Request) -> Response:
+    await desk_of(request).hands.agents_turn()
     desk_of(request).ready_screen().windows.close(_window(request))
     return done()
 
 
 async def move_window(request: Request) -> Response:
     wanted = parse_json(_MOVE, await read_body(request))
+    await desk_of(request).hands.agents_turn()
     screen, window = desk_of(request).ready_screen(), _window(request)
     return json_response(
         await unless_gone(request, screen.windows.move(window, wanted.x, wanted.y))
@@ -84,6 +88,7 @@ async def move_window(request: Request) -> Response:
 
 async def resize_window(request: Request) -> Response:
     wanted = parse_json(_RESIZE, await read_body(request))
+    await desk_of(request).hands.agents_turn()
     screen, window = desk_of(request).ready_screen(), _window(request)
     resizing = screen.windows.resize(window, wanted.width, wanted.height)
     return json_response(await unless_gone(request, resizing))
@@ -91,6 +96,7 @@ async def resize_window(request: Request) -> Response:
 
 async def set_window_state(request: Request) -> Response:
     wanted = parse_json(_CHANGE, await read_body(request))
+    await desk_of(request).hands.agents_turn()
     screen, window = desk_of(request).ready_screen(), _window(request)
     return json_response(await unless_gone(request, screen.windows.set_state(window, wanted)))
 
@@ -117,6 +123,7 @@ async def list_applications(request: Request) -> Response:
 async def launch(request: Request) -> Response:
     wanted = parse_json(_LAUNCH, await read_body(request))
     desk = desk_of(request)
+    await desk.hands.agents_turn()
     launching = applications.launch(desk.programs, desk.shell, desk.ready_screen(), wanted)
     return json_response(await unless_gone(request, launching))
 

@@ -41,6 +41,7 @@ _BURST = 20
 # The core protocol's event numbers, which XTEST takes.
 _EVENTS = {("key", True): 2, ("key", False): 3, ("button", True): 4, ("button", False): 5}
 _MOTION = 6
+_BUTTONS_MASK = 0x1F00
 
 Held = tuple[Literal["key", "button"], int]
 Point = tuple[int, int]
@@ -97,6 +98,12 @@ class Input:
     def where(self) -> Point:
         reply = self._display.reply(self._display.core.QueryPointer(self._display.root))
         return reply.root_x, reply.root_y
+
+    def is_pressed(self) -> bool:
+        """Whether any key or button is, whoever pressed it."""
+        place = self._display.reply(self._display.core.QueryPointer(self._display.root))
+        keys = self._display.reply(self._display.core.QueryKeymap()).keys
+        return bool(place.mask & _BUTTONS_MASK) or any(keys)
 
     def move(self, x: int, y: int) -> None:
         self._display.xtest.FakeInput(_MOTION, 0, 0, self._display.root, x, y, 0)

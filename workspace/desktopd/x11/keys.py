@@ -222,6 +222,14 @@ def _loose_names() -> dict[str, int]:
 _LOOSE = _loose_names()
 
 
+# The first of several names; characters go by themselves, but for those that part a chord.
+_NAMES = {
+    keysym: name
+    for name, keysym in reversed(_EXACT.items())
+    if name in ("plus", "space") or not (0x20 <= keysym <= 0xFF or keysym >> 24 == 1)
+}
+
+
 def keysym_of(character: str) -> int:
     """The keysym of one character: Return and Tab, Latin-1 as it is, else Unicode's plane.
 
@@ -267,6 +275,18 @@ def parse_key(name: str) -> int:
     if plain in _LOOSE:
         return canonical(_LOOSE[plain])
     raise UnknownKey(f"There is no key named {name!r}.", hint=_nearest(plain))
+
+
+def name_of(keysym: int) -> str | None:
+    """What a key is called in a chord; None if it has no name that :func:`parse_key` knows."""
+    if keysym in _NAMES:
+        return _NAMES[keysym]
+    code = keysym & 0xFFFFFF if keysym >> 24 == 1 else keysym
+    if (keysym >> 24 == 1 or 0x20 <= keysym <= 0xFF) and code < 0x110000:
+        character = chr(code)
+        if character not in "+ " and unicodedata.category(character) not in ("Cc", "Cs"):
+            return character
+    return None
 
 
 def parse_chord(chord: str) -> list[int]:

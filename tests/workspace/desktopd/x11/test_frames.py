@@ -17,6 +17,7 @@ from workspace.backends.base import Endpoint
 from workspace.desktop import Desktop
 from workspace.desktopd.app import create_app
 from workspace.desktopd.desk import Desk
+from workspace.desktopd.hands import Hands
 from workspace.desktopd.screen import Screen
 from workspace.desktopd.usage import Usage
 from workspace.desktopd.x11 import frames
@@ -158,6 +159,7 @@ async def test_an_action_asked_since_a_frame(screen: Screen, client: Client) -> 
 async def desktop(screen: Screen) -> AsyncIterator[Desktop]:
     """The client of a daemon that has but a screen."""
     desk = Desk.__new__(Desk)
+    desk.hands = Hands()
     desk.screen = screen
     desk.usage = Usage()
     endpoint = Endpoint(url="http://desktop", token="a-token-of-the-tests")
