@@ -42,6 +42,8 @@ POST     /v1/workspaces/{workspace_id}/viewer
 """
 _VIEWER = """
 GET   /v1/whoami
+GET   /v1/artifacts/{artifact_id}
+GET   /v1/artifacts/{artifact_id}/info
 GET   /v1/events
 GET   /v1/requests
 GET   /v1/volumes
@@ -49,6 +51,7 @@ GET   /v1/volumes/{name}
 GET   /v1/workspaces
 GET   /v1/workspaces/{workspace_id}
 GET   /v1/workspaces/{workspace_id}/applications
+GET   /v1/workspaces/{workspace_id}/artifacts
 GET   /v1/workspaces/{workspace_id}/clipboard
 GET   /v1/workspaces/{workspace_id}/control
 GET   /v1/workspaces/{workspace_id}/events
@@ -74,6 +77,7 @@ GET   /v1/workspaces/{workspace_id}/windows
 GET   /v1/workspaces/{workspace_id}/windows/wait
 """
 _USER = """
+DELETE /v1/artifacts/{artifact_id}
 GET    /v1/templates
 DELETE /v1/volumes/{name}
 GET    /v1/volumes/{name}/export
@@ -81,6 +85,7 @@ POST   /v1/workspaces
 DELETE /v1/workspaces/{workspace_id}
 POST   /v1/workspaces/{workspace_id}/actions
 POST   /v1/workspaces/{workspace_id}/applications
+POST   /v1/workspaces/{workspace_id}/artifacts
 PUT    /v1/workspaces/{workspace_id}/clipboard
 POST DELETE /v1/workspaces/{workspace_id}/control
 PUT    /v1/workspaces/{workspace_id}/environment

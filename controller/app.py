@@ -28,6 +28,9 @@ from fastapi import FastAPI
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from controller import problems
+from controller.artifacts import Artifacts
+from controller.artifacts.frames import Frames
+from controller.artifacts.opening import by_settings, quota, retention
 from controller.auth import Auth
 from controller.control import Controls
 from controller.events import Events
@@ -41,6 +44,7 @@ from controller.requests import Requests
 from controller.routes import (
     ERRORS,
     Parts,
+    artifacts,
     control,
     files,
     keys,
@@ -86,6 +90,7 @@ _ROUTERS = (
     processes,
     files,
     recording,
+    artifacts,
     session,
     keys,
     shares,
@@ -281,6 +286,7 @@ def _assemble(
         store = Store(settings.database)
         events = Events(store)
         templates = Templates(settings.templates)
+        kept = Artifacts(store, by_settings(settings), settings.incoming, quota(settings))
         async with AsyncExitStack() as stack:
             stack.enter_context(databases.alone(settings.database))
             cluster, ray = await stack.enter_async_context(open_cluster(auth))
@@ -288,6 +294,7 @@ def _assemble(
             await stack.enter_async_context(events.run())
             auth.keyring = Keyring(store, events)
             auth.links = Links(store, events, auth.share_url)
+            await stack.enter_async_context(kept.run())
             lifecycle = Lifecycle(
                 store,
                 cluster,
@@ -310,6 +317,9 @@ def _assemble(
                 origin=settings.public_origin,
             )
             await stack.enter_async_context(webhook.run())
+            await stack.enter_async_context(
+                retention(kept, store.leadership, events, settings).running()
+            )
             if ray is not None:
                 await stack.enter_async_context(_until_lost(ray, lifecycle, on_lost))
             if bridge is not None:
@@ -325,6 +335,8 @@ def _assemble(
                 warming,
                 controls,
                 Requests(store, lifecycle, controls, events, webhook),
+                kept,
+                Frames(kept),
             )
             yield
 

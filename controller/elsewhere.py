@@ -66,7 +66,8 @@ class Elsewhere:
                 f"The desktop of workspace {workspace.id} is not found.",
                 hint="If it died, that is told in a moment: ask for the workspace again.",
             )
-        handed = Handed(located.endpoint, connect(located.endpoint))
+        desktop = connect(located.endpoint)
+        handed = Handed(located.endpoint, desktop, workspace.keep_frames)
         self._reached[workspace.sandbox] = reached = _Reached(handed, time.monotonic())
         return reached
 

@@ -182,7 +182,8 @@ class Keeping:
     async def _let_go(self, live: Live) -> None:
         """Another controller keeps it. What it has ended meanwhile may have been starting here."""
         if live.desktop is not None and live.endpoint is not None and not self.is_leaving:
-            self.hand_on(live.workspace.sandbox, Handed(live.endpoint, live.desktop))
+            handed = Handed(live.endpoint, live.desktop, live.workspace.keep_frames)
+            self.hand_on(live.workspace.sandbox, handed)
         elif live.desktop is not None:
             await self.quietly(live.desktop.aclose(), "closing its connections")
         if not self.is_leaving:

@@ -267,7 +267,7 @@ class Lifecycle:
 
     async def resume(self, workspace_id: str, *, actor: str) -> Workspace:
         """Have it go on; again is success. Raises like :meth:`desktop`."""
-        await self._handed(workspace_id, actor)
+        await self.handed(workspace_id, actor=actor)
         return await self.get(workspace_id)
 
     async def desktop(self, workspace_id: str, *, actor: str = SYSTEM) -> Desktop:
@@ -278,11 +278,11 @@ class Lifecycle:
             WorkspaceEnded: the message says when and why.
             Unavailable: it is paused, and may still be.
         """
-        return (await self._handed(workspace_id, actor)).desktop
+        return (await self.handed(workspace_id, actor=actor)).desktop
 
     async def endpoint(self, workspace_id: str, *, actor: str = SYSTEM) -> Endpoint:
         """Where its desktopd answers; like :meth:`desktop`."""
-        return (await self._handed(workspace_id, actor)).endpoint
+        return (await self.handed(workspace_id, actor=actor)).endpoint
 
     async def glance(self, workspace_id: str) -> Desktop:
         """The client for what is no use of the desktop: NotReady if it is paused."""
@@ -353,8 +353,8 @@ class Lifecycle:
         async with self._taking:  # many ask for one at once
             return self._here(workspace_id) or await self._replica.take_over(workspace_id[:100])
 
-    async def _handed(self, workspace_id: str, actor: str) -> Handed:
-        """How it is reached, once it is not paused."""
+    async def handed(self, workspace_id: str, *, actor: str = SYSTEM) -> Handed:
+        """How it is reached, once it is not paused; raises like :meth:`desktop`."""
         deadline = time.monotonic() + RESUME_SECONDS
         while (reached := await self._reached(workspace_id)) is None:
             if time.monotonic() > deadline:
@@ -375,7 +375,7 @@ class Lifecycle:
             return await self._elsewhere.desktop(workspace_id)
         if live.end_state is None and live.desktop is not None and live.endpoint is not None:
             if live.workspace.state == "ready":
-                return Handed(live.endpoint, live.desktop)
+                return Handed(live.endpoint, live.desktop, live.workspace.keep_frames)
             if live.workspace.state == "paused":
                 return None
         raise await self._why_not_live(workspace_id)

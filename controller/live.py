@@ -24,6 +24,7 @@ from workspace.desktop import Desktop
 from workspace.errors import CarrelError, DesktopLost, WorkspaceEnded, from_wire
 from workspace.models import (
     ErrorInfo,
+    KeepFrames,
     Node,
     Pool,
     Stats,
@@ -95,10 +96,11 @@ class Cluster(Protocol):
 
 
 class Handed(NamedTuple):
-    """A warm desktop as who warmed it hands it over."""
+    """A warm desktop as who warmed it hands it over, or a workspace's, as it is reached."""
 
     endpoint: Endpoint
     desktop: Desktop
+    keep_frames: KeepFrames = "none"
 
 
 class Pools(Protocol):
@@ -208,7 +210,7 @@ def recipe(template: Template, request: WorkspaceRequest) -> Template:
 def shape(template: Template) -> str:
     """What a desktop of it was started as: only the same can stand in for it."""
     fixed = template.model_dump_json(
-        exclude={"description", "pool", "idle_seconds", "when_idle"},
+        exclude={"description", "pool", "idle_seconds", "when_idle", "keep_frames"},
     )
     return hashlib.sha256(fixed.encode()).hexdigest()[:32]
 
@@ -236,6 +238,7 @@ def begin(request: WorkspaceRequest, template: Template, *, owner: Owner) -> Liv
         volume=request.volume,
         idle_seconds=request.idle_seconds or template.idle_seconds,
         when_idle=request.when_idle or template.when_idle,
+        keep_frames=request.keep_frames or template.keep_frames,
     )
     return Live(workspace, request.ttl_seconds, owner=owner.name)
 

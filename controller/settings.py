@@ -35,6 +35,12 @@ def _origin(url: str) -> str:
     return f"{parts.scheme}://{parts.netloc}"
 
 
+def _artifacts(where: str) -> str:
+    if where in ("", "none") or where.startswith(("s3:", "/", "~", ".")):
+        return where
+    raise ValueError("give s3://bucket/prefix, the path of a folder, or none")
+
+
 Folder = Annotated[Path, AfterValidator(_absolute)]
 
 
@@ -103,6 +109,26 @@ class Settings(BaseSettings):
         int | None, Field(ge=1, le=10_000, description="slots of the local Ray; default: by memory")
     ] = None
     placement: Literal["spread", "pack"] = "spread"
+
+    artifacts: Annotated[
+        str,
+        AfterValidator(_artifacts),
+        Field(description="s3://bucket/prefix, a folder, or none: where artifacts are kept"),
+    ] = ""
+    artifact_endpoint: Annotated[
+        str, AfterValidator(_origin), Field(description="of an S3 that is not Amazon's")
+    ] = ""
+    artifact_region: Annotated[str, Field(description="of S3; default: by AWS's own settings")] = ""
+    artifact_mib: Annotated[int, Field(ge=1, description="of all artifacts, at most")] = 100 << 10
+    artifact_workspace_mib: Annotated[
+        int, Field(ge=1, description="of one workspace's artifacts, at most")
+    ] = 2048
+    artifact_days: Annotated[
+        float, Field(ge=0, description="an artifact is removed after that; 0: never")
+    ] = 30
+    artifact_frame_days: Annotated[
+        float | None, Field(ge=0, description="and a frame after that; default: the same")
+    ] = None
 
     @property
     def url(self) -> str:
@@ -174,6 +200,21 @@ class Settings(BaseSettings):
     def volumes(self) -> Path:
         """Where volumes lie, on every node: beside the homes, and for good."""
         return self.volume_dir or self.disks.parent / f"volumes-{self.cluster_name}"
+
+    @property
+    def is_one_of_several(self) -> bool:
+        """Whether other controllers may serve the same desktops."""
+        return bool(self.ray_address) and not self.database.startswith("sqlite")
+
+    @property
+    def artifact_folder(self) -> Path:
+        """Where artifacts lie, if they lie on this machine."""
+        return _absolute(Path(self.artifacts)) if self.artifacts else self.home / "artifacts"
+
+    @property
+    def incoming(self) -> Path:
+        """Where artifacts are held until they are whole."""
+        return self.home / "incoming"
 
     @property
     def key_file(self) -> Path:

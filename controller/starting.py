@@ -55,7 +55,7 @@ class Starting:
                 served = "queued"
                 self._keeping.metrics.waits.observe(waited)
         self._keeping.metrics.claims[template.name, served] += 1
-        live.endpoint, live.desktop = handed
+        live.endpoint, live.desktop = handed.endpoint, handed.desktop
         if request.environment:
             await handed.desktop.set_environment(request.environment)
         for index, command in enumerate(request.setup):
@@ -111,7 +111,7 @@ class Starting:
                 await self._keeping.save(live)
                 return None
             handed = Handed(located.endpoint, connect(located.endpoint))
-        live.endpoint, live.desktop = handed
+        live.endpoint, live.desktop = handed.endpoint, handed.desktop
         assert self._keeping.tasks is not None, "it runs"
         self._keeping.tasks.start_soon(self._tell, live)
         return handed

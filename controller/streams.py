@@ -77,14 +77,18 @@ class Upload:
 
 
 class Download(Response):
-    """A file of a desktop as an attachment, passed on as it comes.
+    """A file of a desktop as an attachment, passed on as it comes; ``size`` if it is known.
 
     It is whatever the desktop says it is, so a browser may only save it: never show it, never run
     it, never guess what it is.
     """
 
     def __init__(
-        self, source: AbstractAsyncContextManager[AsyncIterator[bytes]], *, path: str
+        self,
+        source: AbstractAsyncContextManager[AsyncIterator[bytes]],
+        *,
+        path: str,
+        size: int | None = None,
     ) -> None:
         super().__init__(
             headers={
@@ -95,7 +99,9 @@ class Download(Response):
                 "Cache-Control": "no-store",
             }
         )
-        del self.headers["content-length"]  # not known before it has come
+        del self.headers["content-length"]  # of nothing
+        if size is not None:
+            self.headers["content-length"] = str(size)
         self._source = source
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

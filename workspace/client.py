@@ -20,6 +20,7 @@ import httpx
 from pydantic import TypeAdapter
 
 from workspace import errors, settings, transport
+from workspace.calls.artifacts import ArtifactCalls
 from workspace.calls.keys import KeyCalls, ShareCalls
 from workspace.calls.volumes import VolumeCalls
 from workspace.control import HumanRequest, HumanRequestList
@@ -33,6 +34,7 @@ from workspace.models import (
     Extend,
     Identity,
     IdleAction,
+    KeepFrames,
     Node,
     ScreenChange,
     Template,
@@ -56,7 +58,7 @@ _NODES = TypeAdapter(list[Node])
 _POOLS = TypeAdapter(list[PoolStatus])
 
 
-class Carrel(VolumeCalls, KeyCalls, ShareCalls):
+class Carrel(VolumeCalls, KeyCalls, ShareCalls, ArtifactCalls):
     """Claims, lists and releases desktops of one controller, with one key.
 
     Every method may raise :class:`~workspace.errors.Unavailable` (no controller answers there),
@@ -128,6 +130,7 @@ class Carrel(VolumeCalls, KeyCalls, ShareCalls):
         volume: str | None = None,
         idle_seconds: float | None = None,
         when_idle: IdleAction | None = None,
+        keep_frames: KeepFrames | None = None,
         key: str | None = None,
         queue_seconds: float = QUEUE_SECONDS,
         timeout_seconds: float = READY_SECONDS,
@@ -151,6 +154,7 @@ class Carrel(VolumeCalls, KeyCalls, ShareCalls):
             volume=volume,
             idle_seconds=idle_seconds,
             when_idle=when_idle,
+            keep_frames=keep_frames,
             key=key,
             queue_seconds=queue_seconds,
             timeout_seconds=timeout_seconds,
@@ -174,6 +178,7 @@ class Carrel(VolumeCalls, KeyCalls, ShareCalls):
         volume: str | None = None,
         idle_seconds: float | None = None,
         when_idle: IdleAction | None = None,
+        keep_frames: KeepFrames | None = None,
         key: str | None = None,
         queue_seconds: float = QUEUE_SECONDS,
         wait: bool = True,
@@ -186,8 +191,10 @@ class Carrel(VolumeCalls, KeyCalls, ShareCalls):
         ("Europe/Berlin") and ``keyboard`` ("de", "us(intl)") stand in place of the template's.
         ``volume`` names a home that stays when the workspace ends; it is made if there is none.
         Once nobody has used or watched it for ``idle_seconds`` it is released, or with
-        ``when_idle="pause"`` paused until it is used again. The same ``key`` again answers with the
-        same workspace, not another one. It waits ``queue_seconds`` for a place at most.
+        ``when_idle="pause"`` paused until it is used again. ``keep_frames`` ("changed", "all")
+        keeps pictures of before and after its actions, as :meth:`artifacts`. The same ``key`` again
+        answers with the same workspace, not another one. It waits ``queue_seconds`` for a place at
+        most.
 
         Raises:
             TemplateNotFound: there is no such template.
@@ -213,6 +220,7 @@ class Carrel(VolumeCalls, KeyCalls, ShareCalls):
             volume=volume,
             idle_seconds=idle_seconds,
             when_idle=when_idle,
+            keep_frames=keep_frames,
             key=key,
             queue_seconds=queue_seconds,
             wait=False,

@@ -9,7 +9,8 @@
     ├── Unauthorized 401, Forbidden 403
     ├── NotFound 404              WorkspaceNotFound, TemplateNotFound, FileMissing,
     │                             ProcessNotFound, WindowNotFound, ElementNotFound,
-    │                             ApplicationNotFound, VolumeNotFound, KeyNotFound, LinkNotFound
+    │                             ApplicationNotFound, VolumeNotFound, KeyNotFound,
+    │                             LinkNotFound, ArtifactNotFound
     ├── Conflict 409              NotReady, TemplateExists, IsADirectory, NotADirectory, FileExists,
     │                             PortTaken, VolumeInUse, HumanInControl (the agent's input waits),
     │                             ControlTaken (another person has mouse and keyboard)
@@ -22,6 +23,7 @@
     │   └── SetupFailed 422       it did, and a set-up command of the request failed in it
     ├── TimedOut 504              CommandTimedOut
     ├── DiskFull 507
+    ├── ArtifactDamaged 500       what is kept of it is not what was saved
     └── Internal 500              a defect of Carrel's own
 
 On the wire an error is ``{"code", "message", "hint"}`` (and ``details`` where there are any) with
@@ -148,6 +150,11 @@ class LinkNotFound(NotFound):
     default_hint = "List the workspace's links, or make one."
 
 
+class ArtifactNotFound(NotFound):
+    code = "artifact_not_found"
+    default_hint = "List the workspace's artifacts: it may have been removed, or become too old."
+
+
 class Conflict(CarrelError):
     code, status = "conflict", 409
     default_hint = "Look at how things are now before you ask again."
@@ -267,6 +274,14 @@ class CommandTimedOut(TimedOut):
 class DiskFull(CarrelError):
     code, status = "disk_full", 507
     default_hint = "Remove files in the desktop, or use a template with a larger disk."
+
+
+class ArtifactDamaged(CarrelError):
+    code, status = "artifact_damaged", 500
+    default_hint = (
+        "Nothing of it is handed out. Whoever runs the controller should look at where artifacts "
+        "are kept (CARREL_ARTIFACTS): what was there was lost or changed by somebody else."
+    )
 
 
 class Internal(CarrelError):

@@ -119,6 +119,8 @@ class Pool(_Input):
 
 
 IdleAction = Literal["release", "pause"]
+# Pictures of before and after each batch of actions: of none, those that changed the screen, all.
+KeepFrames = Literal["none", "changed", "all"]
 
 
 class Template(_Input):
@@ -148,6 +150,9 @@ class Template(_Input):
         Field(ge=1, le=30 * 86400, description="neither used nor watched, until when_idle is done"),
     ] = None
     when_idle: IdleAction = "release"
+    keep_frames: Annotated[
+        KeepFrames, Field(description="keep pictures of before and after actions as artifacts")
+    ] = "none"
 
 
 State = Literal["queued", "starting", "ready", "paused", "releasing", "released", "failed"]
@@ -209,6 +214,9 @@ class WorkspaceRequest(_Input):
         Field(ge=1, le=30 * 86400, description="in place of the template's, as is the next"),
     ] = None
     when_idle: IdleAction | None = None
+    keep_frames: Annotated[KeepFrames | None, Field(description="in place of the template's")] = (
+        None
+    )
     queue_seconds: Annotated[
         float, Field(ge=0, le=86400, description="waits that long for a place; 0: fails at once")
     ] = 60
@@ -240,6 +248,7 @@ class Workspace(_Output):
     volume: str | None = None  # its home, which stays
     idle_seconds: float | None = None
     when_idle: IdleAction = "release"
+    keep_frames: KeepFrames = "none"
     queue: QueuePlace | None = None
     watch_url: str = ""
     control: Control | None = None  # of the person who has mouse and keyboard
@@ -572,3 +581,4 @@ class Recording(_Output):
     width: int
     height: int
     fps: int
+    artifact: str | None = None  # the id of what is kept of it, if it was asked for

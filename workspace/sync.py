@@ -258,6 +258,11 @@ class SyncCarrel:
     share = _carrel(Carrel.share)
     shares = _carrel(Carrel.shares)
     revoke_share = _carrel(Carrel.revoke_share)
+    artifacts = _carrel(Carrel.artifacts)
+    artifact = _carrel(Carrel.artifact)
+    keep_file = _carrel(Carrel.keep_file)
+    save_artifact = _carrel(Carrel.save_artifact)
+    remove_artifact = _carrel(Carrel.remove_artifact)
     events = _carrel(Carrel.events)
     human_requests = _carrel(Carrel.human_requests)
     whoami = _carrel(Carrel.whoami)
@@ -266,6 +271,12 @@ class SyncCarrel:
     def open_volume(self, name: str) -> Iterator[Iterator[bytes]]:
         """A volume's tar as it comes: ``with carrel.open_volume(name) as chunks``."""
         with _chunks(self._portal, self._carrel.open_volume(name)) as chunks:
+            yield chunks
+
+    @contextmanager
+    def open_artifact(self, artifact_id: str) -> Iterator[Iterator[bytes]]:
+        """An artifact's bytes as they come: ``with carrel.open_artifact(id) as chunks``."""
+        with _chunks(self._portal, self._carrel.open_artifact(artifact_id)) as chunks:
             yield chunks
 
     @property

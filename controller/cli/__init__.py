@@ -14,6 +14,7 @@ import typer
 
 from controller.cli import (
     acting,
+    artifacts,
     bench,
     bridge,
     desktops,
@@ -45,6 +46,7 @@ for room in (
     scale,
     acting,
     recording,
+    artifacts,
     shell,
     bridge,
     state,

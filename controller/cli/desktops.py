@@ -45,6 +45,10 @@ def new(
         Literal["release", "pause"] | None,
         typer.Option(help="... it is released, or paused until it is used."),
     ] = None,
+    keep_frames: Annotated[
+        Literal["none", "changed", "all"] | None,
+        typer.Option(help="Keep pictures of before and after actions: `carrel artifacts`."),
+    ] = None,
     key: Annotated[
         str | None, typer.Option(help="The same key again: the same desktop, not another.")
     ] = None,
@@ -68,6 +72,7 @@ def new(
                     volume=volume,
                     idle_seconds=idle,
                     when_idle=when_idle,
+                    keep_frames=keep_frames,
                     key=key,
                     queue_seconds=queue,
                 )

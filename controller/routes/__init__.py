@@ -18,6 +18,8 @@ from starlette.requests import ClientDisconnect, HTTPConnection
 
 from controller import access
 from controller.access import Caller
+from controller.artifacts import Artifacts
+from controller.artifacts.frames import Frames
 from controller.auth import Auth
 from controller.control import Controls
 from controller.events import Events
@@ -71,6 +73,8 @@ class Parts:
     pools: Warming
     controls: Controls
     requests: Requests
+    artifacts: Artifacts
+    frames: Frames
 
     def shown(self, workspace: Workspace, to: Caller) -> Workspace:
         """A workspace as ``to`` may see it: only who may let others in gets a link for them."""

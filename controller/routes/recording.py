@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
 
-from controller.routes import Id, desktop, recorded
+from controller.routes import Id, desktop, parts, recorded
 from controller.streams import Download, until_gone
 from workspace.models import Recording, RecordingRequest
 
 router = APIRouter(prefix="/v1/workspaces/{workspace_id}/recording", tags=["recording"])
+_KEPT = ("started_at", "seconds", "frames", "width", "height", "fps", "reason")
 _MP4: dict[int | str, dict[str, Any]] = {  # Any: FastAPI's own type
     200: {"content": {"application/octet-stream": {}}, "description": "The MP4's bytes"}
 }
@@ -37,7 +38,13 @@ async def status(request: Request, workspace_id: Id) -> Recording:
 
 
 @router.post("/stop")
-async def stop(request: Request, workspace_id: Id) -> Recording:
+async def stop(
+    request: Request,
+    workspace_id: Id,
+    keep: Annotated[
+        bool, Query(description="keep it as an artifact, which outlives the desktop")
+    ] = False,
+) -> Recording:
     """End the recording; its file is complete then. Again is the same again."""
     target = await desktop(request, workspace_id)
 
@@ -45,7 +52,19 @@ async def stop(request: Request, workspace_id: Id) -> Recording:
         async with recorded(request, workspace_id, "recording_stop") as told:
             done = await target.stop_recording()
             told |= {"reason": done.reason, "seconds": done.seconds, "size": done.size}
-            return done
+            if not keep:
+                return done
+            async with target.open_recording() as pieces:
+                kept = await parts(request).artifacts.save(
+                    pieces,
+                    workspace_id=workspace_id,
+                    kind="recording",
+                    name=f"{workspace_id}-{done.started_at:%Y%m%dT%H%M%S}.mp4",
+                    meta=done.model_dump(mode="json", include=set(_KEPT)),
+                    is_once=True,
+                )
+            told |= {"artifact": kept.id, "digest": kept.digest}
+            return done.model_copy(update={"artifact": kept.id})
 
     return await until_gone(request.receive, stopping())
 

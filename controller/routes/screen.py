@@ -12,7 +12,7 @@ from fastapi.responses import Response
 from pydantic import BeforeValidator
 
 from controller.live import SYSTEM
-from controller.routes import Id, desktop, dumped, parts, recorded
+from controller.routes import Id, caller, desktop, dumped, parts, recorded
 from controller.streams import until_gone
 from workspace import actions as a
 from workspace import frames
@@ -62,14 +62,21 @@ async def act(
     ] = "none",
 ) -> Response:
     """Play one action or several in order; never retried."""
-    target = await desktop(request, workspace_id)
+    own = parts(request)
+    handed = await own.lifecycle.handed(workspace_id, actor=caller(request).name)
+    target, keep = handed.desktop, handed.keep_frames
 
     async def play() -> bytes:
-        async with recorded(request, workspace_id, "act", actions=[_told(each) for each in body]):
-            seen = await target.act(*body, settle_ms=settle_ms, observe=observe)
-        await parts(request).lifecycle.note_size(workspace_id, seen.screen)
+        told = [_told(each) for each in body]
+        async with recorded(request, workspace_id, "act", actions=told) as event:
+            if keep == "none":
+                seen = await target.act(*body, settle_ms=settle_ms, observe=observe)
+            else:
+                async with own.frames.around(target, workspace_id, keep, event):
+                    seen = await target.act(*body, settle_ms=settle_ms, observe=observe)
+        await own.lifecycle.note_size(workspace_id, seen.screen)
         if seen.restarted:
-            await parts(request).events.record(
+            await own.events.record(
                 "restarted", actor=SYSTEM, workspace_id=workspace_id, what="X server"
             )
         return dumped(seen)

@@ -18,6 +18,7 @@ from sqlalchemy import Select, func, insert, literal, select, text, tuple_, upda
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from controller.store import databases
+from controller.store.artifacts import ArtifactRows
 from controller.store.claims import Claims
 from controller.store.doing import Doing
 from controller.store.journal import AsyncJournal, Journal, ThreadJournal
@@ -74,6 +75,7 @@ class Store:
         self.keys = Keys(doing)
         self.shares = Shares(doing)
         self.requests = Requests(doing)
+        self.artifacts = ArtifactRows(doing)
 
     @asynccontextmanager
     async def run(self) -> AsyncIterator[None]:

@@ -64,6 +64,7 @@ workspaces = Table(
     Column("when_idle", String(10), nullable=False, server_default="release"),
     Column("volume", String(63)),
     Column("tenant", String(63), nullable=False, server_default="default"),
+    Column("keep_frames", String(10), nullable=False, server_default="none"),
     Index(None, "created_at", "id"),
     Index(None, "state", "created_at", "id"),
     Index(None, "tenant", "created_at", "id"),
@@ -87,6 +88,36 @@ volumes = Table(
     Column("removed_at", UtcTime),  # since when it is being removed
     Column("tenant", String(63), nullable=False, server_default="default"),
     Index("ix_volumes_owner_name", "tenant", "owner", "name", unique=True),
+)
+
+# What is kept of desktops. Many may have the same bytes.
+artifacts = Table(
+    "artifacts",
+    metadata,
+    Column("id", String(20), primary_key=True),
+    Column("workspace_id", String(20), nullable=False),
+    Column("kind", String(20), nullable=False),
+    Column("name", String(255), nullable=False),
+    Column("digest", String(64), nullable=False),
+    Column("size", BigInteger, nullable=False),
+    Column("media_type", String(100), nullable=False),
+    Column("created_at", UtcTime, nullable=False),
+    Column("meta", JSON, nullable=False),
+    Index("ix_artifacts_workspace_id_created_at_id", "workspace_id", "created_at", "id"),
+    Index("ix_artifacts_kind_created_at", "kind", "created_at"),
+    Index("ix_artifacts_digest", "digest"),
+)
+
+# Their bytes. A row is there before them and goes after them: see `artifacts`, the module.
+blobs = Table(
+    "blobs",
+    metadata,
+    Column("digest", String(64), primary_key=True),
+    Column("size", BigInteger, nullable=False),
+    Column("version", BigInteger, nullable=False),  # counts up with every use
+    Column("touched_at", UtcTime, nullable=False),
+    Column("removed_at", UtcTime),  # since when they are being removed
+    Index("ix_blobs_removed_at", "removed_at"),
 )
 
 # Desktops that wait for a claim. A claim deletes one and writes a workspace in its place.

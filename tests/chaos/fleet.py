@@ -207,6 +207,7 @@ def fleet(*, desktops: int = 12) -> Iterator[Fleet]:
                 "CARREL_RAY_TOKEN": token,
                 "CARREL_CLUSTER": f"t-{secrets.token_hex(3)}",
                 "CARREL_SECRET": secrets.token_hex(16),
+                "CARREL_ARTIFACTS": "none",  # a folder is of one controller
             }
             running = Fleet(folder, database, keeper, settings, urlsplit(url).path[1:])
             try:

@@ -1,8 +1,8 @@
-"""A controller on a port with a fake desktop, and people of several names who use it."""
+"""A controller on a port with a fake desktop, and people with keys of their own who use it."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 import httpx
@@ -10,29 +10,30 @@ import pytest
 from fastapi import FastAPI
 from websockets.asyncio.client import ClientConnection, connect
 
-from controller import auth
-from controller.auth import Caller
 from tests.controller.conftest import BEARER, KEY, LocalCluster, add_template, claim
 from tests.serving import listening
+
+NAMES = ("ada", "bob", "bot", *(f"person{number}" for number in range(40)))
 
 
 class Site:
     """A controller on a port with a fake desktop, and callers of several names."""
 
-    def __init__(self, port: int, workspace_id: str) -> None:
+    def __init__(self, port: int, workspace_id: str, keys: Mapping[str, str]) -> None:
+        self.keys = keys
         self.url = f"http://127.0.0.1:{port}"
         self.id = workspace_id
         self.base = f"/v1/workspaces/{workspace_id}"
 
     def of(self, name: str) -> httpx.AsyncClient:
         """A client of somebody with that name."""
-        key = {"Authorization": f"Bearer {KEY}-{name}"}
+        key = {"Authorization": f"Bearer {self.keys[name]}"}
         return httpx.AsyncClient(base_url=self.url, headers=key, timeout=20)
 
     async def watch(self, name: str, query: str = "role=control") -> ClientConnection:
         return await connect(
             f"{self.url.replace('http', 'ws')}{self.base}/vnc?{query}",
-            additional_headers={"Authorization": f"Bearer {KEY}-{name}"},
+            additional_headers={"Authorization": f"Bearer {self.keys[name]}"},
             proxy=None,
         )
 
@@ -46,20 +47,14 @@ class Site:
 
 
 @pytest.fixture
-async def site(
-    app: FastAPI, cluster: LocalCluster, monkeypatch: pytest.MonkeyPatch
-) -> AsyncIterator[Site]:
-    by_key = auth.Auth.by_key
-
-    def named(self: auth.Auth, key: str) -> Caller:
-        """Several people, by the key's end: keys of their own come with their names."""
-        found = by_key(self, key[: len(KEY)])
-        return found._replace(name=key[len(KEY) + 1 :] or found.name)
-
-    monkeypatch.setattr(auth.Auth, "by_key", named)
+async def site(app: FastAPI, cluster: LocalCluster) -> AsyncIterator[Site]:
     async with app.router.lifespan_context(app), listening(app) as port:
         url = f"http://127.0.0.1:{port}"
+        keys = {"admin": KEY}
         async with httpx.AsyncClient(base_url=url, headers=BEARER) as http:
             await add_template(http, "fake")
             made = await claim(http, template="fake")
-        yield Site(port, str(made["id"]))
+            for name in NAMES:
+                answer = await http.post("/v1/keys", json={"name": name})
+                keys[name] = answer.json()["key"]
+        yield Site(port, str(made["id"]), keys)

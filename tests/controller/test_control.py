@@ -10,7 +10,6 @@ from datetime import datetime
 import pytest
 from websockets.exceptions import InvalidStatus
 
-from tests.controller.conftest import KEY
 from tests.controller.people import Site, site
 from tests.waiting import eventually
 from workspace.client import Carrel
@@ -132,7 +131,7 @@ async def test_many_take_it_at_once_and_one_has_it(site: Site) -> None:
 
 
 async def test_the_sdk_has_it_too(site: Site) -> None:
-    async with Carrel(site.url, f"{KEY}-ada") as ada, Carrel(site.url, f"{KEY}-bob") as bob:
+    async with Carrel(site.url, site.keys["ada"]) as ada, Carrel(site.url, site.keys["bob"]) as bob:
         mine, theirs = ada.desktop(site.id), bob.desktop(site.id)
         assert (await mine.take_control(reason="look")).holder == "ada"
         with pytest.raises(ControlTaken):

@@ -22,7 +22,6 @@ from starlette.routing import Route
 from controller.app import create_app
 from controller.settings import Settings
 from tests.controller.conftest import (
-    KEY,
     LocalCluster,
     add_template,
     both_databases,
@@ -42,7 +41,7 @@ CLICK = {"type": "click", "x": 1, "y": 1}
 
 @both_databases
 async def test_asked_taken_done_and_told(site: Site) -> None:
-    async with Carrel(site.url, f"{KEY}-bot") as bot, Carrel(site.url, f"{KEY}-ada") as ada:
+    async with Carrel(site.url, site.keys["bot"]) as bot, Carrel(site.url, site.keys["ada"]) as ada:
         agents, adas = bot.desktop(site.id), ada.desktop(site.id)
         asked = await agents.request_human("Log in to the bank.", seconds=60)
         assert (asked.state, asked.asked_by, asked.taken_by) == ("open", "bot", None)
@@ -84,7 +83,7 @@ async def test_asked_taken_done_and_told(site: Site) -> None:
 
 
 async def test_declined(site: Site) -> None:
-    async with Carrel(site.url, f"{KEY}-bot") as bot:
+    async with Carrel(site.url, site.keys["bot"]) as bot:
         desktop = bot.desktop(site.id)
         asked = await desktop.request_human("Pay.")
         assert (await desktop.answer_human(asked.ticket, "declined", "No.")).state == "declined"
@@ -94,7 +93,7 @@ async def test_declined(site: Site) -> None:
 
 
 async def test_handed_back_without_an_answer_it_waits_for_the_next(site: Site) -> None:
-    async with Carrel(site.url, f"{KEY}-bot") as bot, Carrel(site.url, f"{KEY}-ada") as ada:
+    async with Carrel(site.url, site.keys["bot"]) as bot, Carrel(site.url, site.keys["ada"]) as ada:
         agents, adas = bot.desktop(site.id), ada.desktop(site.id)
         asked = await agents.request_human("Look.")
         await adas.take_control()
@@ -105,7 +104,7 @@ async def test_handed_back_without_an_answer_it_waits_for_the_next(site: Site) -
 
 
 async def test_it_expires_and_the_agent_goes_on(site: Site) -> None:
-    async with Carrel(site.url, f"{KEY}-bot") as bot:
+    async with Carrel(site.url, site.keys["bot"]) as bot:
         desktop = bot.desktop(site.id)
         asked = await desktop.request_human("Quick.", seconds=5)
         over = await desktop.human_request(asked.ticket, wait_seconds=15)
@@ -117,7 +116,7 @@ async def test_it_expires_and_the_agent_goes_on(site: Site) -> None:
 
 
 async def test_it_ends_with_its_desktop(site: Site) -> None:
-    async with Carrel(site.url, f"{KEY}-bot") as bot:
+    async with Carrel(site.url, site.keys["bot"]) as bot:
         asked = await bot.desktop(site.id).request_human("Look.")
         await bot.release(site.id)
         assert (await bot.desktop(site.id).human_request(asked.ticket)).state == "expired"
@@ -125,7 +124,7 @@ async def test_it_ends_with_its_desktop(site: Site) -> None:
 
 
 async def test_many_ask_at_once_and_there_is_one_ticket(site: Site) -> None:
-    async with Carrel(site.url, f"{KEY}-bot") as bot:
+    async with Carrel(site.url, site.keys["bot"]) as bot:
         asking = (bot.desktop(site.id).request_human(f"{n}") for n in range(20))
         assert len({each.ticket for each in await asyncio.gather(*asking)}) == 1
         assert len(await bot.human_requests()) == 1

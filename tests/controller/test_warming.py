@@ -510,7 +510,7 @@ async def test_while_the_cluster_is_away_warm_ones_stay_and_are_claimed(
 async def test_one_of_two_controllers_leads_and_the_other_takes_over(
     settings: Settings, cluster: LocalCluster, tmp_path: Path
 ) -> None:
-    shared = {"ray_address": "127.0.0.1:1"}
+    shared = {"ray_address": "127.0.0.1:1", "artifacts": "none"}
     first, second = (
         settings.model_copy(update={**shared, "home": tmp_path / name, "replica": name})
         for name in ("first", "second")

@@ -13,6 +13,7 @@ from workspace.models import Recording, RecordingRequest
 from workspace.transport import asked
 
 STOP_SECONDS = 20.0  # for the recorder to end its file
+KEEP_SECONDS = 600.0  # and for all of it to be kept
 
 
 class RecordingCalls:
@@ -35,10 +36,20 @@ class RecordingCalls:
         """The recording that runs, or the last one; NotFound if there is none."""
         return self._told(await self._wire.call("GET", "/recording"))
 
-    async def stop_recording(self) -> Recording:
-        """End the recording; its file is complete then."""
-        body = await self._wire.call("POST", "/recording/stop", seconds=STOP_SECONDS)
-        return self._told(body)
+    async def stop_recording(self, *, keep: bool = False) -> Recording:
+        """End the recording; its file is complete then.
+
+        With ``keep`` the controller keeps it as an artifact (``Recording.artifact`` is its id),
+        which outlives the desktop.
+
+        Raises:
+            TooLarge, DiskFull, Unavailable: it cannot be kept; in the desktop it stays as it is.
+        """
+        params = {"keep": "true"} if keep else {}
+        seconds = KEEP_SECONDS if keep else STOP_SECONDS
+        return self._told(
+            await self._wire.call("POST", "/recording/stop", params=params, seconds=seconds)
+        )
 
     @staticmethod
     def _told(body: bytes) -> Recording:
