@@ -8,12 +8,14 @@ without its inner words. Every tool names its desktop; nothing is kept between c
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic
 
 import anyio
 from mcp.types import CallToolResult, ContentBlock, TextContent, Tool, ToolAnnotations
+from opentelemetry import trace
 
 from agent_bridge import (
     clipboard,
@@ -30,7 +32,9 @@ from agent_bridge import (
 )
 from agent_bridge.caller import Caller
 from agent_bridge.inputs import M
+from workspace import logs
 from workspace.errors import CarrelError, Internal, InvalidRequest, TimedOut
+from workspace.models import WORKSPACE_ID
 
 log = logging.getLogger(__name__)
 
@@ -264,6 +268,7 @@ async def _answer(
     if spec is None:
         known = ", ".join(_BY_NAME)
         return failure(InvalidRequest(f"There is no tool {name[:60]!r}.", hint=f"Use: {known}."))
+    _belongs(arguments.get("desktop_id"))
     try:
         return CallToolResult(content=await spec.run(caller, arguments))
     except CarrelError as error:
@@ -271,6 +276,13 @@ async def _answer(
     except Exception:  # one call's defect: the model is told, the trace is ours
         log.exception("the tool %s failed", name)
         return failure(Internal(f"{name} failed."))
+
+
+def _belongs(desktop_id: object) -> None:
+    """Have the log and the trace of this call say which desktop it is for."""
+    if isinstance(desktop_id, str) and re.fullmatch(WORKSPACE_ID, desktop_id):
+        logs.belongs_to(desktop_id)
+        trace.get_current_span().set_attribute("carrel.workspace.id", desktop_id)
 
 
 def failure(error: CarrelError) -> CallToolResult:

@@ -34,11 +34,13 @@ from controller.artifacts.opening import by_settings, quota, retention
 from controller.auth import Auth
 from controller.control import Controls
 from controller.events import Events
+from controller.following import Following
 from controller.gate import Gate
 from controller.keyring import Keyring
 from controller.lifecycle import Lifecycle
 from controller.links import Links
 from controller.live import Cluster
+from controller.metrics import Metrics
 from controller.rejoining import Ray
 from controller.requests import Requests
 from controller.routes import (
@@ -280,11 +282,12 @@ def _assemble(
 ) -> FastAPI:
     private_folder(settings.home)
     auth = Auth(settings)
+    metrics = Metrics()
 
     @asynccontextmanager
     async def lifespan(api: FastAPI) -> AsyncIterator[None]:
         store = Store(settings.database)
-        events = Events(store)
+        events = Events(store, metrics)
         templates = Templates(settings.templates)
         kept = Artifacts(store, by_settings(settings), settings.incoming, quota(settings))
         async with AsyncExitStack() as stack:
@@ -302,6 +305,7 @@ def _assemble(
                 templates,
                 replica=settings.replica_name,
                 lives_on=bool(settings.ray_address),
+                metrics=metrics,
             )
             warming = Warming(lifecycle.keeping, templates, lives_on=bool(settings.ray_address))
             lifecycle.keeping.pools = warming
@@ -349,6 +353,8 @@ def _assemble(
         redoc_url=None,
         redirect_slashes=False,
         responses=ERRORS,
+        # Its own spans hold queries, and so the texts that are looked for: ours are by tracing.
+        telemetry={"tracing": False, "metrics": False, "logs": False},
     )
     for module in _ROUTERS:
         api.include_router(module.router)
@@ -359,4 +365,5 @@ def _assemble(
     problems.install(api)
     api.add_middleware(Gate, auth=auth, settings=settings)
     api.add_middleware(problems.Shield)
+    api.add_middleware(Following, metrics=metrics, is_traced=bool(settings.otlp_endpoint))
     return api

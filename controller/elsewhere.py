@@ -12,7 +12,7 @@ import anyio
 
 from controller.live import Cluster, Handed, why_ended
 from controller.store import Store
-from workspace.desktop import connect
+from controller.tracing import connect
 from workspace.errors import NotReady, Unavailable, WorkspaceEnded, WorkspaceNotFound
 from workspace.models import LIVE_STATES, Workspace
 

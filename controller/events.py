@@ -13,6 +13,7 @@ from datetime import datetime, timezone
 from typing import Any
 
 from controller.grouping import Grouped
+from controller.metrics import Metrics
 from controller.store import NewEvent, Store
 from workspace.errors import CarrelError, Unavailable
 
@@ -22,8 +23,9 @@ _log = logging.getLogger(__name__)
 class Events:
     """Records events; ``run`` it as long as they come."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, metrics: Metrics | None = None) -> None:
         self._store = store
+        self._metrics = metrics or Metrics()
         self._lines: Grouped[NewEvent, None] = Grouped(self._keep, what="The log of events")
 
     def run(self) -> AbstractAsyncContextManager[None]:
@@ -55,6 +57,7 @@ class Events:
         except Exception as error:  # a defect: its callers are told, and the next group comes
             _log.exception("events could not be written")
             raise _not_kept(type(error).__name__) from error
+        self._metrics.observe_events(len(group))
         return [None] * len(group)
 
 

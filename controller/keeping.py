@@ -39,6 +39,7 @@ from controller.places import Places
 from controller.store import Store
 from controller.store.claims import Claimed, NewClaim
 from controller.volumes import Volumes
+from workspace import logs
 from workspace.errors import (
     CarrelError,
     Internal,
@@ -110,6 +111,7 @@ class Keeping:
     # Its task.
 
     async def _owner(self, live: Live, start: Callable[[], Awaitable[None]] | None) -> None:
+        logs.belongs_to(live.workspace.id)
         try:
             with live.scope:
                 async with anyio.create_task_group() as tasks:
@@ -218,7 +220,7 @@ class Keeping:
         is_kept = await self.quietly(self.save(live), "writing its end")
         if live.is_lost:  # another one ended it meanwhile, and tells of it
             return self._forget(live)
-        self.metrics.ended[live.end_state] += 1
+        self.metrics.ended.labels(live.end_state).inc()
         is_told = await self.quietly(self._record_end(live), "recording its end")
         if (is_kept and is_told) or self.tasks is None:
             return self._forget(live)

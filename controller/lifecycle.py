@@ -79,6 +79,8 @@ class Lifecycle:
         self._replica = Replica(self.keeping, self._elsewhere)
         self.reaper = Reaper(self.keeping, self._replica)
         self.store.leadership.name = self.replica
+        self.metrics.states = self.states
+        self.metrics.waiting = lambda: self.keeping.places.waiting
 
     @asynccontextmanager
     async def run(self) -> AsyncIterator[None]:

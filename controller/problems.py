@@ -22,6 +22,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocket
 
+from workspace import logs
 from workspace.errors import (
     CarrelError,
     Internal,
@@ -76,6 +77,8 @@ def _field(location: Sequence[str | int]) -> str:
 
 def response(error: CarrelError) -> Response:
     """The answer that tells of ``error``."""
+    if (request := logs.current()) is not None:
+        request.error = error.code
     return JSONResponse(error.to_wire(), status_code=error.status, headers=_headers(error))
 
 

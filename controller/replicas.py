@@ -20,7 +20,7 @@ import anyio
 from controller.elsewhere import Elsewhere
 from controller.keeping import TIME_UP, Keeping
 from controller.live import Live, Located
-from workspace.desktop import connect
+from controller.tracing import connect
 from workspace.errors import CarrelError, NotReady, StartFailed, Unavailable, WorkspaceEnded
 from workspace.models import Workspace
 

@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, Field, SecretStr
+from pydantic import AfterValidator, AliasChoices, Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from workspace import logs
 
 
 def _default_home() -> Path:
@@ -47,7 +49,9 @@ Folder = Annotated[Path, AfterValidator(_absolute)]
 class Settings(BaseSettings):
     """The controller's settings; see each field."""
 
-    model_config = SettingsConfigDict(env_prefix="CARREL_", extra="ignore", frozen=True)
+    model_config = SettingsConfigDict(
+        env_prefix="CARREL_", extra="ignore", frozen=True, populate_by_name=True
+    )
 
     home: Annotated[Folder, Field(description="the state folder")] = Field(
         default_factory=_default_home, validate_default=True
@@ -129,6 +133,14 @@ class Settings(BaseSettings):
     artifact_frame_days: Annotated[
         float | None, Field(ge=0, description="and a frame after that; default: the same")
     ] = None
+    log_format: Annotated[logs.Form, Field(description="how lines of the log are written")] = "text"
+    otlp_endpoint: Annotated[
+        str,
+        Field(
+            validation_alias=AliasChoices("CARREL_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"),
+            description="where traces are sent by OTLP over HTTP; empty: none are made",
+        ),
+    ] = ""
 
     @property
     def url(self) -> str:

@@ -20,7 +20,8 @@ from controller.metrics import How
 from controller.places import Ticket, Turn
 from controller.store.claims import NewClaim
 from controller.store.volumes import Owner
-from workspace.desktop import Desktop, connect
+from controller.tracing import connect
+from workspace.desktop import Desktop
 from workspace.errors import CarrelError, NoCapacity, SetupFailed
 from workspace.models import ProcessResult, Template, WorkspaceRequest
 

@@ -19,7 +19,8 @@ import anyio
 from controller.live import Cluster, Handed
 from controller.store import Store
 from controller.store.warm import Warm
-from workspace.desktop import Desktop, connect
+from controller.tracing import connect
+from workspace.desktop import Desktop
 from workspace.errors import BackendUnavailable, CarrelError, StartFailed, TimedOut, Unavailable
 from workspace.models import Template
 

@@ -28,8 +28,8 @@ from controller.pool import QUARANTINE_FAILURES, Start, back_off_seconds, plan
 from controller.stock import CHANGED_AT, Failing, Stock, Stocktaking, told
 from controller.store.warm import Warm
 from controller.templates import Templates
+from controller.tracing import connect
 from controller.warmed import SETTLE_SECONDS, START_SECONDS, Warmed, Warmer
-from workspace.desktop import connect
 from workspace.errors import CarrelError
 from workspace.fleet import PoolChange, PoolStatus
 from workspace.models import Pool, Template
@@ -251,7 +251,7 @@ class Warming:
     def _failed(self, own: Warmed, reason: str) -> None:
         name = own.row.template
         _log.warning("a warm desktop of template %s failed: %s", name, reason)
-        self._keeping.metrics.pool_failures[name] += 1
+        self._keeping.metrics.pool_failures.labels(name).inc()
         now, before, count = time.monotonic(), self._failing.get(name), 1
         is_start = own.row.state == "warming"  # else it was warm, and the next one has to wait
         if before is not None and before.of == own.of:

@@ -17,6 +17,7 @@ from websockets.asyncio.client import ClientConnection, connect, unix_connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
 from websockets.typing import Subprotocol
 
+from workspace import logs
 from workspace.backends.base import Endpoint
 from workspace.errors import DesktopLost, from_body
 
@@ -55,7 +56,7 @@ async def _dial(endpoint: Endpoint, path: str, subprotocols: list[str]) -> Clien
     base = urlsplit(endpoint.url)
     target = "ws://desktop" if base.scheme == "unix" else f"ws://{base.netloc}{base.path}"
     options: dict[str, Any] = {  # Any: the library's keyword arguments
-        "additional_headers": {"Authorization": f"Bearer {endpoint.token}"},
+        "additional_headers": {"Authorization": f"Bearer {endpoint.token}", **_named()},
         "subprotocols": [Subprotocol(name) for name in subprotocols] or None,
         "compression": None,  # RFB and terminals: latency before size, and pictures do not shrink
         "open_timeout": OPEN_SECONDS,
@@ -76,6 +77,11 @@ async def _dial(endpoint: Endpoint, path: str, subprotocols: list[str]) -> Clien
         raise from_body(answer.body, status=answer.status_code) from error
     except (OSError, asyncio.TimeoutError, InvalidHandshake, ValueError) as error:
         raise DesktopLost(f"The desktop does not answer: {error}") from error
+
+
+def _named() -> dict[str, str]:
+    request = logs.current()
+    return {} if request is None else {"X-Request-Id": request.id}
 
 
 async def _up(websocket: WebSocket, upstream: ClientConnection) -> None:

@@ -37,6 +37,7 @@ from workspace.models import (
     KeepFrames,
     Node,
     ScreenChange,
+    Stats,
     Template,
     Theme,
     Workspace,
@@ -410,6 +411,10 @@ class Carrel(VolumeCalls, KeyCalls, ShareCalls, ArtifactCalls):
         """Have it go on; whatever is done in it does so too."""
         body = await self._call("POST", _path(workspace_id) + "/resume", seconds=PAUSE_SECONDS)
         return Workspace.model_validate_json(body)
+
+    async def stats(self, workspace_id: str) -> Stats:
+        """What it uses now of its machine. It is no use of it."""
+        return Stats.model_validate_json(await self._call("GET", _path(workspace_id) + "/stats"))
 
     def desktop(self, workspace_id: str) -> Desktop:
         """The desktop of a workspace; it uses this client's connections and closes with it."""

@@ -7,6 +7,7 @@ same paths. What can be asked is in :mod:`workspace.calls`, by kind.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import httpx
@@ -27,15 +28,24 @@ if TYPE_CHECKING:
     from workspace.backends.base import Endpoint
 
 
-def connect(endpoint: Endpoint) -> Desktop:
-    """A client straight to the daemon at ``endpoint``; close it with ``aclose``."""
+def connect(
+    endpoint: Endpoint,
+    *,
+    through: Callable[[httpx.AsyncBaseTransport], httpx.AsyncBaseTransport] = lambda wire: wire,
+) -> Desktop:
+    """A client straight to the daemon at ``endpoint``; close it with ``aclose``.
+
+    ``through`` makes of what carries its requests what is to.
+    """
     if endpoint.url.startswith("unix://"):
         base = "http://desktop"
         wire: httpx.AsyncBaseTransport = Transport(unix_socket=endpoint.url.removeprefix("unix://"))
     else:
         base, wire = endpoint.url, client_transport(endpoint.url)
     headers = {"Authorization": f"Bearer {endpoint.token}"}
-    http = httpx.AsyncClient(transport=wire, base_url=base, headers=headers, trust_env=False)
+    http = httpx.AsyncClient(
+        transport=through(wire), base_url=base, headers=headers, trust_env=False
+    )
     return Desktop(http)
 
 

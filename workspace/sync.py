@@ -241,6 +241,7 @@ class SyncCarrel:
     extend = _carrel(Carrel.extend)
     pause = _carrel(Carrel.pause)
     resume = _carrel(Carrel.resume)
+    stats = _carrel(Carrel.stats)
     templates = _carrel(Carrel.templates)
     add_template = _carrel(Carrel.add_template)
     nodes = _carrel(Carrel.nodes)

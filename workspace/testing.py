@@ -39,6 +39,7 @@ from workspace.desktopd.hands import Hands
 from workspace.desktopd.queries import Collect, ControlWatch, HandBack, Picture, Unpark, Watch
 from workspace.desktopd.requests import parse_query, unless_gone
 from workspace.desktopd.rfb import ClientStream, ProtocolError
+from workspace.desktopd.timing import Timed
 from workspace.desktopd.usage import Counted, Usage
 from workspace.errors import (
     CarrelError,
@@ -101,7 +102,7 @@ class FakeDesktop:
             ],
             exception_handlers={HTTPException: _unknown},
         )
-        self.app = Counted(app, self.usage)
+        self.app = Timed(Counted(app, self.usage))
 
     def _route(
         self, method: str, path: str, handler: Callable[[Request], Awaitable[Response]]

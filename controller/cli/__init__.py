@@ -26,6 +26,7 @@ from controller.cli import (
     service,
     shell,
     state,
+    top,
     volumes,
 )
 
@@ -39,6 +40,7 @@ app = typer.Typer(
 )
 for room in (
     service,
+    top,
     desktops,
     volumes,
     keys,

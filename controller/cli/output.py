@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from workspace.logs import inert as inert  # what the rooms of commands call it by
+
 if TYPE_CHECKING:
     from datetime import datetime
 
@@ -27,23 +29,6 @@ _wants_json: ContextVar[bool] = ContextVar("wants_json", default=False)
 def _remember(value: bool) -> bool:
     _wants_json.set(value)
     return value
-
-
-# Control characters (a terminal obeys them), and those that turn the direction of what follows.
-_HARMFUL = {
-    code: f"\\u{code:04x}"
-    for codes in ((0, 32), (127, 160), (0x2028, 0x202F), (0x2066, 0x206A))
-    for code in range(*codes)
-}
-_HARMFUL_IN_TEXT = {code: told for code, told in _HARMFUL.items() if chr(code) not in "\n\t"}
-
-
-def inert(text: str, *, lines: bool = False) -> str:
-    """``text`` with what a terminal would obey as ``\\u001b``, as JSON writes it.
-
-    ``lines`` lets it go on in further lines.
-    """
-    return text.translate(_HARMFUL_IN_TEXT if lines else _HARMFUL)
 
 
 Json = Annotated[

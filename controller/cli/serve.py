@@ -22,9 +22,10 @@ from typing import TYPE_CHECKING
 
 import uvicorn
 
+from controller import tracing
 from controller.cli import output, process
 from controller.rejoining import restart
-from workspace import folders
+from workspace import folders, logs
 from workspace.errors import CarrelError, PortTaken, Unavailable
 from workspace.protocols import HttpProtocol, WebSocketProtocol
 
@@ -45,9 +46,7 @@ def serve(settings: Settings, claims: Sequence[str]) -> None:
         PortTaken: something listens on the port.
         CarrelError: why it could not start.
     """
-    logging.basicConfig(
-        level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-    )
+    logging.basicConfig(level=logging.INFO, handlers=[logs.handler(settings.log_format)])
     for noisy in ("httpx", "httpcore", "uvicorn.error", "mcp", "alembic"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     # It warns that it sets no signal handler.
@@ -55,7 +54,8 @@ def serve(settings: Settings, claims: Sequence[str]) -> None:
     process.refuse_second(settings)
     with listen(settings.host, settings.port) as listener:
         settings = settings.model_copy(update={"port": listener.getsockname()[1]})
-        is_to_restart = asyncio.run(_run(settings, listener, claims))
+        with tracing.exporting(settings.otlp_endpoint, instance=settings.replica_name):
+            is_to_restart = asyncio.run(_run(settings, listener, claims))
     if is_to_restart:
         where = [f"--port={settings.port}", f"--host={settings.host}"]
         restart(["up", *where, *(f"--claim={template}" for template in claims)])

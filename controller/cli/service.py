@@ -91,7 +91,7 @@ def status(json: Json = False) -> None:
             )
         where = f"process {pid}, {settings.home}" if pid is not None else "not of this home"
         print(f"controller  {url} ({where})")
-        for what, told in _lines(seen):
+        for what, told in glance(seen):
             print(f"{what:<11} {output.inert(told)}")
         print()
         output.workspaces(live)
@@ -99,7 +99,7 @@ def status(json: Json = False) -> None:
     run(main)
 
 
-def _lines(seen: Status) -> Iterator[tuple[str, str]]:
+def glance(seen: Status) -> Iterator[tuple[str, str]]:
     """What there is to see, each with what it is."""
     if len(seen.controllers) > 1:
         for one in seen.controllers:

@@ -5,6 +5,9 @@ The two that agents call all day, actions and screenshot, validate once and hand
 
 from __future__ import annotations
 
+import time
+from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Query, Request
@@ -12,10 +15,11 @@ from fastapi.responses import Response
 from pydantic import BeforeValidator
 
 from controller.live import SYSTEM
+from controller.metrics import Metrics
 from controller.routes import Id, caller, desktop, dumped, parts, recorded
 from controller.streams import until_gone
 from workspace import actions as a
-from workspace import frames
+from workspace import frames, logs
 from workspace.errors import InvalidRequest
 from workspace.models import Health, Screen, ScreenChange
 
@@ -67,13 +71,16 @@ async def act(
     target, keep = handed.desktop, handed.keep_frames
 
     async def play() -> bytes:
+        if (answering := logs.current()) is not None:
+            answering.actions = tuple(each.type for each in body)
         told = [_told(each) for each in body]
         async with recorded(request, workspace_id, "act", actions=told) as event:
-            if keep == "none":
+            kept = own.frames.around(target, workspace_id, keep, event)
+            async with kept if keep != "none" else nullcontext():
+                began = time.perf_counter()
                 seen = await target.act(*body, settle_ms=settle_ms, observe=observe)
-            else:
-                async with own.frames.around(target, workspace_id, keep, event):
-                    seen = await target.act(*body, settle_ms=settle_ms, observe=observe)
+                took = time.perf_counter() - began
+        _count(own.lifecycle.metrics, body, seen, took)
         await own.lifecycle.note_size(workspace_id, seen.screen)
         if seen.restarted:
             await own.events.record(
@@ -82,6 +89,19 @@ async def act(
         return dumped(seen)
 
     return Response(await until_gone(request.receive, play()), media_type="application/json")
+
+
+def _count(
+    metrics: Metrics, played: Sequence[a.Action], seen: a.Observation, seconds: float
+) -> None:
+    metrics.observe_actions([each.type for each in played], seconds)
+    if seen.screenshot is not None:
+        metrics.observe_picture("frame", len(seen.screenshot.data))
+    elif seen.delta is not None:
+        size = sum(len(patch.image.data) for patch in seen.delta.patches)
+        metrics.observe_picture("delta", size)
+    elif seen.unchanged:
+        metrics.observe_picture("unchanged")
 
 
 def _told(action: a.Action) -> dict[str, Any]:  # Any: JSON values
@@ -143,7 +163,9 @@ async def screenshot(
     headers = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
     if picture is None:
         assert frame is not None, "nothing is unchanged since no frame"
+        parts(request).lifecycle.metrics.observe_picture("unchanged")
         return Response(status_code=304, headers=headers | frames.tags(frame))
+    parts(request).lifecycle.metrics.observe_picture("screenshot", len(picture.data))
     return Response(
         picture.data,
         media_type=f"image/{format}",

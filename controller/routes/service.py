@@ -6,10 +6,11 @@ from pathlib import Path
 
 import anyio
 from fastapi import APIRouter, Request
-from fastapi.responses import FileResponse, PlainTextResponse, Response
+from fastapi.responses import FileResponse, Response
 from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
 
+from controller.metrics import CONTENT_TYPE
 from controller.routes import parts
 from workspace.errors import NotFound, Unavailable
 
@@ -48,13 +49,10 @@ async def readyz(request: Request) -> dict[str, bool]:
     return {"ready": True}
 
 
-@router.get("/metrics", response_class=PlainTextResponse)
+@router.get("/metrics", response_class=Response)
 async def metrics(request: Request) -> Response:
-    """A few numbers in Prometheus's text format."""
-    lifecycle = parts(request).lifecycle
-    waiting = lifecycle.keeping.places.waiting
-    text = lifecycle.metrics.render(lifecycle.states(), waiting=waiting)
-    return PlainTextResponse(text, media_type="text/plain; version=0.0.4; charset=utf-8")
+    """The controller's numbers in Prometheus's text format."""
+    return Response(parts(request).lifecycle.metrics.render(), media_type=CONTENT_TYPE)
 
 
 @router.get("/", include_in_schema=False)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import pty
+import signal
 import subprocess
 import sys
 import time
@@ -27,33 +29,36 @@ class CommandLine(Protocol):
 
 
 @pytest.fixture
-def carrel(app: FastAPI, settings: Settings, tmp_path: Path) -> Iterator[CommandLine]:
-    """Runs a command against the served application, in ``tmp_path``."""
+def environment(app: FastAPI, settings: Settings) -> Iterator[dict[str, str]]:
+    """The environment of commands to the application, which is served."""
     with start_blocking_portal() as portal, ExitStack() as stack:
         stack.enter_context(portal.wrap_async_context_manager(app.router.lifespan_context(app)))
         port = stack.enter_context(portal.wrap_async_context_manager(listening(app)))
-        environment = {
+        yield {
             **{name: value for name, value in os.environ.items() if "CARREL" not in name},
-            **{
-                "CARREL_HOME": str(settings.home),
-                "CARREL_API_KEY": KEY,
-                "CARREL_URL": f"http://127.0.0.1:{port}",
-            },
+            "CARREL_HOME": str(settings.home),
+            "CARREL_API_KEY": KEY,
+            "CARREL_URL": f"http://127.0.0.1:{port}",
         }
 
-        def run(*arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
-            return subprocess.run(
-                [sys.executable, "-m", "controller.cli", *arguments],
-                env=environment,
-                cwd=tmp_path,
-                input=stdin,
-                capture_output=True,
-                text=True,
-                timeout=60,
-                check=False,
-            )
 
-        yield run
+@pytest.fixture
+def carrel(environment: dict[str, str], tmp_path: Path) -> CommandLine:
+    """Runs a command against the served application, in ``tmp_path``."""
+
+    def run(*arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "controller.cli", *arguments],
+            env=environment,
+            cwd=tmp_path,
+            input=stdin,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+
+    return run
 
 
 @pytest.fixture
@@ -230,3 +235,43 @@ def test_keys_are_made_told_once_and_revoked(carrel: CommandLine) -> None:
     unknown = carrel("keys", "revoke", "nothere222", "--json")
     assert (unknown.returncode, json.loads(unknown.stdout)["code"]) == (1, "key_not_found")
     assert carrel("keys", "new", "x", "--role", "king").returncode == 2
+
+
+def test_top_is_told_once_where_nobody_looks(carrel: CommandLine, desktop: str) -> None:
+    plain = carrel("top")
+    assert plain.returncode == 0, plain.stderr
+    assert "queue       no claims wait" in plain.stdout
+    (line,) = [line for line in plain.stdout.splitlines() if line.startswith(desktop)]
+    assert line.split("\t")[1:4] == ["Tour", "faked", "ready"]
+    assert "\x1b" not in plain.stdout
+    told = json.loads(carrel("top", "--json").stdout)
+    assert told["strays"] == 0
+    (one,) = told["desktops"]
+    assert one["id"] == desktop
+    assert one["unused_seconds"] >= 0
+    assert one["stats"]["cores"] == 0
+
+
+def test_top_is_drawn_on_a_terminal_until_it_is_interrupted(
+    carrel: CommandLine, desktop: str, environment: dict[str, str]
+) -> None:
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "controller.cli", "top", "--seconds", "0.5"],
+        env=environment | {"TERM": "xterm", "COLUMNS": "200", "LINES": "40"},
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+    )
+    os.close(theirs)
+    shown = b""
+    try:
+        while shown.count(desktop.encode()) < 3:  # drawn more than once
+            shown += os.read(ours, 65536)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(20) == 0
+    finally:
+        process.kill()
+        process.wait()
+        os.close(ours)
+    assert b"no claims wait" in shown

@@ -433,12 +433,12 @@ async def test_the_numbers(http: httpx.AsyncClient) -> None:
     await http.delete(f"/v1/workspaces/{made['id']}")
     text = (await http.get("/metrics")).text
     for line in (
-        'carrel_workspaces{state="ready"} 1',
-        'carrel_claims_total{template="desktop",how="cold"} 2',
-        "carrel_queue_waiting 0",
-        'carrel_ended_total{state="released"} 1',
-        'carrel_start_seconds_bucket{le="+Inf"} 2',
-        "carrel_start_seconds_count 2",
+        'carrel_workspaces{state="ready"} 1.0',
+        'carrel_claims_total{how="cold",template="desktop"} 2.0',
+        "carrel_queue_waiting 0.0",
+        'carrel_ended_total{state="released"} 1.0',
+        'carrel_start_seconds_bucket{le="+Inf"} 2.0',
+        "carrel_start_seconds_count 2.0",
     ):
         assert line in text.splitlines()
 

@@ -75,7 +75,7 @@ async def test_what_looks_after_it_leaves_it_paused(
         each["id"] for each in (await http.get("/v1/workspaces")).json()["workspaces"]
     }
     assert cluster.paused == {paused["id"]}
-    assert 'carrel_workspaces{state="paused"} 1' in (await http.get("/metrics")).text
+    assert 'carrel_workspaces{state="paused"} 1.0' in (await http.get("/metrics")).text
 
 
 async def test_its_time_goes_on_and_it_can_be_released(

@@ -81,7 +81,7 @@ async def test_nothing_is_a_stray_where_nothing_strays(
     assert await reaper.sweep() == 0
     assert (await http.get(f"/v1/workspaces/{made['id']}")).json()["state"] == "ready"
     metrics = (await http.get("/metrics")).text
-    assert "\ncarrel_strays 0\n" in metrics
+    assert "\ncarrel_strays 0.0\n" in metrics
 
 
 async def test_an_actor_that_no_row_names_is_stopped(
@@ -94,7 +94,7 @@ async def test_an_actor_that_no_row_names_is_stopped(
     assert set(cluster.live) == {mine["id"]}
     assert await told(lifecycle, stray) == ["actor"]
     text = (await http.get("/metrics")).text
-    assert 'carrel_strays_removed_total{where="actor"} 1' in text
+    assert 'carrel_strays_removed_total{where="actor"} 1.0' in text
 
 
 async def test_a_warm_desktops_actor_is_none(

@@ -97,3 +97,16 @@ def test_folders_and_files_are_private(tmp_path: Path) -> None:
     (loose / "empty").touch()
     with pytest.raises(Unavailable, match="empty"):
         private_file(loose / "empty")
+
+
+def test_traces_go_where_opentelemetrys_own_variable_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("CARREL_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"):
+        monkeypatch.delenv(name, raising=False)
+    assert Settings().otlp_endpoint == ""
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://collector:4318")
+    assert Settings().otlp_endpoint == "http://collector:4318"
+    monkeypatch.setenv("CARREL_OTLP_ENDPOINT", "http://other:4318")
+    assert Settings().otlp_endpoint == "http://other:4318"
+    monkeypatch.setenv("CARREL_LOG_FORMAT", "xml")
+    with pytest.raises(ValidationError, match="log_format"):
+        Settings()

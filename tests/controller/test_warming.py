@@ -82,7 +82,7 @@ def is_refilled(http: httpx.AsyncClient, times: int) -> Awaitable[None]:
     """Wait until the loop has seen that a pool is full again so many times."""
 
     async def is_told() -> bool:
-        return f"carrel_refill_seconds_count {times}" in await numbers(http)
+        return f"carrel_refill_seconds_count {times}.0" in await numbers(http)
 
     return eventually(is_told)
 
@@ -108,8 +108,12 @@ async def test_a_claim_has_a_warm_one_at_once_and_the_pool_is_refilled(
     assert made["sandbox"] not in cluster.live
     await eventually(lambda: len(cluster.live) == 3)
     told = await numbers(http)
-    assert 'carrel_claims_total{template="desktop",how="warm"} 1' in told
-    assert 'carrel_pool_warm{template="desktop"} 3' in told
+    assert 'carrel_claims_total{how="warm",template="desktop"} 1.0' in told
+
+    async def is_told() -> bool:  # by the loop, a moment later
+        return 'carrel_pool_warm{template="desktop"} 3.0' in await numbers(http)
+
+    await eventually(is_told)
     await is_refilled(http, 2)
 
 
@@ -210,7 +214,7 @@ async def test_a_warm_one_that_dies_is_replaced(
     await eventually(lambda: first not in cluster.live)
     await has(http, state="filled", warm=1)
     assert [row.id for row in await parts(app).store.warm.all()] == list(cluster.live)
-    assert 'carrel_pool_failures_total{template="desktop"} 1' in await numbers(http)
+    assert 'carrel_pool_failures_total{template="desktop"} 1.0' in await numbers(http)
 
 
 async def test_a_template_is_not_quarantined_for_warm_ones_that_die(
@@ -234,7 +238,7 @@ async def test_a_template_is_not_quarantined_for_warm_ones_that_die(
         for died, sandbox in enumerate(first, 1):
             cluster.die(sandbox)
             await eventually(partial(is_gone, sandbox))
-            line = f'carrel_pool_failures_total{{template="desktop"}} {died}'
+            line = f'carrel_pool_failures_total{{template="desktop"}} {died}.0'
             assert line in await numbers(http)
         await has(http, state="filling", warm=0)
         assert "quarantine" not in await kinds(http)
@@ -297,7 +301,7 @@ async def test_what_fails_at_the_same_time_has_failed_once(
         cluster.die(sandbox)
     await eventually(lambda: not first & set(cluster.live))
     await has(http, state="filled", warm=6)
-    assert 'carrel_pool_failures_total{template="desktop"} 6' in await numbers(http)
+    assert 'carrel_pool_failures_total{template="desktop"} 6.0' in await numbers(http)
     assert "quarantine" not in await kinds(http)
 
 
@@ -324,8 +328,8 @@ async def test_idle_ones_make_room_for_a_claim_that_waits(
     assert made["state"] == "ready"
     await has(http, "light", warm=7, state="full", warming=0)
     told = await numbers(http)
-    assert 'carrel_claims_total{template="desktop",how="queued"} 1' in told
-    assert "carrel_queue_wait_seconds_count 1" in told
+    assert 'carrel_claims_total{how="queued",template="desktop"} 1.0' in told
+    assert "carrel_queue_wait_seconds_count 1.0" in told
     await eventually(lambda: len(small.live) == 8)
     await http.delete(f"/v1/workspaces/{made['id']}")
     await has(http, "light", warm=8, state="filled")

@@ -96,6 +96,7 @@ class Upstream:
         return StreamingResponse(chunks(), headers={"content-length": "1000"})
 
     async def _process(self, request: Request) -> Response:
+        self.headers.append(dict(request.headers))
         command = json.loads(await request.body())["command"]
         self.seen.append(command)
         code = 3 if command == "false" else 0
@@ -127,7 +128,8 @@ class Upstream:
                     return await websocket.close(4001, "it is over")
                 await websocket.send_bytes(b"echo " + data)
         except WebSocketDisconnect as gone:
-            self.vnc_closed.set_result(gone.code)
+            if not self.vnc_closed.done():
+                self.vnc_closed.set_result(gone.code)
 
     async def _refuse(self, websocket: WebSocket) -> None:
         body = {"code": "invalid_request", "message": "cols: too many", "hint": "Fewer."}

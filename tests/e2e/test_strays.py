@@ -88,6 +88,6 @@ async def test_a_sandbox_that_outlived_everything_is_removed_at_the_next_start(
         assert stray["where"] == "sandbox"
         assert stray["node"]
         metrics = (await http.get("/metrics")).text
-        assert "\ncarrel_strays 0\n" in metrics
-        assert 'carrel_strays_removed_total{where="sandbox"} 1' in metrics
+        assert "\ncarrel_strays 0.0\n" in metrics
+        assert 'carrel_strays_removed_total{where="sandbox"} 1.0' in metrics
         assert (await http.get(f"/v1/workspaces/{mine['id']}/screenshot")).status_code == 200

@@ -40,6 +40,7 @@ _MODULES = (
     "elements.py",
     "errors.py",
     "frames.py",
+    "logs.py",
     "models.py",
     "protocols.py",
     "summary.py",

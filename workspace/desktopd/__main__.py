@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
+from workspace import logs
 from workspace.desktopd.children import Children, forbid_tracing
 from workspace.desktopd.config import MAX_CONFIG_BYTES, Config
 from workspace.desktopd.ending import Ending
@@ -48,7 +49,7 @@ _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8  # malloc.h
 def main(argv: Sequence[str] | None = None) -> int:
     """Run until told to end; the exit code."""
     arguments = _parse(argv)
-    logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s", stream=sys.stderr)
+    logging.basicConfig(level=logging.INFO, handlers=[logs.handler(head="%(name)s")])
     forbid_tracing()
     _return_memory()
     sys.setrecursionlimit(_MAX_RECURSION)

@@ -15,6 +15,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from workspace.desktopd.desk import Desk
 from workspace.desktopd.requests import Authorized, on_error
 from workspace.desktopd.routes import ROUTES
+from workspace.desktopd.timing import Timed
 from workspace.desktopd.usage import Counted
 from workspace.errors import CarrelError
 
@@ -32,7 +33,7 @@ def create_app(desk: Desk, *, token: str) -> ASGIApp:
     )
     app.router.default = _nowhere
     app.state.desk = desk
-    return Authorized(Counted(app, desk.usage), token)
+    return Authorized(Timed(Counted(app, desk.usage)), token)
 
 
 async def _nowhere(scope: Scope, receive: Receive, send: Send) -> None:

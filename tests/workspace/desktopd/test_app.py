@@ -56,6 +56,12 @@ async def test_nothing_without_the_token(
     assert caught.value.response.status_code == 401
 
 
+async def test_an_answer_says_how_long_it_took(http: httpx.AsyncClient) -> None:
+    for path in ("/health", "/no/such/path"):
+        timing = (await http.get(path)).headers["server-timing"]
+        assert 0 < float(timing.removeprefix("desktopd;dur=")) < 20_000
+
+
 async def test_paths_and_methods(http: httpx.AsyncClient) -> None:
     assert code(await http.get("/no/such/path")) == "not_found"
     assert code(await http.get("/vnc")) == "not_found"
