@@ -17,6 +17,7 @@ check: setup
 bench: setup
 	.venv/bin/carrel bench
 	.venv/bin/python -m benchmarks.fleet
+	.venv/bin/python -m benchmarks.watching
 
 # A thousand claims among random kills; a test runs a short piece of it.
 chaos: setup

@@ -209,7 +209,7 @@ async def _living(store: Store) -> AsyncIterator[None]:
 
 def real(note: Note, *, desktops: int = 30, rounds: int = 3) -> list[Measured]:
     """Claims on a pool of ``desktops``, on an empty one, and how fast a small one is full again."""
-    with _controller(desktops + 10) as (url, key):
+    with controller(desktops + 10) as (url, key):
         return asyncio.run(_real(note, url, key, desktops, rounds))
 
 
@@ -298,7 +298,7 @@ async def _filled(carrel: Carrel, count: int) -> None:
 
 
 @contextmanager
-def _controller(slots: int) -> Iterator[tuple[str, str]]:
+def controller(slots: int) -> Iterator[tuple[str, str]]:
     """A `carrel up` of its own with that many places: its address and key."""
     with tempfile.TemporaryDirectory(prefix="c-") as home:
         settings = [f"CARREL_HOME={home}", f"CARREL_DESKTOPS={slots}"]

@@ -285,7 +285,8 @@ class VolumeList(_Output):
 class Event(_Output):
     """One line of the append-only log: who did what to which workspace, and how it went.
 
-    What was typed is never in it, only how long it was.
+    What an agent typed is never in it, only how long it was; of what a person did in control only
+    text that is known to be no secret.
     """
 
     id: int

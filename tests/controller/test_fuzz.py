@@ -74,6 +74,7 @@ async def test_requests_that_mean_no_good(
                         "workspace_id": lambda: made,
                         "template": lambda: "fake",
                         "ttl_seconds": lambda: 600,
+                        "wait_seconds": lambda: 0,  # for a person who does not come
                     },
                 )
                 for number in range(WORKERS)

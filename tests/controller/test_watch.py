@@ -17,7 +17,7 @@ from websockets.typing import Subprotocol
 from controller.app import create_app
 from controller.settings import Settings
 from tests.controller.conftest import BEARER, KEY, claim
-from tests.controller.upstream import TOKEN, Upstream, upstream
+from tests.controller.upstream import CHUNK, TOKEN, Upstream, upstream
 from tests.serving import listening
 from tests.waiting import eventually
 
@@ -156,3 +156,21 @@ async def test_watching_is_in_the_log(site: Site) -> None:
             return bool(events[-1]["kind"] == "watch")
 
         await eventually(is_told)
+
+
+async def test_a_viewer_that_never_reads_slows_nobody_and_is_kept_nothing_for(site: Site) -> None:
+    path = f"{site.base}/vnc?role=flood"
+    lazy = [await site.open(path, BEARER, max_queue=1) for _ in range(3)]
+    async with await site.open(path, BEARER) as keen:
+        read = 0
+        before: list[int] = []
+        while read < 2000:
+            read += len(await keen.recv()) // len(CHUNK)
+            if read == 1000:
+                before = site.there.flooded[:3]
+        after = site.there.flooded[:3]
+    assert after == before, "they stand still: nobody reads"
+    assert max(after) * len(CHUNK) < 16 << 20, "what is kept for them is bounded"
+    for each in lazy:
+        each.transport.abort()
+    await eventually(lambda: site.there.dry == 4)

@@ -35,6 +35,8 @@ class Upstream:
         self.hanging = 0
         self.hung_up = asyncio.Event()
         self.sent_chunks = 0
+        self.flooded: list[int] = []  # frames sent to each that is flooded
+        self.dry = 0  # how many are so no more
         self.vnc_closed: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self.app = Starlette(
             routes=[
@@ -118,6 +120,8 @@ class Upstream:
     async def _vnc(self, websocket: WebSocket) -> None:
         self.headers.append(dict(websocket.headers))
         self.seen.append(str(websocket.query_params))
+        if "flood" in websocket.query_params.get("role", ""):
+            return await self._flood(websocket)
         offered = websocket.scope["subprotocols"]
         await websocket.accept("binary" if "binary" in offered else None)
         await websocket.send_bytes(b"RFB 003.008\n")
@@ -130,6 +134,20 @@ class Upstream:
         except WebSocketDisconnect as gone:
             if not self.vnc_closed.done():
                 self.vnc_closed.set_result(gone.code)
+
+    async def _flood(self, websocket: WebSocket) -> None:
+        """Frames without an end, as fast as they are taken."""
+        await websocket.accept()
+        number = len(self.flooded)
+        self.flooded.append(0)
+        try:
+            while True:
+                await websocket.send_bytes(CHUNK)
+                self.flooded[number] += 1
+        except (WebSocketDisconnect, RuntimeError):
+            pass
+        finally:
+            self.dry += 1
 
     async def _refuse(self, websocket: WebSocket) -> None:
         body = {"code": "invalid_request", "message": "cols: too many", "hint": "Fewer."}

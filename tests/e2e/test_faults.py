@@ -237,6 +237,7 @@ async def test_sockets_are_refused_or_closed_with_a_reason(
             await websocket.send(frame)
             await asyncio.wait_for(websocket.wait_closed(), 10)
         assert websocket.close_code == closing
+    await desktop.hand_back()  # it was taken to send nonsense
     await desktop.screenshot()  # it has taken no harm
 
 

@@ -69,8 +69,18 @@ def test_watch_take_control_and_hand_back(service: Service, desktop: str, page: 
     page.keyboard.type("in control\n")
     until(lambda: typed() == "from the agent\nin control\n")
 
+    refused = service.carrel("type", desktop, "at the same time\n", "--json")
+    assert json.loads(refused.stdout)["code"] == "human_in_control"
+
     page.get_by_role("button", name="Hand back").click()
     expect(page.locator("#badge")).to_have_text("View only")
+    page.locator("#screen canvas").click()
+    page.keyboard.type("after handing back\n")
+    assert service.carrel("type", desktop, "the agent again\n").returncode == 0
+    until(lambda: typed() == "from the agent\nin control\nthe agent again\n")
+    log = service.carrel("logs", desktop).stdout
+    assert "control_taken" in log
+    assert "control_returned" in log
 
 
 def test_a_link_shows_one_desktop_and_the_end_of_it(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import struct
 
 import pytest
@@ -179,3 +180,28 @@ def test_a_message_that_began_before_control_went_does_not_pass() -> None:
     assert client.feed(pointer(1, 5, 6)[:4]) == b""
     holder.has_control = False
     assert client.feed(pointer(1, 5, 6)[4:]) == b""
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_what_is_malformed_passes_nothing_that_is_input(seed: int) -> None:
+    """Messages with bits flipped and cut anywhere: parsed again, nothing of a viewer's is input."""
+    chance = random.Random(seed)
+    for _ in range(300):
+        said = bytearray(b"".join(chance.choices(INPUT + HARMLESS, k=chance.randint(1, 8))))
+        for _ in range(chance.randint(0, 4)):
+            said[chance.randrange(len(said))] ^= 1 << chance.randrange(8)
+        for gate in (None, Holder()):
+            client = ClientStream(gate)
+            client.feed(HELLO)
+            passed = b""
+            try:
+                while said:
+                    passed += client.feed(bytes(said[: (size := chance.randint(1, 40))]))
+                    del said[:size]
+            except ProtocolError:
+                pass
+            assert len(client._buffer) <= MAX_CUT_TEXT + 8
+            again = ClientStream(None)
+            again.feed(HELLO)
+            if gate is None:
+                assert again.feed(passed) == passed, "all of it is a viewer's"

@@ -15,6 +15,8 @@ import pytest
 from tests.waiting import eventually
 from tests.workspace.desktopd.accessibility.conftest import Seat, the, whole, window_of
 from workspace import actions as a
+from workspace.control import Deed, Take, TypeWithheld
+from workspace.desktopd.hands import Hands
 from workspace.desktopd.screen import Screen
 from workspace.elements import Element, Marks
 from workspace.errors import ElementNotFound, InvalidRequest, TimedOut, WindowNotFound
@@ -281,6 +283,28 @@ async def test_no_password_is_told_but_it_can_be_set(screen: Screen, browser: in
     await played(screen, a.SetValue(element=password.id, value="other secret"))
     focused = await focused_on(screen, password)
     assert (focused.role, focused.text) == ("password text", None)
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [("Short", a.Type(text="hunter2")), ("Password", TypeWithheld(length=7))],
+)
+async def test_what_a_person_types_is_told_but_no_password(
+    screen: Screen, browser: int, name: str, told: Deed
+) -> None:
+    await played(screen, a.FocusElement(element=(await the(screen, name=name)).id))
+    await focused_on(screen, await the(screen, name=name))
+    hands = Hands()
+    hands.screen = screen
+    await hands.take(Take(holder="ada"))
+    for character in "hunter2":
+        hands.key(ord(character), True)
+        hands.key(ord(character), False)
+        await asyncio.sleep(0.05)  # as a person types
+    returned = await hands.hand_back("ada")
+    hands.close()
+    assert returned is not None
+    assert returned.did == [told]
 
 
 async def test_a_text_that_comes_is_heard_of(screen: Screen, browser: int) -> None:
