@@ -18,6 +18,7 @@ bench: setup
 	.venv/bin/carrel bench
 	.venv/bin/python -m benchmarks.fleet
 	.venv/bin/python -m benchmarks.watching
+	.venv/bin/python -m benchmarks.events
 
 # A thousand claims among random kills; a test runs a short piece of it.
 chaos: setup

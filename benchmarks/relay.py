@@ -59,12 +59,16 @@ async def source(path: str) -> None:
         await asyncio.Event().wait()
 
 
+async def _nothing() -> None:
+    """Nothing is written down of it."""
+
+
 async def serve_relay(path: str, listener: socket.socket) -> None:
     """The relay, as the controller serves it."""
     endpoint = Endpoint(url=f"unix://{path}", token="none")
 
     async def vnc(websocket: WebSocket) -> None:
-        await relay(websocket, endpoint, "/vnc?role=view")
+        await relay(websocket, endpoint, "/vnc?role=view", _nothing)
 
     config = uvicorn.Config(
         Starlette(routes=[WebSocketRoute("/vnc", vnc)]),

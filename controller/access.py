@@ -44,6 +44,7 @@ _VIEWER = """
 GET   /v1/whoami
 GET   /v1/artifacts/{artifact_id}
 GET   /v1/artifacts/{artifact_id}/info
+GET WS /v1/events/stream
 GET   /v1/events
 GET   /v1/requests
 GET   /v1/volumes
@@ -55,6 +56,7 @@ GET   /v1/workspaces/{workspace_id}/artifacts
 GET   /v1/workspaces/{workspace_id}/clipboard
 GET   /v1/workspaces/{workspace_id}/control
 GET   /v1/workspaces/{workspace_id}/events
+GET WS /v1/workspaces/{workspace_id}/events/stream
 GET   /v1/workspaces/{workspace_id}/files
 GET   /v1/workspaces/{workspace_id}/files/list
 GET   /v1/workspaces/{workspace_id}/files/stat
@@ -125,6 +127,8 @@ GET   /v1/status
 POST  /v1/templates
 """
 _ADMIN = """
+GET /v1/audit
+GET /v1/audit/verify
 GET POST /v1/keys
 DELETE   /v1/keys/{key_id}
 """

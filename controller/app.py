@@ -32,6 +32,8 @@ from controller.artifacts import Artifacts
 from controller.artifacts.frames import Frames
 from controller.artifacts.opening import by_settings, quota, retention
 from controller.auth import Auth
+from controller.channel import Channel, Here, RedisStream
+from controller.checkpointing import Checkpointing
 from controller.control import Controls
 from controller.events import Events
 from controller.following import Following
@@ -49,6 +51,7 @@ from controller.routes import (
     artifacts,
     control,
     files,
+    following,
     keys,
     leases,
     nodes,
@@ -72,6 +75,9 @@ from controller.routes import (
 )
 from controller.settings import Settings
 from controller.store import Store, databases
+from controller.store.listening import Listening
+from controller.store.signing import Signer
+from controller.tail import Tail
 from controller.templates import Templates
 from controller.warming import Warming
 from controller.webhook import Webhook
@@ -100,6 +106,7 @@ _ROUTERS = (
     nodes,
     pools,
     cluster_routes,
+    following,
     service,
 )
 _log = logging.getLogger(__name__)
@@ -274,6 +281,14 @@ def _beside(otherwise: ASGIApp, bridge: ASGIApp | None) -> ASGIApp:
     return either
 
 
+def _channel(settings: Settings) -> Channel:
+    """What tells this controller of new events."""
+    if settings.redis_url:
+        return RedisStream(settings.redis_url)
+    is_sqlite = settings.database.startswith("sqlite")
+    return Here() if is_sqlite else Listening(settings.database)
+
+
 def _assemble(
     settings: Settings,
     open_cluster: Callable[[Auth], AbstractAsyncContextManager[tuple[Cluster, Ray | None]]],
@@ -286,8 +301,11 @@ def _assemble(
 
     @asynccontextmanager
     async def lifespan(api: FastAPI) -> AsyncIterator[None]:
-        store = Store(settings.database)
+        channel = _channel(settings)
+        store = Store(settings.database, notifies=isinstance(channel, Listening))
+        store.appended = channel.told
         events = Events(store, metrics)
+        tail = Tail(store, channel)
         templates = Templates(settings.templates)
         kept = Artifacts(store, by_settings(settings), settings.incoming, quota(settings))
         async with AsyncExitStack() as stack:
@@ -298,6 +316,7 @@ def _assemble(
             auth.keyring = Keyring(store, events)
             auth.links = Links(store, events, auth.share_url)
             await stack.enter_async_context(kept.run())
+            await stack.enter_async_context(tail.run())
             lifecycle = Lifecycle(
                 store,
                 cluster,
@@ -309,6 +328,10 @@ def _assemble(
             )
             warming = Warming(lifecycle.keeping, templates, lives_on=bool(settings.ray_address))
             lifecycle.keeping.pools = warming
+            signer = Signer(auth.audit_key)
+            await stack.enter_async_context(
+                Checkpointing(store, events, signer, days=settings.events_days).run()
+            )
             await stack.enter_async_context(lifecycle.run())
             await stack.enter_async_context(warming.run())
             controls = Controls(lifecycle, events)
@@ -341,6 +364,7 @@ def _assemble(
                 Requests(store, lifecycle, controls, events, webhook),
                 kept,
                 Frames(kept),
+                tail,
             )
             yield
 
@@ -358,7 +382,8 @@ def _assemble(
     )
     for module in _ROUTERS:
         api.include_router(module.router)
-    api.include_router(sockets.router)
+    for sockets_of in (sockets.router, following.sockets):
+        api.include_router(sockets_of)
     api.mount("/static", service.Static())
     bridge = make_bridge(api)
     api.router.default = _beside(api.router.default, bridge.app if bridge is not None else None)

@@ -17,6 +17,7 @@ from controller.access import Caller
 from controller.keyring import ADMIN, Keyring, caller_of
 from controller.links import Links
 from controller.settings import Settings
+from controller.store.signing import key_of
 from ray_cluster import leases
 from workspace.access import Share
 from workspace.errors import InvalidRequest, Unauthorized
@@ -148,6 +149,11 @@ class Auth:
     def lease_secret(self) -> bytes:
         """What signs the tokens that leases are renewed with."""
         return hmac.digest(self._secret, b"leases", "sha256")
+
+    @property
+    def audit_key(self) -> bytes:
+        """What signs the log."""
+        return key_of(self._secret)
 
     def check_lease(self, sandbox: str, authorization: str | None) -> None:
         """

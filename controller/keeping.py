@@ -43,6 +43,7 @@ from workspace import logs
 from workspace.errors import (
     CarrelError,
     Internal,
+    SetupFailed,
     Unavailable,
     WorkspaceEnded,
 )
@@ -251,6 +252,8 @@ class Keeping:
     async def _record_end(self, live: Live) -> None:
         assert live.end_state is not None, "it has ended"
         reason = {"code": live.error.code, "message": live.error.message} if live.error else {}
+        if isinstance(live.error, SetupFailed):  # what its command wrote is nobody else's business
+            reason["message"] = "A set-up command failed."
         await self.events.record(
             live.end_state, actor=live.ended_by, workspace_id=live.workspace.id, **reason
         )

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable
 
     from controller.lifecycle import Lifecycle
+    from controller.tail import Tail
     from controller.warming import Warming
     from workspace.models import Node
 
@@ -30,6 +31,7 @@ class Nodes:
 
     lifecycle: Lifecycle
     pools: Warming
+    tail: Tail
 
     async def all(self) -> list[Node]:
         """Every node that the cluster knows; those that left it lately too, as not alive.
@@ -78,7 +80,7 @@ class Nodes:
             Unavailable: the store does not answer.
         """
         store = self.lifecycle.store
-        troubles: list[str] = []
+        troubles = [self.tail.trouble] if self.tail.trouble else []
         queued = await store.population.queued()
         states = Counter(queued=len(queued))
         for group in await store.population.placed():

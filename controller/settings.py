@@ -80,6 +80,12 @@ class Settings(BaseSettings):
         float, Field(ge=10, le=86400, description="desktops end after so long without a controller")
     ] = 300
     database_url: Annotated[str, Field(description="SQLite, or postgresql://")] = ""
+    redis_url: Annotated[
+        str, Field(description="wakes controllers that follow the log; default: PostgreSQL does")
+    ] = ""
+    events_days: Annotated[
+        float, Field(ge=0, le=36500, description="events are removed after that; 0: never")
+    ] = 0
     template_dir: Annotated[Folder | None, Field(description="JSON files of templates")] = None
 
     webhook_url: Annotated[

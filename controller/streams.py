@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Coroutine
+from contextlib import AbstractAsyncContextManager, aclosing
 from pathlib import PurePosixPath
 from typing import Any, TypeVar
 from urllib.parse import quote
@@ -12,11 +12,13 @@ from urllib.parse import quote
 import anyio
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from controller.problems import CallerGone
+from workspace.protocols import CUT
 
 DRAIN_SECONDS = 60.0
+READ_SECONDS = 10.0  # that a caller gets to take a piece
 T = TypeVar("T")
 
 
@@ -113,6 +115,54 @@ class Download(Response):
             async for chunk in chunks:
                 await send({"type": "http.response.body", "body": chunk, "more_body": True})
             await send({"type": "http.response.body", "body": b""})
+
+
+async def within(seconds: float, sending: Awaitable[None], scope: Scope) -> None:
+    """Send to a caller who may not read; one who does not within that time is cut off.
+
+    Raises:
+        CallerGone: it was cut off.
+    """
+    with anyio.move_on_after(seconds) as waiting:
+        await sending
+    if waiting.cancelled_caught:
+        if cut := scope.get("extensions", {}).get(CUT):
+            cut["abort"]()
+        raise CallerGone
+
+
+class Stream(Response):
+    """Pieces as they come, to a caller who reads them or is cut off."""
+
+    def __init__(self, pieces: AsyncGenerator[bytes, None], *, media_type: str) -> None:
+        super().__init__(
+            media_type=media_type,
+            headers={
+                "Cache-Control": "no-store",
+                "X-Content-Type-Options": "nosniff",
+                "X-Accel-Buffering": "no",  # a proxy is to hand it on as it comes
+            },
+        )
+        del self.headers["content-length"]  # not known before it has come
+        self._pieces = pieces
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await until_gone(receive, self._pass_on(scope, send))
+
+    async def _pass_on(self, scope: Scope, send: Send) -> None:
+        async def give(message: Message) -> None:
+            await within(READ_SECONDS, send(message), scope)
+
+        async with aclosing(self._pieces) as pieces:
+            is_begun = False
+            async for piece in pieces:  # what can be refused is refused before it starts
+                if not is_begun:
+                    is_begun = True
+                    await give(
+                        {"type": "http.response.start", "status": 200, "headers": self.raw_headers}
+                    )
+                await give({"type": "http.response.body", "body": piece, "more_body": True})
+            await give({"type": "http.response.body", "body": b""})
 
 
 def attachment(path: str) -> str:

@@ -9,6 +9,7 @@ decided before; desktopd itself enforces the role.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -29,8 +30,12 @@ _LOST = 1011
 _SAID = frozenset({1002, 1003, 1007, 1008, 1009})  # the caller's own fault, by the desktop's word
 
 
-async def relay(websocket: WebSocket, endpoint: Endpoint, path: str) -> None:
+async def relay(
+    websocket: WebSocket, endpoint: Endpoint, path: str, begin: Callable[[], Awaitable[None]]
+) -> None:
     """Relay ``websocket`` to ``path`` (with its query) of the desktop at ``endpoint``.
+
+    ``begin`` is awaited once the desktop has agreed, before the caller gets anything.
 
     Raises:
         CarrelError: the desktop refused; the WebSocket has not been accepted.
@@ -38,6 +43,7 @@ async def relay(websocket: WebSocket, endpoint: Endpoint, path: str) -> None:
     offered: list[str] = websocket.scope.get("subprotocols", [])
     upstream = await _dial(endpoint, path, offered)
     async with upstream:
+        await begin()
         await websocket.accept(subprotocol=upstream.subprotocol)
         up = asyncio.ensure_future(_up(websocket, upstream))
         down = asyncio.ensure_future(_down(websocket, upstream))

@@ -107,11 +107,11 @@ class Postgres:
     def url(self, database: str) -> str:
         return f"postgresql://carrel@/{database}?host={self._folder}&port={self._port}"
 
-    def database(self) -> str:
-        """The URL of a new, empty database."""
+    def database(self, options: str = "") -> str:
+        """The URL of a new database, which is empty unless ``options`` name a template."""
         self._made += 1
         name = f"t{self._made}"
-        self.execute(f"CREATE DATABASE {name}")
+        self.execute(f"CREATE DATABASE {name} {options}")
         return self.url(name)
 
     def execute(self, statement: str, database: str = "postgres") -> object:

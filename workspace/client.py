@@ -21,6 +21,7 @@ from pydantic import TypeAdapter
 
 from workspace import errors, settings, transport
 from workspace.calls.artifacts import ArtifactCalls
+from workspace.calls.events import EventCalls
 from workspace.calls.keys import KeyCalls, ShareCalls
 from workspace.calls.volumes import VolumeCalls
 from workspace.control import HumanRequest, HumanRequestList
@@ -30,7 +31,6 @@ from workspace.http1 import client_transport
 from workspace.models import (
     TEMPLATE_NAME,
     WORKSPACE_ID,
-    EventList,
     Extend,
     Identity,
     IdleAction,
@@ -59,7 +59,7 @@ _NODES = TypeAdapter(list[Node])
 _POOLS = TypeAdapter(list[PoolStatus])
 
 
-class Carrel(VolumeCalls, KeyCalls, ShareCalls, ArtifactCalls):
+class Carrel(VolumeCalls, EventCalls, KeyCalls, ShareCalls, ArtifactCalls):
     """Claims, lists and releases desktops of one controller, with one key.
 
     Every method may raise :class:`~workspace.errors.Unavailable` (no controller answers there),
@@ -343,12 +343,6 @@ class Carrel(VolumeCalls, KeyCalls, ShareCalls, ArtifactCalls):
             raise errors.TemplateNotFound(f"There is no template {template[:80]!r}.")
         body = await self._call("PATCH", f"/v1/pools/{template}", json=change)
         return PoolStatus.model_validate_json(body)
-
-    async def events(self, workspace_id: str, *, after: int = 0, limit: int = 500) -> EventList:
-        """One page of a workspace's events, oldest first."""
-        params = {"after": after, "limit": limit}
-        body = await self._call("GET", _path(workspace_id) + "/events", params=params)
-        return EventList.model_validate_json(body)
 
     async def human_requests(self) -> Sequence[HumanRequest]:
         """The requests for a person that wait, the oldest first."""

@@ -286,7 +286,8 @@ class Event(_Output):
     """One line of the append-only log: who did what to which workspace, and how it went.
 
     What an agent typed is never in it, only how long it was; of what a person did in control only
-    text that is known to be no secret.
+    text that is known to be no secret. ``seq`` counts the lines of its workspace (or those of
+    none), and ``hash`` is of it and of the one before it.
     """
 
     id: int
@@ -295,6 +296,8 @@ class Event(_Output):
     actor: str
     kind: str
     data: dict[str, JsonValue] = {}
+    seq: int = 0
+    hash: str = ""
 
 
 class EventList(_Output):
@@ -302,6 +305,30 @@ class EventList(_Output):
 
     events: list[Event]
     after: int
+
+
+class AuditFinding(_Output):
+    """Something in the log that is not as it was written.
+
+    ``chain`` is a workspace's id, "" for lines of none, and None where that cannot be told.
+    """
+
+    chain: str | None
+    seq: int | None
+    what: str
+    why: str
+
+
+class AuditReport(_Output):
+    """Whether the log is as it was written, and what was looked at."""
+
+    ok: bool
+    lines: int
+    chains: int
+    checkpoints: int
+    newest_checkpoint: str | None = None  # its hash
+    unsigned_lines: int = 0  # since that one
+    findings: list[AuditFinding] = []
 
 
 class Node(_Output):

@@ -21,12 +21,14 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 from uvicorn.server import ServerState
 from websockets.datastructures import Headers
 from websockets.frames import CloseCode
-from websockets.http11 import Response
+from websockets.http11 import Request, Response
 from websockets.server import ServerProtocol
 
 from workspace.errors import InvalidRequest
 
 MAX_HEAD_BYTES = 64 << 10  # of a request: its line and all of its headers
+# An extension in the scope: its "abort" cuts the connection, whatever has not been taken of it.
+CUT = "carrel.cut"
 
 
 class _HeadTooLong(Exception):
@@ -60,6 +62,7 @@ class HttpProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         self._head_bytes = self._unparsed_bytes = 0
         super().on_message_begin()
+        self.scope["extensions"] = {CUT: {"abort": self.transport.abort}}
 
     def on_url(self, url: bytes) -> None:
         self._count(url)
@@ -135,6 +138,11 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
         self.conn = _Handshake(extensions=[], max_size=config.ws_max_size, logger=self.conn.logger)
+
+    def handle_connect(self, event: Request) -> None:
+        super().handle_connect(event)
+        if hasattr(self, "scope"):  # it was not refused
+            self.scope["extensions"] |= {CUT: {"abort": self.transport.abort}}
 
     async def send(self, message: ASGISendEvent) -> None:
         if self.close_sent and message["type"] in ("websocket.send", "websocket.close"):

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from concurrent.futures import Future
-from contextlib import AbstractAsyncContextManager, ExitStack, contextmanager
+from contextlib import AbstractAsyncContextManager, ExitStack, contextmanager, suppress
 from functools import update_wrapper
 from types import TracebackType
 from typing import Any, Concatenate, ParamSpec, TypeVar
@@ -21,7 +21,7 @@ from anyio.from_thread import BlockingPortal, start_blocking_portal
 
 from workspace.client import Carrel, ClaimedDesktop
 from workspace.desktop import Desktop
-from workspace.models import Workspace
+from workspace.models import Event, Workspace
 
 # Any, below: what passes between a coroutine and its event loop is asyncio's own.
 P = ParamSpec("P")
@@ -279,6 +279,22 @@ class SyncCarrel:
         """An artifact's bytes as they come: ``with carrel.open_artifact(id) as chunks``."""
         with _chunks(self._portal, self._carrel.open_artifact(artifact_id)) as chunks:
             yield chunks
+
+    def follow(
+        self, workspace_id: str | None = None, *, after: int | None = None
+    ) -> Iterator[Event]:
+        """The events of a workspace, or of all, as they come: each once, until you stop."""
+        events = self._carrel.follow(workspace_id, after=after)
+
+        async def next_one() -> Event | None:
+            return await anext(events, None)
+
+        try:
+            while (event := _run(self._portal, next_one)) is not None:
+                yield event
+        finally:
+            with suppress(RuntimeError):  # this client was closed before, and they with it
+                _run(self._portal, events.aclose)
 
     @property
     def url(self) -> str:

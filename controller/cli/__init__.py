@@ -15,6 +15,7 @@ import typer
 from controller.cli import (
     acting,
     artifacts,
+    audit,
     bench,
     bridge,
     desktops,
@@ -52,6 +53,7 @@ for room in (
     shell,
     bridge,
     state,
+    audit,
     bench,
 ):
     room.add_to(app)

@@ -160,7 +160,9 @@ def watch(
 
 
 def logs(
-    workspace_id: Id,
+    workspace_id: Annotated[
+        str | None, typer.Argument(metavar="ID", help="With --follow also none: of all.")
+    ] = None,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Wait for more.")] = False,
     json: Json = False,
 ) -> None:

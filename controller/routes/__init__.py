@@ -27,7 +27,8 @@ from controller.lifecycle import Lifecycle
 from controller.live import Cluster
 from controller.requests import Requests
 from controller.settings import Settings
-from controller.store import Store
+from controller.store import Seen, Store
+from controller.tail import Tail
 from controller.templates import Templates
 from controller.warming import Warming
 from workspace.desktop import Desktop
@@ -75,6 +76,7 @@ class Parts:
     requests: Requests
     artifacts: Artifacts
     frames: Frames
+    tail: Tail
 
     def shown(self, workspace: Workspace, to: Caller) -> Workspace:
         """A workspace as ``to`` may see it: only who may let others in gets a link for them."""
@@ -108,6 +110,18 @@ async def until_refused(connection: HTTPConnection) -> None:
         with suppress(Unavailable):
             if not await auth.still_admits(who):
                 return
+
+
+def seen_by(connection: HTTPConnection, workspace_id: str | None = None) -> Seen:
+    """Which events the caller gets to see, in lists and live: of one workspace, or of all.
+
+    Of one, the gate has looked whose it is. Of all: those of the caller's tenant, for an admin of
+    every one; what is of no workspace (templates, pools, nodes, keys) operators are told.
+    """
+    who = caller(connection)
+    if workspace_id is not None or who.role == "admin":
+        return Seen(workspace_id)
+    return Seen(tenant=who.tenant, with_common=who.sees_all)
 
 
 async def desktop(connection: HTTPConnection, workspace_id: str) -> Desktop:

@@ -7,8 +7,9 @@ from typing import Annotated
 import anyio
 from fastapi import APIRouter, Body, Query, Request
 
-from controller.routes import Id, caller, parts
-from workspace.models import Event, EventList, Template
+from controller.routes import Id, caller, parts, seen_by
+from controller.store import Seen
+from workspace.models import EventList, Template
 
 router = APIRouter(prefix="/v1", tags=["cluster"])
 _EXAMPLES = {
@@ -50,14 +51,7 @@ async def events(request: Request, after: After = 0, limit: Limit = 100) -> Even
 
     What is of no workspace (templates, pools, nodes, keys) operators are told.
     """
-    who = caller(request)
-    found = await parts(request).store.events(
-        after=after,
-        limit=limit,
-        tenant=None if who.role == "admin" else who.tenant,
-        with_common=who.sees_all,
-    )
-    return _page(found, after)
+    return await _page(request, seen_by(request), after, limit)
 
 
 @router.get("/workspaces/{workspace_id}/events")
@@ -65,11 +59,10 @@ async def workspace_events(
     request: Request, workspace_id: Id, after: After = 0, limit: Limit = 100
 ) -> EventList:
     """What was done to one workspace, oldest first, a page at a time."""
-    own = parts(request)
-    await own.lifecycle.get(workspace_id)
-    found = await own.store.events(after=after, limit=limit, workspace_id=workspace_id)
-    return _page(found, after)
+    await parts(request).lifecycle.get(workspace_id)
+    return await _page(request, seen_by(request, workspace_id), after, limit)
 
 
-def _page(found: list[Event], after: int) -> EventList:
+async def _page(request: Request, seen: Seen, after: int, limit: int) -> EventList:
+    found = await parts(request).store.events(seen, after=after, limit=limit)
     return EventList(events=found, after=found[-1].id if found else after)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Annotated, Any
@@ -59,8 +60,9 @@ async def write(
         target = await desktop(request, workspace_id)
         await _check_size(request, workspace_id)
         async with recorded(request, workspace_id, "file_write", path=path) as told:
-            info = await target.write_file(path, body, mode=mode)
-            told["size"] = info.size
+            hashed = hashlib.sha256()
+            info = await target.write_file(path, _hashing(body, hashed), mode=mode)
+            told |= {"size": info.size, "sha256": hashed.hexdigest()}
             return info
     except CarrelError as error:
         refusal = response(error)
@@ -69,6 +71,12 @@ async def write(
         else:
             await body.drain()
         return refusal
+
+
+async def _hashing(body: Upload, hashed: hashlib._Hash) -> AsyncIterator[bytes]:
+    async for piece in body:
+        hashed.update(piece)
+        yield piece
 
 
 async def _check_size(request: Request, workspace_id: str) -> None:

@@ -44,4 +44,4 @@ async def status(request: Request) -> Status:
 
 def _nodes(request: Request) -> Nodes:
     own = parts(request)
-    return Nodes(own.lifecycle, own.pools)
+    return Nodes(own.lifecycle, own.pools, own.tail)

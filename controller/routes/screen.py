@@ -5,6 +5,7 @@ The two that agents call all day, actions and screenshot, validate once and hand
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -24,6 +25,8 @@ from workspace.errors import InvalidRequest
 from workspace.models import Health, Screen, ScreenChange
 
 router = APIRouter(prefix="/v1/workspaces/{workspace_id}", tags=["screen"])
+MOST_BOXES = 20  # of what has changed
+_TOLD_BY_DIGEST = {"cursor", "screen", "effect", "settled", "changed", "still_changing"}
 _EXAMPLES = {
     "click": {"value": {"type": "click", "x": 10, "y": 20}},
     "several": {
@@ -80,6 +83,7 @@ async def act(
                 began = time.perf_counter()
                 seen = await target.act(*body, settle_ms=settle_ms, observe=observe)
                 took = time.perf_counter() - began
+            event["seen"] = _seen(seen)
         _count(own.lifecycle.metrics, body, seen, took)
         await own.lifecycle.note_size(workspace_id, seen.screen)
         if seen.restarted:
@@ -117,6 +121,23 @@ def _told(action: a.Action) -> dict[str, Any]:  # Any: JSON values
     if isinstance(action, a.Click | a.Move):
         return {"type": action.type, "x": action.x, "y": action.y}
     return {"type": action.type}
+
+
+def _seen(observation: a.Observation) -> dict[str, Any]:  # Any: JSON values
+    """What the caller got to see, as the log tells of it: no picture and no text of the screen.
+
+    ``frame`` names the picture's bytes; ``digest`` is of all else but texts and times.
+    """
+    if observation.effect == "not_observed" and observation.screenshot is None:
+        return {"effect": observation.effect}
+    told: dict[str, Any] = {"effect": observation.effect, "settled": observation.settled}
+    boxes = observation.changed[:MOST_BOXES]
+    told["changed"] = [[box.x, box.y, box.width, box.height] for box in boxes]
+    if observation.screenshot is not None:
+        told["frame"] = observation.screenshot.frame
+    rest = observation.model_dump_json(include=_TOLD_BY_DIGEST)
+    told["digest"] = hashlib.sha256(f"{told.get('frame')} {rest}".encode()).hexdigest()[:16]
+    return told
 
 
 @router.get("/screenshot", response_class=Response, responses=_PICTURES)

@@ -37,8 +37,11 @@ async def healthz() -> dict[str, bool]:
 
 
 @router.get("/readyz")
-async def readyz(request: Request) -> dict[str, bool]:
-    """Whether its database and its cluster answer; 503 when they do not."""
+async def readyz(request: Request) -> dict[str, bool | str]:
+    """Whether its database and its cluster answer; 503 when they do not.
+
+    ``degraded`` says what does not work though it serves.
+    """
     own = parts(request)
     for name, question in (("database", own.store.ping), ("cluster", own.cluster.nodes)):
         try:
@@ -46,7 +49,8 @@ async def readyz(request: Request) -> dict[str, bool]:
                 await question()
         except Exception as error:  # whatever it is, this one is not ready
             raise Unavailable(f"The {name} does not answer: {error}") from error
-    return {"ready": True}
+    told: dict[str, bool | str] = {"ready": True}
+    return told | {"degraded": own.tail.trouble} if own.tail.trouble else told
 
 
 @router.get("/metrics", response_class=Response)

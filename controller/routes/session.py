@@ -35,13 +35,17 @@ class ViewerToken(_Secret):
 async def login(request: Request, body: Login) -> Response:
     """Exchange a key for a session cookie that scripts cannot read."""
     auth = parts(request).auth
-    session = auth.session(await auth.by_key(body.key))
-    return _with_cookie(request, auth.session_cookie, session, SESSION_SECONDS)
+    who = await auth.by_key(body.key)
+    await parts(request).events.record("login", actor=who.name)
+    return _with_cookie(request, auth.session_cookie, auth.session(who), SESSION_SECONDS)
 
 
 @router.post("/logout", status_code=204)
 async def logout(request: Request) -> Response:
     """Forget the session cookie."""
+    who = request.scope["caller"]
+    if who is not None:  # anybody may ask; only who was somebody is told of
+        await parts(request).events.record("logout", actor=who.name)
     return _with_cookie(request, parts(request).auth.session_cookie, "", 0)
 
 
@@ -62,6 +66,7 @@ async def viewer(request: Request, workspace_id: Id, body: ViewerToken) -> Respo
         raise Unauthorized(
             "This link is not valid, or no longer.", hint="Ask for a new one: its watch_url."
         )
+    await parts(request).events.record("viewer", actor=found.name, workspace_id=workspace_id)
     return _with_cookie(
         request,
         auth.viewer_cookie,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Coroutine
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -12,6 +13,7 @@ from starlette.websockets import WebSocketState
 
 from controller.problems import deny
 from controller.routes import caller, parts, recorded, until_refused
+from controller.routes.processes import TOLD
 from controller.watch import relay
 from workspace.control import ControlRequest
 from workspace.errors import CarrelError, Unauthorized
@@ -28,7 +30,9 @@ async def vnc(websocket: WebSocket, workspace_id: str) -> None:
     """
     role = websocket.query_params.get("role", "view")
     if role != "control":
-        return await _relay(websocket, workspace_id, f"/vnc?role={quote(role)}", "watch")
+        return await _relay(
+            websocket, workspace_id, f"/vnc?role={quote(role)}", "watch", role=role[:20]
+        )
     who = caller(websocket)
     grant = websocket.query_params.get("grant")
     try:
@@ -45,22 +49,39 @@ async def vnc(websocket: WebSocket, workspace_id: str) -> None:
 @router.websocket("/terminal")
 async def terminal(websocket: WebSocket, workspace_id: str) -> None:
     """A terminal: binary frames both ways; see ARCHITECTURE."""
-    await _relay(websocket, workspace_id, f"/terminal?{websocket.url.query}", "terminal")
+    command = websocket.query_params.get("command", "")[:TOLD]
+    told = {"command": command} if command else {}
+    await _relay(websocket, workspace_id, f"/terminal?{websocket.url.query}", "terminal", **told)
 
 
 @router.websocket("/processes/{job}/stream")
 async def stream(websocket: WebSocket, workspace_id: str, job: str) -> None:
     """A job's output as it comes."""
     path = f"/processes/{quote(job, safe='')}/stream?{websocket.url.query}"
-    await _relay(websocket, workspace_id, path, "job_stream")
+    await _relay(websocket, workspace_id, path, "job_stream", job=job[:TOLD])
 
 
-async def _relay(websocket: WebSocket, workspace_id: str, path: str, kind: str) -> None:
+async def _relay(
+    websocket: WebSocket, workspace_id: str, path: str, kind: str, **told: str
+) -> None:
+    """Relay it. Its begin is recorded before the caller gets it, its end as ``<kind>_end``."""
+    began: float | None = None
+
+    async def begin() -> None:
+        nonlocal began
+        async with recorded(websocket, workspace_id, kind, **told):
+            began = time.monotonic()
+
     try:
         lifecycle = parts(websocket).lifecycle
         endpoint = await lifecycle.endpoint(workspace_id, actor=caller(websocket).name)
-        async with recorded(websocket, workspace_id, kind, path=path[:500]):
-            await _while_admitted(websocket, relay(websocket, endpoint, path))
+        try:
+            await _while_admitted(websocket, relay(websocket, endpoint, path, begin))
+        finally:
+            if began is not None:
+                took = round(time.monotonic() - began, 3)
+                async with recorded(websocket, workspace_id, f"{kind}_end", seconds=took):
+                    pass
     except CarrelError as error:
         if websocket.application_state is WebSocketState.CONNECTING:
             await deny(websocket, error)

@@ -7,18 +7,19 @@ may take the last moments, a killed process nothing). The schema is brought up t
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
-from datetime import datetime
 from typing import Any, NamedTuple
 
 import anyio
 from alembic.util import CommandError
-from sqlalchemy import Select, func, insert, literal, select, text, tuple_, update
+from sqlalchemy import ColumnElement, Select, func, literal, select, text, true, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from controller.store import databases
 from controller.store.artifacts import ArtifactRows
+from controller.store.chain import NewEvent as NewEvent
+from controller.store.checkpoints import Checkpoints
 from controller.store.claims import Claims
 from controller.store.doing import Doing
 from controller.store.journal import AsyncJournal, Journal, ThreadJournal
@@ -37,17 +38,36 @@ from workspace.errors import InvalidRequest
 from workspace.models import Event, State, Workspace
 
 _ASKED = 500  # ids in one question
-_APPEND = insert(events).inline()  # nobody asks for the new ids
 
 
-class NewEvent(NamedTuple):
-    """An event before it has its id."""
+class Seen(NamedTuple):
+    """Which events somebody asks for, and may see: the one place where the log is filtered."""
 
-    at: datetime
-    workspace_id: str | None
-    actor: str
-    kind: str
-    data: dict[str, Any]  # Any: JSON values
+    workspace_id: str | None = None  # of one workspace; None: all
+    tenant: str | None = None  # of the workspaces of one tenant; None: all
+    with_common: bool = False  # with a tenant's, also those of no workspace
+
+    def condition(self) -> ColumnElement[bool]:
+        """For the database."""
+        if self.workspace_id is not None:
+            return events.c.workspace_id == self.workspace_id
+        if self.tenant is None:
+            return true()
+        its = events.c.workspace_id.in_(
+            select(workspaces.c.id).where(workspaces.c.tenant == self.tenant)
+        )
+        return its | events.c.workspace_id.is_(None) if self.with_common else its
+
+    def has(self, event: Event, tenant: str | None) -> bool:
+        """The same, of one that is here; ``tenant`` is its workspace's."""
+        if self.workspace_id is not None:
+            return event.workspace_id == self.workspace_id
+        if self.tenant is None:
+            return True
+        return self.with_common if event.workspace_id is None else tenant == self.tenant
+
+
+ALL = Seen()
 
 
 class Store:
@@ -57,15 +77,18 @@ class Store:
     What failed was not done, if it only reads; else it may have been.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, notifies: bool = True) -> None:
+        """``notifies``: those who listen at PostgreSQL are told of each new line there."""
         self._url = url
         self._engine = databases.connect(url)
-        self._log = _journal(self._engine)
+        self._log = _journal(self._engine, notifies)
+        self.appended: Callable[[], None] = lambda: None  # called when lines were written here
         self._doing = doing = Doing(self._engine, url)
         self._insert = doing.insert
         self._do = doing.do
         self._rows = doing.rows
-        self.claims = Claims(doing)
+        self.claims = Claims(doing, notifies=notifies, appended=lambda: self.appended())
+        self.checkpoints = Checkpoints(doing)
         self.warm = WarmRows(doing)
         self.replicas = Replicas(doing)
         self.leadership = Leadership(self._engine, doing)
@@ -159,6 +182,12 @@ class Store:
         rows = await self._rows(select(workspaces.c.tenant).where(workspaces.c.id == workspace_id))
         return rows[0].tenant if rows else None
 
+    async def tenants(self, workspace_ids: Collection[str]) -> Mapping[str, str]:
+        """Whose each of them is, of those that there are."""
+        asked = select(workspaces.c.id, workspaces.c.tenant)
+        rows = await self._rows(asked.where(workspaces.c.id.in_(sorted(workspace_ids))))
+        return {row.id: row.tenant for row in rows}
+
     async def page(
         self,
         states: Sequence[State] | None,
@@ -199,36 +228,23 @@ class Store:
 
         What was sent is not sent again: if this raises, they may have been kept.
         """
-        rows = [event._asdict() for event in new]
         await databases.attempt(self._log.ready, self._url, is_repeatable=True)
-        await databases.attempt(
-            lambda: self._log.append(_APPEND, rows), self._url, is_repeatable=False
-        )
+        await databases.attempt(lambda: self._log.append(new), self._url, is_repeatable=False)
+        self.appended()
 
-    async def events(
-        self,
-        *,
-        after: int = 0,
-        limit: int,
-        workspace_id: str | None = None,
-        tenant: str | None = None,
-        with_common: bool = False,
-    ) -> list[Event]:
+    async def events(self, seen: Seen = ALL, *, after: int = 0, limit: int) -> list[Event]:
         """A page of the log, oldest first, from the event after the one with that id.
 
-        Of a tenant's workspaces only, if one is named; ``with_common`` also those of no workspace.
+        Ids become visible in their order: what comes later has a higher one.
         """
-        statement = select(events).where(events.c.id > after).order_by(events.c.id).limit(limit)
-        if workspace_id is not None:
-            statement = statement.where(events.c.workspace_id == workspace_id)
-        if tenant is not None:
-            its = select(workspaces.c.id).where(workspaces.c.tenant == tenant)
-            told = events.c.workspace_id.in_(its)
-            statement = statement.where(
-                told | events.c.workspace_id.is_(None) if with_common else told
-            )
-        rows = await self._rows(statement)
+        statement = select(events).where(events.c.id > after, seen.condition())
+        rows = await self._rows(statement.order_by(events.c.id).limit(limit))
         return [Event.model_validate(dict(row._mapping)) for row in rows]
+
+    async def last_event(self) -> int:
+        """The newest event's id; 0 if there is none."""
+        rows = await self._rows(select(func.max(events.c.id)))
+        return int(rows[0][0] or 0)
 
     async def has_event(self, workspace_id: str, kind: str) -> bool:
         """Whether the log tells of such a thing that became of a workspace."""
@@ -238,6 +254,6 @@ class Store:
         return bool(await self._rows(statement.limit(1)))
 
 
-def _journal(engine: AsyncEngine) -> Journal:
+def _journal(engine: AsyncEngine, notifies: bool) -> Journal:
     own = databases.in_thread(engine)
-    return AsyncJournal(engine) if own is None else ThreadJournal(own)
+    return AsyncJournal(engine, notifies=notifies) if own is None else ThreadJournal(own)

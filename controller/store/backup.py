@@ -60,8 +60,8 @@ async def backup(url: str, target: Path) -> Counts:
         FileExists: ``target`` is there.
         Unavailable: the database or the file cannot be used.
     """
-    async with _moment(url) as connection:
-        step = await connection.run_sync(_step_of)
+    async with moment(url) as connection:
+        step = await connection.run_sync(step_of)
         if step is None:
             raise Unavailable(f"There is no state in {databases.shown(url)!r}.")
         reflected = await connection.run_sync(_reflected)
@@ -151,7 +151,7 @@ async def _transaction(url: str, level: str) -> AsyncIterator[AsyncConnection]:
 
 
 @asynccontextmanager
-async def _moment(url: str) -> AsyncIterator[AsyncConnection]:
+async def moment(url: str) -> AsyncIterator[AsyncConnection]:
     """The database as it is at one moment."""
     file = databases.file_of(url)
     if file is not None and not file.exists():
@@ -188,7 +188,7 @@ def _nothing_left(url: str) -> Iterator[None]:
         raise
 
 
-def _step_of(connection: Connection) -> str | None:
+def step_of(connection: Connection) -> str | None:
     return MigrationContext.configure(connection).get_current_revision()
 
 
@@ -217,7 +217,7 @@ def _refuse_unless_empty(connection: Connection) -> None:
                 f"The database is not empty: there are rows in {table.name}.",
                 hint="Name an empty one by CARREL_DATABASE_URL, or another CARREL_HOME.",
             )
-    step = _step_of(connection)
+    step = step_of(connection)
     if step is None:
         return
     for table in reversed(found):

@@ -9,7 +9,7 @@ two can never have the same: PostgreSQL passes over rows that another transactio
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any, Literal, NamedTuple
@@ -17,15 +17,16 @@ from typing import Any, Literal, NamedTuple
 from sqlalchemy import Executable, delete, insert, select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from controller.store.appending import append
+from controller.store.chain import NewEvent
 from controller.store.doing import Clash, Doing
 from controller.store.rows import columns, to_workspace
-from controller.store.tables import events, warm, workspaces
+from controller.store.tables import warm, workspaces
 from controller.store.warm import Warm, to_warm
 from workspace.models import Workspace
 
 TRIES = 5  # of a group of which another replica was writing a key
 _ADD = insert(workspaces).inline()
-_LOG = insert(events).inline()
 
 
 @dataclass(frozen=True)
@@ -50,15 +51,19 @@ class Claimed(NamedTuple):
 class Claims:
     """The claims of one store; see :class:`controller.store.Store`."""
 
-    def __init__(self, doing: Doing) -> None:
+    def __init__(self, doing: Doing, *, notifies: bool, appended: Callable[[], None]) -> None:
         self._transact = doing.transact
         self._is_postgres = doing.is_postgres
+        self._notifies = notifies
+        self._appended = appended
 
     async def make(self, claims: Sequence[NewClaim]) -> list[Claimed]:
         """One answer for each, in their order."""
         for tries_left in reversed(range(TRIES)):
             try:
-                return await self._transact(lambda it: self._make(it, claims))
+                made = await self._transact(lambda it: self._make(it, claims))
+                self._appended()
+                return made
             except Clash:  # another replica writes one of the keys: it is there by now
                 if not tries_left:
                     raise
@@ -110,7 +115,7 @@ class Claims:
             rows = [_row(claim, made[claim.workspace.id].workspace) for claim in new]
             await connection.execute(_ADD, rows)
             lines = [line for claim in new for line in _lines(claim, made[claim.workspace.id])]
-            await connection.execute(_LOG, lines)
+            await append(connection, lines, notifies=self._notifies)
         return [
             made.get(claim.workspace.id) or Claimed(known[_name(claim)], "known")
             for claim in claims
@@ -177,20 +182,12 @@ def _row(claim: NewClaim, made: Workspace) -> dict[str, Any]:  # Any: column val
     return {**columns(made), **own}
 
 
-def _lines(claim: NewClaim, made: Claimed) -> list[dict[str, Any]]:  # Any: column values
+def _lines(claim: NewClaim, made: Claimed) -> list[NewEvent]:
     workspace = made.workspace
     claimed = {"template": workspace.template, "warm": made.how == "warm"}
-    lines = [("claim", claim.owner, claimed)]
+    lines = [NewEvent(workspace.created_at, workspace.id, claim.owner, "claim", claimed)]
     if workspace.ready_at is not None:
         took = (workspace.ready_at - workspace.created_at).total_seconds()
-        lines.append(("ready", "controller", {"seconds": round(took, 3)}))
-    return [
-        {
-            "at": workspace.created_at if kind == "claim" else workspace.ready_at,
-            "workspace_id": workspace.id,
-            "actor": actor,
-            "kind": kind,
-            "data": data,
-        }
-        for kind, actor, data in lines
-    ]
+        ready = {"seconds": round(took, 3)}
+        lines.append(NewEvent(workspace.ready_at, workspace.id, "controller", "ready", ready))
+    return lines

@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import sqlite3
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
@@ -51,6 +52,7 @@ _SERVER_SETTINGS = {
 }
 FAILURES = (
     SQLAlchemyError,
+    sqlite3.Error,
     OSError,
     asyncio.TimeoutError,  # another one than the builtin before Python 3.11
     asyncpg.PostgresError,
@@ -95,9 +97,15 @@ _URLS = (
 )
 
 
+async def dial(url: str) -> Any:  # Any: the driver's connection, untyped
+    """A connection to a PostgreSQL, by its driver alone."""
+    dsn = "postgresql:" + url.partition(":")[2]
+    return await asyncpg.connect(dsn, timeout=TRY_SECONDS, server_settings=_SERVER_SETTINGS)
+
+
 def _postgres(dsn: str) -> AsyncEngine:
     async def creator() -> Any:  # Any: the driver's connection, untyped
-        return await asyncpg.connect(dsn, timeout=TRY_SECONDS, server_settings=_SERVER_SETTINGS)
+        return await dial(dsn)
 
     return create_async_engine(
         "postgresql+asyncpg://",

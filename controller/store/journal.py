@@ -1,8 +1,9 @@
 """The connection that events are written by: each call is one commit.
 
-A commit takes four steps of the driver. aiosqlite hands each to its thread apart, which is most of
-what a line costs; so for a file of SQLite's all four are taken in one thread at one go (0.1 ms
-instead of 0.6). Every other database is written to by its own asynchronous driver.
+A commit takes several steps of the driver. aiosqlite hands each to its thread apart, which is most
+of what a line costs; so for a file of SQLite's all are taken in one thread at one go (0.1 ms
+instead of 0.6). Every other database is written to by its own asynchronous driver. How lines are
+written is in ``appending``.
 
 On failure both raise what SQLAlchemy raises, with nothing of the call left open. A PostgreSQL's
 connection may die at any time: ``ready`` replaces one that has, so that what ``append`` was given
@@ -12,20 +13,22 @@ was sent at most once. It also holds the lock by which a restore knows that a co
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, ParamSpec, Protocol, TypeVar
+from typing import ParamSpec, Protocol, TypeVar
 
 import anyio
-from sqlalchemy import Connection, Engine, Insert, text
+from sqlalchemy import Connection, Engine, text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from controller.store.databases import FAILURES, is_postgres
+from controller.store.appending import append, append_to_file
+from controller.store.chain import NewEvent
+from controller.store.databases import FAILURES, is_postgres, transactional
 from workspace.errors import Unavailable
 
 P = ParamSpec("P")
 T = TypeVar("T")
-Rows = Sequence[dict[str, Any]]  # Any: column values
 # PostgreSQL's advisory lock, shared by those who use the database, whole for who restores it.
 IN_USE = 0x6361_7272_656C
 CLOSE_SECONDS = 3.0  # more than the two that the driver gives a server that hangs
@@ -37,7 +40,7 @@ class Journal(Protocol):
     async def ready(self) -> None:
         """Connect, if that is due. Harmless to do again."""
 
-    async def append(self, statement: Insert, rows: Rows) -> None:
+    async def append(self, new: Sequence[NewEvent]) -> None:
         """Write; whether it was kept is not known if the connection dies meanwhile."""
 
     async def close(self) -> None: ...
@@ -55,17 +58,13 @@ class ThreadJournal:
         if self._connection is None:
             self._connection = await self._do(self._engine.connect)
 
-    async def append(self, statement: Insert, rows: Rows) -> None:
-        await self._do(self._append, statement, rows)
+    async def append(self, new: Sequence[NewEvent]) -> None:
+        await self._do(self._append, new)
 
-    def _append(self, statement: Insert, rows: Rows) -> None:
-        connection = self._opened()
-        try:
-            connection.execute(statement, rows)
-            connection.commit()
-        except BaseException:
-            connection.rollback()
-            raise
+    def _append(self, new: Sequence[NewEvent]) -> None:
+        driver = self._opened().connection.driver_connection
+        assert isinstance(driver, sqlite3.Connection), "it is a file's"
+        append_to_file(driver, new)
 
     async def close(self) -> None:
         if self._connection is not None:
@@ -85,8 +84,9 @@ class ThreadJournal:
 class AsyncJournal:
     """By an asynchronous engine."""
 
-    def __init__(self, engine: AsyncEngine) -> None:
-        self._engine = engine
+    def __init__(self, engine: AsyncEngine, *, notifies: bool) -> None:
+        self._engine = transactional(engine)
+        self._notifies = notifies
         self._connection: AsyncConnection | None = None
         self._one_at_a_time = asyncio.Lock()  # what was cut off may still be closing
         self._is_closed: Callable[[], bool] = lambda: False
@@ -107,18 +107,20 @@ class AsyncJournal:
             driver = (await connection.get_raw_connection()).driver_connection
             assert driver is not None, "it was just connected"
             self._is_closed = driver.is_closed
-            if await connection.scalar(text(f"SELECT pg_try_advisory_lock_shared({IN_USE})")):
+            is_free = await connection.scalar(text(f"SELECT pg_try_advisory_lock_shared({IN_USE})"))
+            await connection.commit()  # the lock is the connection's, not this transaction's
+            if is_free:
                 return connection
             raise Unavailable("This database is being restored.", hint="Wait until that is done.")
         except BaseException:
             await _end(connection)
             raise
 
-    async def append(self, statement: Insert, rows: Rows) -> None:
+    async def append(self, new: Sequence[NewEvent]) -> None:
         async with self._one_at_a_time:
             assert self._connection is not None, "make it ready first"
             try:
-                await self._connection.execute(statement, rows)
+                await append(self._connection, new, notifies=self._notifies)
                 await self._connection.commit()
             except BaseException:
                 await self._clear()

@@ -229,6 +229,35 @@ events = Table(
     Column("actor", String(100), nullable=False),
     Column("kind", String(40), nullable=False),
     Column("data", JSON, nullable=False),
+    Column("seq", BigInteger, nullable=False, server_default="0"),  # in its chain, from 1
+    Column("hash", String(64), nullable=False, server_default=""),
     Index(None, "workspace_id", "id"),
     sqlite_autoincrement=True,  # an id is never used again
+)
+
+# Where each chain of events ends, and where what is left of it begins: see ``chain``.
+chains = Table(
+    "chains",
+    metadata,
+    Column("chain", String(20), primary_key=True),  # a workspace's id, or "" for none
+    Column("seq", BigInteger, nullable=False),
+    Column("hash", String(64), nullable=False),
+    Column("base_seq", BigInteger, nullable=False, server_default="0"),
+    Column("base_hash", String(64), nullable=False, server_default=""),
+    Column("base_signature", String(64), nullable=False, server_default=""),
+)
+
+# What the log was, at moments: see ``checkpoints``.
+checkpoints = Table(
+    "checkpoints",
+    metadata,
+    Column("number", BigInteger, primary_key=True, autoincrement=False),
+    Column("at", UtcTime, nullable=False),
+    Column("upto", BigInteger, nullable=False),  # the last event's id
+    Column("lines", BigInteger, nullable=False),
+    Column("sum", String(64), nullable=False),
+    Column("removed_lines", BigInteger, nullable=False, server_default="0"),
+    Column("removed_sum", String(64), nullable=False, server_default=""),
+    Column("hash", String(64), nullable=False),
+    Column("signature", String(64), nullable=False),
 )

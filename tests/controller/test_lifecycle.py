@@ -89,7 +89,10 @@ async def test_what_was_typed_is_not_in_the_log(http: httpx.AsyncClient) -> None
     secrets = [{"type": "type", "text": "hunter2"}, {"type": "key", "chord": "q"}]
     await http.post(f"{base}/actions", json=secrets)
     (event,) = (await http.get(f"{base}/events?after=2")).json()["events"]
-    assert event["data"] == {"actions": [{"type": "type", "length": 7}, {"type": "key"}]}
+    assert event["data"] == {
+        "actions": [{"type": "type", "length": 7}, {"type": "key"}],
+        "seen": {"effect": "not_observed"},
+    }
     failed = await http.post(f"{base}/actions", json={"type": "move", "x": 9000, "y": 1})
     (event,) = (await http.get(f"{base}/events?after={event['id']}")).json()["events"]
     assert event["data"]["error"] == failed.json()["code"] == "off_screen"

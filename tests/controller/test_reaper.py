@@ -18,6 +18,7 @@ from controller import reaper as module
 from controller.lifecycle import Lifecycle
 from controller.live import new_id
 from controller.reaper import Reaper
+from controller.store import Seen
 from controller.store.claims import Claimed, NewClaim
 from controller.store.tables import workspaces
 from controller.store.warm import Warm
@@ -46,7 +47,7 @@ def reaper(lifecycle: Lifecycle) -> Reaper:
 
 async def told(lifecycle: Lifecycle, stray: str) -> list[object]:
     """Where the log says that it was found."""
-    events = await lifecycle.store.events(limit=1000, workspace_id=stray)
+    events = await lifecycle.store.events(Seen(stray), limit=1000)
     return [event.data["where"] for event in events if event.kind == "stray"]
 
 

@@ -22,7 +22,7 @@ from sqlalchemy import Connection, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from controller.events import Events
-from controller.store import NewEvent, Store, databases
+from controller.store import NewEvent, Seen, Store, databases
 from controller.store.migrations import configuration, upgrade
 from controller.store.tables import metadata
 from tests.controller.conftest import both_databases, keep, on_postgres
@@ -161,7 +161,7 @@ async def test_any_text_is_kept_but_for_what_no_database_takes(database_url: str
         assert found.created_at.utcoffset() == timedelta(0)
         data = {"text": hard, "nul\0": ["a\0b", {"c": "\\\0"}], "big": 2**53 + 1, "none": None}
         await store.append([NewEvent(NOW, kept.id, "admin", "test", data)])
-        (event,) = await store.events(limit=9, workspace_id=kept.id)
+        (event,) = await store.events(Seen(kept.id), limit=9)
         assert event.at == NOW
         assert event.data == {
             "text": hard,

@@ -153,7 +153,7 @@ async def test_watching_is_in_the_log(site: Site) -> None:
 
         async def is_told() -> bool:
             events = (await http.get(f"{site.base}/events")).json()["events"]
-            return bool(events[-1]["kind"] == "watch")
+            return [event["kind"] for event in events[-2:]] == ["watch", "watch_end"]
 
         await eventually(is_told)
 
