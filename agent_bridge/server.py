@@ -73,7 +73,8 @@ def make_server(caller_of: Callable[[], Caller]) -> Server[dict[str, Any]]:
 class Bridge:
     """The MCP server as an ASGI app, for the controller to mount at ``/``.
 
-    ``carrel_for`` makes a client of the controller for a key, in this process. ``app`` serves
+    ``carrel_for`` makes a client of the controller for a key, in this process; ``issuer`` names the
+    OpenID provider whose tokens are keys too, if there is one. ``app`` serves
     ``/mcp`` and the protected-resource metadata; it answers while :meth:`run` is entered, which
     can be once.
     """
@@ -85,6 +86,7 @@ class Bridge:
         public_url: str,
         allowed_hosts: Sequence[str],
         allowed_origins: Sequence[str],
+        issuer: str = "",
     ) -> None:
         self._carrel_for = carrel_for
         self._public_url = public_url.rstrip("/")
@@ -97,7 +99,7 @@ class Bridge:
                 allowed_hosts=list(allowed_hosts), allowed_origins=list(allowed_origins)
             ),
             auth=AuthSettings(
-                issuer_url=AnyHttpUrl(self._public_url),
+                issuer_url=AnyHttpUrl(issuer or self._public_url),
                 resource_server_url=AnyHttpUrl(f"{self._public_url}/mcp"),
                 validate_token_resource=False,  # keys are the controller's own, for all it serves
             ),

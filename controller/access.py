@@ -36,7 +36,9 @@ GET HEAD /static/{path:path}
 ANY      /mcp
 ANY      /.well-known/{path:path}
 POST     /v1/leases/{sandbox}
-POST     /v1/login
+GET POST /v1/login
+GET      /v1/login/oidc
+GET      /v1/login/oidc/callback
 POST     /v1/logout
 POST     /v1/workspaces/{workspace_id}/viewer
 """
@@ -131,6 +133,8 @@ GET /v1/audit
 GET /v1/audit/verify
 GET POST /v1/keys
 DELETE   /v1/keys/{key_id}
+GET      /v1/tenants
+GET PUT  /v1/tenants/{name}
 """
 # What an operator may do with workspaces of other tenants; for all else there it takes an admin.
 _ABROAD = """

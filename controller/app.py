@@ -38,6 +38,7 @@ from controller.control import Controls
 from controller.events import Events
 from controller.following import Following
 from controller.gate import Gate
+from controller.headers import Headers, for_other_origins
 from controller.keyring import Keyring
 from controller.lifecycle import Lifecycle
 from controller.links import Links
@@ -54,6 +55,7 @@ from controller.routes import (
     following,
     keys,
     leases,
+    login,
     nodes,
     pools,
     processes,
@@ -64,6 +66,7 @@ from controller.routes import (
     session,
     shares,
     sockets,
+    tenants,
     ui,
     volumes,
     waiting,
@@ -100,8 +103,10 @@ _ROUTERS = (
     recording,
     artifacts,
     session,
+    login,
     keys,
     shares,
+    tenants,
     leases,
     nodes,
     pools,
@@ -143,12 +148,14 @@ def build(settings: Settings, on_lost: Callable[[], None] = lambda: None) -> Fas
         from agent_bridge.server import Bridge as McpBridge
 
         in_process = httpx.ASGITransport(_bounded(api))
+        scheme = urlsplit(settings.url).scheme
         return McpBridge(
             lambda key: Carrel(settings.url, key, transport=in_process),
             public_url=settings.public_origin,
+            issuer=settings.oidc_issuer,
             allowed_hosts=_hosts(settings),
-            allowed_origins=[f"http://{host}" for host in _hosts(settings)]
-            + [settings.public_origin],
+            allowed_origins=[f"{scheme}://{host}" for host in _hosts(settings)]
+            + [settings.public_origin, *settings.other_origins],
         )
 
     return _assemble(
@@ -389,6 +396,8 @@ def _assemble(
     api.router.default = _beside(api.router.default, bridge.app if bridge is not None else None)
     problems.install(api)
     api.add_middleware(Gate, auth=auth, settings=settings)
+    api.add_middleware(for_other_origins, settings=settings)
     api.add_middleware(problems.Shield)
+    api.add_middleware(Headers, is_secure=settings.public_origin.startswith("https:"))
     api.add_middleware(Following, metrics=metrics, is_traced=bool(settings.otlp_endpoint))
     return api

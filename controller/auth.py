@@ -9,24 +9,30 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import json
 import re
 import time
-from base64 import urlsafe_b64encode
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from typing import cast
 
-from controller.access import Caller
+from controller.access import RANK, Caller
 from controller.keyring import ADMIN, Keyring, caller_of
 from controller.links import Links
+from controller.oidc import Login, Provider
 from controller.settings import Settings
 from controller.store.signing import key_of
 from ray_cluster import leases
 from workspace.access import Share
 from workspace.errors import InvalidRequest, Unauthorized
 from workspace.folders import private_file
-from workspace.models import Workspace
+from workspace.models import Role, Workspace
 
 SESSION_SECONDS = 7 * 24 * 3600
+OIDC_SESSION_SECONDS = 8 * 3600  # then the provider is asked again who that is
+LOGIN_SECONDS = 600
 # A link outlives its workspace's deadline a little, so that its last page can say what happened.
 VIEWER_GRACE_SECONDS = 3600
+_OIDC, _LOGIN = "oidc.", "login."
 _ID = re.compile(r"[a-z0-9]{8,20}")
 
 
@@ -53,6 +59,8 @@ class Auth:
         # By home: cookies are shared by all ports of a host.
         self.session_cookie = f"carrel_{settings.name}"
         self.viewer_cookie = f"carrel_view_{settings.name}"
+        self.login_cookie = f"carrel_login_{settings.name}"
+        self.oidc = Provider(settings) if settings.oidc_issuer else None
 
     async def by_key(self, key: str) -> Caller:
         """
@@ -63,6 +71,8 @@ class Auth:
         digest = hashlib.sha256(key.encode("utf-8", "surrogateescape")).digest()
         if hmac.compare_digest(digest, self._digest):
             return Caller(ADMIN, "admin")
+        if self.oidc is not None and key.count(".") == 2:
+            return await self.oidc.caller(key)
         if (caller := await self.keyring.caller(key)) is not None:
             return caller
         raise Unauthorized("That key is not known here.")
@@ -74,6 +84,8 @@ class Auth:
 
     async def by_session(self, token: str) -> Caller | None:
         """Whose session it is; None if it is none, its time is up, or its key is good no more."""
+        if token.startswith(_OIDC):
+            return self._by_oidc_session(token)
         expiry, _, rest = token.partition(".")
         key_id, _, signature = rest.partition(".")
         if not _is_current(expiry) or not (key_id == "" or _ID.fullmatch(key_id)):
@@ -88,6 +100,40 @@ class Auth:
     def _session_mark(self, expiry: int, key_id: str) -> str:
         """Void when the admin's key changes: so whoever has that can end all sessions."""
         return self._sign(f"session {expiry} {key_id} {self._digest.hex()}")
+
+    def oidc_session(self, caller: Caller) -> str:
+        """The same for somebody whom the provider has named."""
+        expiry = int(time.time()) + OIDC_SESSION_SECONDS
+        return self._sealed(_OIDC, [expiry, caller.name, caller.role, caller.tenant])
+
+    def _by_oidc_session(self, token: str) -> Caller | None:
+        match self._unsealed(_OIDC, token):
+            case [int(expiry), str(name), str(role), str(tenant)] if expiry > time.time():
+                if self.oidc is not None and role in RANK:
+                    return Caller(name, cast(Role, role), tenant, until=expiry)
+        return None
+
+    def login_token(self, login: Login) -> str:
+        """A token for the cookie of a login that has begun."""
+        return self._sealed(_LOGIN, [int(time.time()) + LOGIN_SECONDS, *login])
+
+    def by_login(self, token: str) -> Login | None:
+        """The login that has begun in a browser."""
+        match self._unsealed(_LOGIN, token):
+            case [int(expiry), str(state), str(nonce), str(verifier)] if expiry > time.time():
+                return Login(state, nonce, verifier)
+        return None
+
+    def _sealed(self, kind: str, values: list[object]) -> str:
+        """Values that their holder can read and not change."""
+        said = urlsafe_b64encode(json.dumps(values).encode()).decode()
+        return f"{kind}{said}.{self._sign(f'{kind} {said} {self._digest.hex()}')}"
+
+    def _unsealed(self, kind: str, token: str) -> object:
+        said, _, signature = token.removeprefix(kind).partition(".")
+        if not _is_same(signature, self._sign(f"{kind} {said} {self._digest.hex()}")):
+            return None
+        return json.loads(urlsafe_b64decode(said))  # it is our own
 
     def viewer_token(self, workspace: Workspace) -> str:
         """A token that lets its holder watch this one workspace."""

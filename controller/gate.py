@@ -10,6 +10,7 @@ one that never was. What passes carries its :class:`~controller.access.Caller` i
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Sequence
 from http.cookies import CookieError, SimpleCookie
 from typing import NamedTuple
@@ -21,7 +22,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from controller import access
 from controller.access import Caller, Found
 from controller.auth import Auth
-from controller.keyring import KEY
+from controller.keyring import ADMIN, KEY
 from controller.problems import answer, is_streamed, no_such_path
 from controller.routes import parts
 from controller.settings import Settings
@@ -68,6 +69,8 @@ class Gate:
         public = urlsplit(settings.public_url)
         self._public_origin = settings.public_url.lower()
         self._public_netloc = public.netloc.lower()
+        self._scheme = urlsplit(settings.url).scheme
+        self._others = frozenset(settings.other_origins)
         self._names = _LOOPBACK | {public.hostname or "localhost", settings.host.lower()}
         self._names -= {"0.0.0.0", "::", ""}
 
@@ -98,7 +101,10 @@ class Gate:
             needs_origin = bool(callers)
         if scope["type"] == "websocket" or scope["method"] not in _SAFE:
             self._check_origin(head, is_needed=needs_origin)
-        return await _admitted(scope, found, callers)
+        caller = await _admitted(scope, found, callers)
+        if caller is not None and caller.role != "link" and caller.name != ADMIN:
+            await parts(HTTPConnection(scope)).tenants.count(caller, time.monotonic())
+        return caller
 
     async def _by_authorization(self, value: str) -> Caller:
         scheme, _, key = value.partition(" ")
@@ -140,7 +146,9 @@ class Gate:
         if head.origin is None and not is_needed:
             return
         host = (head.host or "").lower()
-        own = self._public_origin if host == self._public_netloc else f"http://{host}"
+        own = self._public_origin if host == self._public_netloc else f"{self._scheme}://{host}"
+        if head.origin is not None and not is_needed and head.origin.lower() in self._others:
+            return  # with a key in its hand
         if head.origin is None or head.origin.lower() != own:
             raise Forbidden(
                 f"A page of {(head.origin or 'unknown origin')[:200]} may not do this.",

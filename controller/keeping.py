@@ -38,6 +38,7 @@ from controller.metrics import Metrics
 from controller.places import Places
 from controller.store import Store
 from controller.store.claims import Claimed, NewClaim
+from controller.tenants import Tenants
 from controller.volumes import Volumes
 from workspace import logs
 from workspace.errors import (
@@ -81,6 +82,7 @@ class Keeping:
     def __post_init__(self) -> None:
         self.idling = Idling(self.cluster, self.events, self.save)
         self.volumes = Volumes(self.store, self.cluster, self.events)
+        self.tenants = Tenants(self.store, self.events)
 
     def own(self, live: Live, start: Callable[[], Awaitable[None]] | None = None) -> None:
         """Begin the task that owns it; ``start`` brings it up, unless it is."""

@@ -236,6 +236,8 @@ def begin(request: WorkspaceRequest, template: Template, *, owner: Owner) -> Liv
         expires_at=now + timedelta(seconds=request.ttl_seconds),
         metadata=request.metadata,
         volume=request.volume,
+        cpus=template.cpus,
+        memory_mib=template.memory_mib,
         idle_seconds=request.idle_seconds or template.idle_seconds,
         when_idle=request.when_idle or template.when_idle,
         keep_frames=request.keep_frames or template.keep_frames,

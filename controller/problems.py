@@ -12,6 +12,7 @@ import logging
 import re
 import secrets
 from collections.abc import Mapping, Sequence
+from math import ceil
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -85,6 +86,8 @@ def response(error: CarrelError) -> Response:
 def _headers(error: CarrelError) -> Mapping[str, str]:
     if error.status == 401:
         return {"WWW-Authenticate": "Bearer"}
+    if error.status == 429:
+        return {"Retry-After": str(ceil(error.details.get("retry_after_seconds", 1)))}
     if isinstance(error, MethodNotAllowed):
         return {"Allow": ", ".join(error.details.get("methods", ()))}
     return {}

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, AliasChoices, Field, SecretStr
+from pydantic import AfterValidator, AliasChoices, Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from workspace import logs
@@ -43,6 +43,11 @@ def _artifacts(where: str) -> str:
     raise ValueError("give s3://bucket/prefix, the path of a folder, or none")
 
 
+def _origins(urls: str) -> str:
+    """Origins by commas, each as a browser sends it."""
+    return ",".join(_origin(url.strip()).lower() for url in urls.split(",") if url.strip())
+
+
 Folder = Annotated[Path, AfterValidator(_absolute)]
 
 
@@ -60,6 +65,15 @@ class Settings(BaseSettings):
     port: Annotated[int, Field(ge=0, le=65535, description="0: any free one")] = 8700
     public_url: Annotated[
         str, AfterValidator(_origin), Field(description="how people reach it, if not directly")
+    ] = ""
+    tls_cert: Annotated[
+        Folder | None, Field(description="a PEM file: serve TLS with this certificate chain ...")
+    ] = None
+    tls_key: Annotated[Folder | None, Field(description="... and this private key")] = None
+    cors_origins: Annotated[
+        str,
+        AfterValidator(_origins),
+        Field(description="by commas: other origins whose pages may ask, with a key"),
     ] = ""
     api_key: Annotated[
         SecretStr | None, Field(description="the admin key; without one home/api-key is used")
@@ -79,6 +93,22 @@ class Settings(BaseSettings):
     lease_grace_seconds: Annotated[
         float, Field(ge=10, le=86400, description="desktops end after so long without a controller")
     ] = 300
+    oidc_issuer: Annotated[
+        str, Field(pattern=r"^(https?://\S+)?$", description="an OpenID provider's own name: a URL")
+    ] = ""
+    oidc_client_id: Annotated[str, Field(description="what this controller is called there")] = ""
+    oidc_client_secret: Annotated[
+        SecretStr | None, Field(description="by which it redeems logins; a public client has none")
+    ] = None
+    oidc_audience: Annotated[
+        str, Field(description="whom access tokens are for; default: the client id")
+    ] = ""
+    oidc_role_claim: Annotated[
+        str, Field(min_length=1, description="the claim that says a role, or several")
+    ] = "carrel_role"
+    oidc_tenant_claim: Annotated[
+        str, Field(min_length=1, description="the claim that says a tenant")
+    ] = "carrel_tenant"
     database_url: Annotated[str, Field(description="SQLite, or postgresql://")] = ""
     redis_url: Annotated[
         str, Field(description="wakes controllers that follow the log; default: PostgreSQL does")
@@ -148,11 +178,33 @@ class Settings(BaseSettings):
         ),
     ] = ""
 
+    @model_validator(mode="after")
+    def _both_of_tls(self) -> Settings:
+        if (self.tls_cert is None) != (self.tls_key is None):
+            raise ValueError("CARREL_TLS_CERT and CARREL_TLS_KEY go together")
+        return self
+
+    @model_validator(mode="after")
+    def _both_of_oidc(self) -> Settings:
+        if bool(self.oidc_issuer) != bool(self.oidc_client_id):
+            raise ValueError("CARREL_OIDC_ISSUER and CARREL_OIDC_CLIENT_ID go together")
+        return self
+
+    @property
+    def other_origins(self) -> list[str]:
+        """Whose pages may ask beside the controller's own."""
+        return self.cors_origins.split(",") if self.cors_origins else []
+
     @property
     def url(self) -> str:
-        """How this machine reaches the controller."""
+        """How this machine reaches the controller: over TLS, by the name that it certifies."""
+        if self.tls_cert is not None and self.public_url:
+            return self.public_url
+        scheme = "http" if self.tls_cert is None else "https"
         host = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}.get(self.host, self.host)
-        return f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
+        return (
+            f"{scheme}://[{host}]:{self.port}" if ":" in host else f"{scheme}://{host}:{self.port}"
+        )
 
     @property
     def public_origin(self) -> str:

@@ -74,6 +74,7 @@ class Starting:
     async def _claim(
         self, live: Live, request: WorkspaceRequest, template: Template, is_prepared: bool
     ) -> str:
+        quotas = await self._keeping.tenants.quotas(live.workspace.tenant)
         new = NewClaim(
             live.workspace,
             owner=live.owner,
@@ -82,6 +83,7 @@ class Starting:
             # Those who wait come first.
             shape=None if self._keeping.places.is_waited_for(live.shape) else live.shape,
             is_prepared=is_prepared,
+            is_limited=quotas.limits_claims,
         )
         with anyio.CancelScope(shield=True):  # bounded by the database: it must be known
             try:
@@ -93,6 +95,8 @@ class Starting:
             live.known = claimed.workspace
             live.end("released")
             return claimed.how
+        if claimed.refusal is not None:
+            raise claimed.refusal
         live.workspace = claimed.workspace
         self._keeping.note(live)
         live.is_written = live.is_placed = True

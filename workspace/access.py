@@ -98,3 +98,58 @@ class Admission(_Output):
     """What whoever asks may do with a desktop's screen."""
 
     mode: ShareMode
+
+
+_Count = Annotated[int | None, Field(ge=0, le=1_000_000)]
+
+
+class Quotas(_Input):
+    """How much a tenant may have; None is as much as there is. The body of ``PUT .../tenants/..``.
+
+    What is "at once" counts every workspace that has not ended, paused and waiting ones too.
+    """
+
+    workspaces: Annotated[_Count, Field(description="at once")] = None
+    cpus: Annotated[float | None, Field(ge=0, le=10_000_000, description="at once")] = None
+    memory_mib: Annotated[int | None, Field(ge=0, le=1 << 40, description="at once")] = None
+    desktop_hours: Annotated[
+        float | None,
+        Field(
+            ge=0,
+            le=100_000_000,
+            description="in a calendar month (UTC): claims are refused once they are used",
+        ),
+    ] = None
+    requests_per_minute: Annotated[
+        int | None, Field(ge=1, le=10_000_000, description="of each key, at each controller")
+    ] = None
+
+    @property
+    def limits_claims(self) -> bool:
+        """Whether any of it can refuse a claim."""
+        of_claims = (self.workspaces, self.cpus, self.memory_mib, self.desktop_hours)
+        return any(limit is not None for limit in of_claims)
+
+
+class Used(_Output):
+    """How much of its quotas a tenant has."""
+
+    workspaces: int = 0
+    cpus: float = 0.0
+    memory_mib: int = 0
+    desktop_hours: float = 0.0  # in this calendar month
+
+
+class Tenant(_Output):
+    """Whose workspaces and keys are, how much it may have, and how much it has."""
+
+    name: str
+    quotas: Quotas
+    used: Used
+
+
+class TenantList(_Output):
+    """One page of tenants, by name; ``after`` is what to ask for next, None at the end."""
+
+    tenants: list[Tenant]
+    after: str | None = None

@@ -14,6 +14,7 @@
     ├── Conflict 409              NotReady, TemplateExists, IsADirectory, NotADirectory, FileExists,
     │                             PortTaken, VolumeInUse, HumanInControl (the agent's input waits),
     │                             ControlTaken (another person has mouse and keyboard)
+    ├── TooMany 429               RateLimited, QuotaExceeded: `Retry-After` says when to come again
     ├── WorkspaceEnded 410        it was released, ran out or failed; the message says which
     ├── TooLarge 413
     ├── Unsupported 501
@@ -211,6 +212,22 @@ class ControlTaken(Conflict):
 
     code = "control_taken"
     default_hint = "Wait until it is handed back, or ask its holder."
+
+
+class TooMany(CarrelError):
+    """Of what a tenant or a key may have. ``details`` has ``retry_after_seconds``."""
+
+    code, status = "too_many", 429
+
+
+class RateLimited(TooMany):
+    code = "rate_limited"
+    default_hint = "Wait as long as Retry-After says, then ask again."
+
+
+class QuotaExceeded(TooMany):
+    code = "quota_exceeded"
+    default_hint = "Release a desktop, or have whoever runs Carrel raise the tenant's quotas."
 
 
 class WorkspaceEnded(CarrelError):

@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import re
 import select
+import ssl
 import time
 from collections.abc import AsyncIterator, Callable
 from typing import NamedTuple, cast
@@ -38,7 +39,9 @@ def client_transport(url: str) -> httpx.AsyncBaseTransport:
     """What carries requests to ``url``: this, or httpx's own where it is https."""
     if url.startswith("https:"):
         limits = httpx.Limits(max_connections=MAX_CONNECTIONS, max_keepalive_connections=MAX_IDLE)
-        return httpx.AsyncHTTPTransport(trust_env=False, limits=limits)
+        # Whom this machine trusts (or SSL_CERT_FILE names), not a list that comes with a package.
+        trusted = ssl.create_default_context()
+        return httpx.AsyncHTTPTransport(verify=trusted, trust_env=False, limits=limits)
     return Transport()
 
 

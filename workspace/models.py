@@ -246,6 +246,8 @@ class Workspace(_Output):
     node: str | None = None
     sandbox: str = ""  # what its sandbox is called on that node; a warm one has its own name
     volume: str | None = None  # its home, which stays
+    cpus: float | None = None  # that its template gives it, as is the next
+    memory_mib: int | None = None
     idle_seconds: float | None = None
     when_idle: IdleAction = "release"
     keep_frames: KeepFrames = "none"

@@ -256,6 +256,8 @@ class SyncCarrel:
     new_key = _carrel(Carrel.new_key)
     keys = _carrel(Carrel.keys)
     revoke_key = _carrel(Carrel.revoke_key)
+    tenants = _carrel(Carrel.tenants)
+    set_quotas = _carrel(Carrel.set_quotas)
     share = _carrel(Carrel.share)
     shares = _carrel(Carrel.shares)
     revoke_share = _carrel(Carrel.revoke_share)

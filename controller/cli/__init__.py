@@ -27,6 +27,7 @@ from controller.cli import (
     service,
     shell,
     state,
+    tenants,
     top,
     volumes,
 )
@@ -45,6 +46,7 @@ for room in (
     desktops,
     volumes,
     keys,
+    tenants,
     nodes,
     scale,
     acting,

@@ -14,6 +14,7 @@ import gc
 import logging
 import signal
 import socket
+import ssl
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -26,7 +27,7 @@ from controller import tracing
 from controller.cli import output, process
 from controller.rejoining import restart
 from workspace import folders, logs
-from workspace.errors import CarrelError, PortTaken, Unavailable
+from workspace.errors import CarrelError, InvalidRequest, PortTaken, Unavailable
 from workspace.protocols import HttpProtocol, WebSocketProtocol
 
 if TYPE_CHECKING:
@@ -139,7 +140,10 @@ async def _run(settings: Settings, listener: socket.socket, claims: Sequence[str
         ws=WebSocketProtocol,
         ws_max_size=16 << 20,
         ws_per_message_deflate=False,  # RFB and pictures do not shrink
+        ssl_certfile=settings.tls_cert,
+        ssl_keyfile=settings.tls_key,
     )
+    _load_tls(config)
     server = Server(config, on_ready)
     main = asyncio.ensure_future(_live(app, server, listener, lambda: catch()))
 
@@ -169,6 +173,23 @@ async def _run(settings: Settings, listener: socket.socket, claims: Sequence[str
             settings.sockets.rmdir()
     output.note("ended")
     return is_lost and not is_told
+
+
+def _load_tls(config: uvicorn.Config) -> None:
+    """Load the settings' certificate and key, if any: before anything is started.
+
+    Raises:
+        InvalidRequest: they cannot be used.
+    """
+    try:
+        config.load()
+    except (OSError, ssl.SSLError) as error:
+        why = getattr(error, "strerror", None) or str(error)
+        raise InvalidRequest(
+            f"CARREL_TLS_CERT or CARREL_TLS_KEY cannot be used: {why}.",
+            hint="Name PEM files: the certificate with its chain, and its private key, that this "
+            "user may read.",
+        ) from error
 
 
 async def _live(

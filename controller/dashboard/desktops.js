@@ -168,7 +168,10 @@ function showLogin(isNeeded) {
   draw([]);
   $("asked").hidden = true;
   $("empty").hidden = true;
-  if (wasHidden) $("key").focus();
+  if (wasHidden) {
+    $("key").focus();
+    api.call("GET", "/v1/login").then(({ oidc }) => ($("oidc").hidden = !oidc), () => {});
+  }
 }
 
 // Every live desktop, page after page.

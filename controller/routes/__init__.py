@@ -30,6 +30,7 @@ from controller.settings import Settings
 from controller.store import Seen, Store
 from controller.tail import Tail
 from controller.templates import Templates
+from controller.tenants import Tenants
 from controller.warming import Warming
 from workspace.desktop import Desktop
 from workspace.errors import CarrelError, Unavailable
@@ -77,6 +78,10 @@ class Parts:
     artifacts: Artifacts
     frames: Frames
     tail: Tail
+
+    @property
+    def tenants(self) -> Tenants:
+        return self.lifecycle.keeping.tenants
 
     def shown(self, workspace: Workspace, to: Caller) -> Workspace:
         """A workspace as ``to`` may see it: only who may let others in gets a link for them."""

@@ -39,7 +39,11 @@ async def change(
 @router.get("/status")
 async def status(request: Request) -> Status:
     """Controllers, nodes, pools, the queue and strays, at a glance."""
-    return await _nodes(request).status()
+    seen, oidc = await _nodes(request).status(), parts(request).auth.oidc
+    if oidc is None or not oidc.trouble:
+        return seen
+    trouble = f"The OpenID provider does not answer: {oidc.trouble}"
+    return seen.model_copy(update={"troubles": [*seen.troubles, trouble]})
 
 
 def _nodes(request: Request) -> Nodes:

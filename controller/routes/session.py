@@ -94,6 +94,6 @@ def _with_cookie(
         path=path,
         httponly=True,
         samesite="strict",
-        secure=parts(request).settings.public_url.startswith("https:"),
+        secure=parts(request).settings.public_origin.startswith("https:"),
     )
     return answer

@@ -32,6 +32,7 @@ from controller.store.requests import Requests
 from controller.store.rows import columns, to_workspace
 from controller.store.shares import Shares
 from controller.store.tables import UtcTime, events, warm, workspaces
+from controller.store.tenants import Tenants
 from controller.store.volumes import Volumes
 from controller.store.warm import WarmRows
 from workspace.errors import InvalidRequest
@@ -99,6 +100,7 @@ class Store:
         self.shares = Shares(doing)
         self.requests = Requests(doing)
         self.artifacts = ArtifactRows(doing)
+        self.tenants = Tenants(doing)
 
     @asynccontextmanager
     async def run(self) -> AsyncIterator[None]:
@@ -182,7 +184,7 @@ class Store:
         rows = await self._rows(select(workspaces.c.tenant).where(workspaces.c.id == workspace_id))
         return rows[0].tenant if rows else None
 
-    async def tenants(self, workspace_ids: Collection[str]) -> Mapping[str, str]:
+    async def tenants_of(self, workspace_ids: Collection[str]) -> Mapping[str, str]:
         """Whose each of them is, of those that there are."""
         asked = select(workspaces.c.id, workspaces.c.tenant)
         rows = await self._rows(asked.where(workspaces.c.id.in_(sorted(workspace_ids))))

@@ -9,7 +9,7 @@ two can never have the same: PostgreSQL passes over rows that another transactio
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any, Literal, NamedTuple
@@ -17,12 +17,14 @@ from typing import Any, Literal, NamedTuple
 from sqlalchemy import Executable, delete, insert, select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from controller.store import tenants
 from controller.store.appending import append
 from controller.store.chain import NewEvent
 from controller.store.doing import Clash, Doing
 from controller.store.rows import columns, to_workspace
 from controller.store.tables import warm, workspaces
 from controller.store.warm import Warm, to_warm
+from workspace.errors import QuotaExceeded
 from workspace.models import Workspace
 
 TRIES = 5  # of a group of which another replica was writing a key
@@ -39,13 +41,15 @@ class NewClaim:
     key: str | None = None
     shape: str | None = None  # of the warm desktops that would do; None: none would
     is_prepared: bool = True  # a warm one is ready as it is
+    is_limited: bool = False  # its tenant has quotas
 
 
 class Claimed(NamedTuple):
     """What became of it."""
 
     workspace: Workspace
-    how: Literal["warm", "cold", "known"]
+    how: Literal["warm", "cold", "known", "refused"]
+    refusal: QuotaExceeded | None = None
 
 
 class Claims:
@@ -106,8 +110,9 @@ class Claims:
             elif (name := _name(claim)) not in known:
                 known[name] = claim.workspace
                 new.append(claim)
+        made = await self._refused(connection, new)
+        new = [claim for claim in new if claim.workspace.id not in made]
         free = await self._take_all(connection, new)
-        made: dict[str, Claimed] = {}
         for claim in new:
             ready = free[claim.shape].pop() if claim.shape and free[claim.shape] else None
             made[claim.workspace.id] = _claimed(claim, ready)
@@ -116,10 +121,28 @@ class Claims:
             await connection.execute(_ADD, rows)
             lines = [line for claim in new for line in _lines(claim, made[claim.workspace.id])]
             await append(connection, lines, notifies=self._notifies)
-        return [
-            made.get(claim.workspace.id) or Claimed(known[_name(claim)], "known")
-            for claim in claims
-        ]
+        return [made.get(claim.workspace.id) or _again(claim, made, known) for claim in claims]
+
+    async def _refused(
+        self, connection: AsyncConnection, claims: Sequence[NewClaim]
+    ) -> dict[str, Claimed]:
+        """Those of them that are more than their tenants may have."""
+        names = {claim.workspace.tenant for claim in claims if claim.is_limited}
+        if not names:
+            return {}
+        now = datetime.now(timezone.utc)
+        left = dict(await tenants.held(connection, names, now))
+        refused: dict[str, Claimed] = {}
+        for claim in claims:
+            tenant = claim.workspace.tenant
+            if tenant not in left:
+                continue
+            try:
+                used = tenants.admit(left[tenant], claim.workspace, now)
+                left[tenant] = left[tenant]._replace(used=used)
+            except QuotaExceeded as error:
+                refused[claim.workspace.id] = Claimed(claim.workspace, "refused", error)
+        return refused
 
     async def _known(
         self, connection: AsyncConnection, claims: Sequence[NewClaim]
@@ -165,6 +188,19 @@ class Claims:
 def _name(claim: NewClaim) -> tuple[str, str, str]:
     """Whose key it is, and which."""
     return claim.workspace.tenant, claim.owner, str(claim.key)
+
+
+def _again(
+    claim: NewClaim,
+    made: Mapping[str, Claimed],
+    known: Mapping[tuple[str, str, str], Workspace],
+) -> Claimed:
+    """The answer to a key that came before, if only a moment ago."""
+    before = known[_name(claim)]
+    first = made.get(before.id)
+    if first is not None and first.refusal is not None:
+        return first
+    return Claimed(before, "known")
 
 
 def _claimed(claim: NewClaim, ready: Warm | None) -> Claimed:

@@ -65,9 +65,18 @@ workspaces = Table(
     Column("volume", String(63)),
     Column("tenant", String(63), nullable=False, server_default="default"),
     Column("keep_frames", String(10), nullable=False, server_default="none"),
+    Column("cpus", Float),
+    Column("memory_mib", Integer),
     Index(None, "created_at", "id"),
     Index(None, "state", "created_at", "id"),
     Index(None, "tenant", "created_at", "id"),
+    # What counts against a tenant's quotas, however many have ended.
+    Index(
+        "ix_workspaces_tenant_unended",
+        "tenant",
+        sqlite_where=text("ended_at IS NULL"),
+        postgresql_where=text("ended_at IS NULL"),
+    ),
     Index("ix_workspaces_sandbox", "sandbox"),
     # Of those that have none, all are distinct, on both databases.
     Index("ix_workspaces_owner_claim_key", "tenant", "owner", "claim_key", unique=True),
@@ -181,6 +190,14 @@ keys = Table(
         postgresql_where=text("revoked_at IS NULL"),
     ),
     Index(None, "created_at", "id"),
+)
+
+# What tenants may have; one without a row has no limits.
+tenants = Table(
+    "tenants",
+    metadata,
+    Column("name", String(63), primary_key=True),
+    Column("quotas", JSON, nullable=False),
 )
 
 # Links that share one desktop; what proves each is signed and not kept.

@@ -48,7 +48,11 @@ ANYBODY = {
     "GET /openapi.json",
     "HEAD /openapi.json",
     "GET /",
+    "GET /fleet",
     "GET /watch/{workspace_id}",
+    "GET /v1/login",
+    "GET /v1/login/oidc",
+    "GET /v1/login/oidc/callback",
     "POST /v1/login",
     "POST /v1/logout",
     f"POST {WORKSPACE}/viewer",
@@ -56,6 +60,8 @@ ANYBODY = {
 }
 LINK_VIEWS = {f"GET {WORKSPACE}{path}" for path in ("", "/screenshot", "/viewer")}
 LINK_VIEWS |= {f"WATCH {WORKSPACE}/vnc"}
+LINK_CONTROLS = {f"{method} {WORKSPACE}/control" for method in ("GET", "POST", "DELETE")}
+LINK_CONTROLS |= {f"WS {WORKSPACE}/vnc"}
 ABROAD = {f"GET {WORKSPACE}", f"DELETE {WORKSPACE}", f"GET {WORKSPACE}/stats"}
 
 
@@ -89,7 +95,7 @@ def asked_of(api: FastAPI) -> list[Asked]:
 def least(asked: Asked) -> str:
     """The least role that may, in its own tenant."""
     method, path = asked
-    if path.startswith("/v1/keys"):
+    if path.startswith(("/v1/audit", "/v1/keys", "/v1/tenants")):
         return "admin"
     if path.startswith(("/v1/nodes", "/v1/pools", "/v1/status", "/metrics")):
         return "operator"
@@ -116,7 +122,7 @@ class Who:
             return None
         if self.link:
             may = asked.name in LINK_VIEWS and not self.is_foreign
-            may |= self.link == "control" and asked.name == f"WS {WORKSPACE}/vnc"
+            may |= self.link == "control" and asked.name in LINK_CONTROLS and not self.is_foreign
             return None if may else {"forbidden"}
         if not self.role:
             return {"unauthorized"}
@@ -208,7 +214,8 @@ async def redeemed(api: FastAPI, made: Mapping[str, str]) -> dict[str, str]:
 def path_of(asked: Asked, workspace_id: object) -> str:
     names = {"workspace_id": workspace_id, "sandbox": "abcdefghjk", "window": 1}
     unknown = {"job": "j1", "name": "v", "node_id": "n0", "template": "no", "key_id": "abcdefghjk"}
-    return asked.path.format(**names, **unknown, share="abcdefghjk")
+    unknown |= {"share": "abcdefghjk", "artifact_id": "abcdefghjk", "ticket": "abcdef"}
+    return asked.path.format(**names, **unknown)
 
 
 async def code_of(http: httpx.AsyncClient, asked: Asked, path: str, who: Who) -> str:
@@ -218,6 +225,16 @@ async def code_of(http: httpx.AsyncClient, asked: Asked, path: str, who: Who) ->
         return "ok"
     assert "www-authenticate" in answer.headers or answer.status_code != 401
     return str(answer.json()["code"])
+
+
+async def code_of_stream(port: int, path: str, who: Who) -> str:
+    """Of what has no end, how it begins."""
+    headers = {name: value.replace("8700", str(port)) for name, value in who.headers.items()}
+    async with (
+        httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as http,
+        http.stream("GET", path, headers=headers) as answer,
+    ):
+        return "ok" if answer.is_success else str(json.loads(await answer.aread())["code"])
 
 
 async def code_of_socket(port: int, asked: Asked, path: str, who: Who) -> str:
@@ -247,6 +264,8 @@ async def test_every_route_is_for_those_that_it_is_meant_for(site: Site) -> None
                 path = path_of(asked, ours)
                 if asked.method in ("WS", "WATCH"):
                     code = await code_of_socket(port, asked, path, who)
+                elif asked.path.endswith("/events/stream"):
+                    code = await code_of_stream(port, path, who)
                 else:
                     code = await code_of(http, asked, path, who)
                 expected = who.refusal(asked)
@@ -324,11 +343,12 @@ CALLS: dict[str, dict[str, Any]] = {
     "file_read": {"desktop_id": "{}", "path": "a"},
     "file_write": {"desktop_id": "{}", "path": "a", "content": "b"},
     "file_list": {"desktop_id": "{}"},
+    "request_human": {"desktop_id": "{}", "ticket": "abcdef"},
     "pool_scale": {},
     "desktop_destroy": {"desktop_id": "{}"},
 }
 LEAST = {"pool_scale": "operator", "desktop_list": "viewer", "desktop_get": "viewer"}
-LEAST |= dict.fromkeys(("ui_tree", "file_read", "file_list"), "viewer")
+LEAST |= dict.fromkeys(("ui_tree", "file_read", "file_list", "request_human"), "viewer")
 # They first look how large the desktop is.
 LOOKS = {"computer", "computer_batch", "screenshot", "wait_for", "windows", "launch"}
 

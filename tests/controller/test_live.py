@@ -304,6 +304,7 @@ async def two(
                         database_url=database_url,
                         replica=name,
                         redis_url=redis_url,
+                        artifacts="none",
                         ray_address="none: what lives is left to the other",
                     ),
                     cluster,

@@ -51,12 +51,12 @@ def environment(home: Path) -> dict[str, str]:
     return kept | {"CARREL_HOME": str(home)}
 
 
-def start(home: Path, *arguments: str) -> Service:
+def start(home: Path, *arguments: str, **settings: str) -> Service:
     """Start `carrel up` on a free port and wait until it says that it serves."""
     with (home / "up.log").open("ab") as log:
         process = subprocess.Popen(
             [carrel(), "up", "--port", "0", *arguments],
-            env=environment(home),
+            env=environment(home) | settings,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=log,

@@ -1,4 +1,4 @@
-"""Keys of a controller, for its admin; and links that share one desktop."""
+"""Keys and tenants of a controller, for its admin; and links that share one desktop."""
 
 from __future__ import annotations
 
@@ -15,12 +15,15 @@ from workspace.access import (
     KeyRequest,
     NewKey,
     NewShare,
+    Quotas,
     Share,
     ShareMode,
     ShareRequest,
+    Tenant,
+    TenantList,
 )
-from workspace.errors import KeyNotFound, LinkNotFound, WorkspaceNotFound
-from workspace.models import DEFAULT_TENANT, WORKSPACE_ID, Role
+from workspace.errors import InvalidRequest, KeyNotFound, LinkNotFound, WorkspaceNotFound
+from workspace.models import DEFAULT_TENANT, TEMPLATE_NAME, WORKSPACE_ID, Role
 from workspace.transport import asked
 
 MAX_LISTED = 10_000
@@ -77,6 +80,44 @@ class KeyCalls:
         if re.fullmatch(KEY_ID, key_id) is None:
             raise KeyNotFound(f"There is no key {key_id[:80]!r}.")
         await self._call("DELETE", f"/v1/keys/{key_id}")
+
+    async def tenants(self: Caller) -> Sequence[Tenant]:
+        """What each may have, and has; of very many the first ``MAX_LISTED``."""
+        found: list[Tenant] = []
+        after: str | None = None
+        while len(found) < MAX_LISTED:
+            params: dict[str, str | int] = {"limit": 1000} | ({"after": after} if after else {})
+            body = await self._call("GET", "/v1/tenants", params=params)
+            page = TenantList.model_validate_json(body)
+            found += page.tenants
+            after = page.after
+            if after is None:
+                break
+        return found
+
+    async def set_quotas(
+        self: Caller,
+        tenant: str,
+        *,
+        workspaces: int | None = None,
+        cpus: float | None = None,
+        memory_mib: int | None = None,
+        desktop_hours: float | None = None,
+        requests_per_minute: int | None = None,
+    ) -> Tenant:
+        """What a tenant may have from now on; None is as much as there is."""
+        quotas = asked(
+            Quotas,
+            workspaces=workspaces,
+            cpus=cpus,
+            memory_mib=memory_mib,
+            desktop_hours=desktop_hours,
+            requests_per_minute=requests_per_minute,
+        )
+        if re.fullmatch(TEMPLATE_NAME, tenant) is None:
+            raise InvalidRequest(f"{tenant[:80]!r} is no tenant's name.")
+        body = await self._call("PUT", f"/v1/tenants/{tenant}", json=quotas.model_dump())
+        return Tenant.model_validate_json(body)
 
 
 class ShareCalls:

@@ -77,6 +77,7 @@ class StandIn:
                 Route("/", lambda _: self._page("index.html")),
                 Route("/watch/{id}", lambda _: self._page("watch.html")),
                 Route("/v1/login", self.login, methods=["POST"]),
+                Route("/v1/login", lambda _: JSONResponse({"oidc": False})),
                 Route("/v1/whoami", self.whoami),
                 Route("/v1/templates", self.templates),
                 Route(route, self.list, methods=["GET"]),

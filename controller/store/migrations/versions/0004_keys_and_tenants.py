@@ -19,6 +19,8 @@ def _tenant() -> sa.Column[str]:
 
 def upgrade() -> None:
     op.add_column("workspaces", _tenant())
+    op.add_column("workspaces", sa.Column("cpus", sa.Float))
+    op.add_column("workspaces", sa.Column("memory_mib", sa.Integer))
     op.drop_index("ix_workspaces_owner_claim_key", "workspaces")
     op.create_index(
         "ix_workspaces_owner_claim_key",
@@ -28,6 +30,13 @@ def upgrade() -> None:
     )
     op.create_index(
         "ix_workspaces_tenant_created_at_id", "workspaces", ["tenant", "created_at", "id"]
+    )
+    op.create_index(
+        "ix_workspaces_tenant_unended",
+        "workspaces",
+        ["tenant"],
+        sqlite_where=sa.text("ended_at IS NULL"),
+        postgresql_where=sa.text("ended_at IS NULL"),
     )
     op.add_column("volumes", _tenant())
     op.drop_index("ix_volumes_owner_name", "volumes")
@@ -54,6 +63,11 @@ def upgrade() -> None:
     )
     op.create_index("ix_keys_created_at_id", "keys", ["created_at", "id"])
     op.create_table(
+        "tenants",
+        sa.Column("name", sa.String(63), primary_key=True),
+        sa.Column("quotas", sa.JSON, nullable=False),
+    )
+    op.create_table(
         "shares",
         sa.Column("id", sa.String(20), primary_key=True),
         sa.Column("workspace_id", sa.String(20), nullable=False),
@@ -68,13 +82,16 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     op.drop_table("shares")
+    op.drop_table("tenants")
     op.drop_table("keys")
     op.drop_index("ix_volumes_owner_name", "volumes")
     op.drop_column("volumes", "tenant")
     op.create_index("ix_volumes_owner_name", "volumes", ["owner", "name"], unique=True)
+    op.drop_index("ix_workspaces_tenant_unended", "workspaces")
     op.drop_index("ix_workspaces_tenant_created_at_id", "workspaces")
     op.drop_index("ix_workspaces_owner_claim_key", "workspaces")
-    op.drop_column("workspaces", "tenant")
+    for column in ("memory_mib", "cpus", "tenant"):
+        op.drop_column("workspaces", column)
     op.create_index(
         "ix_workspaces_owner_claim_key", "workspaces", ["owner", "claim_key"], unique=True
     )
