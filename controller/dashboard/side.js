@@ -77,6 +77,7 @@ export function offer(workspace, screen, look) {
     pane(tab).addEventListener("problem", ({ detail }) => api.showError($("side-problem"), detail));
   }
   $("timeline").addEventListener("places", ({ detail }) => mark(detail, screen()));
+  $("timeline").addEventListener("frames", ({ detail }) => showFrames(detail, screen()));
   $("details").addEventListener("click", () => toggle($("side").hidden));
   $("pause").addEventListener("click", () => change(() => api.call("POST", `${api.at(id)}/pause`)));
   $("resume").addEventListener("click", () => change(() => api.call("POST", `${api.at(id)}/resume`)));
@@ -104,6 +105,33 @@ async function release() {
   }
 }
 
+// What the screen showed before and after a line of the timeline, with the place of what was done.
+function showFrames({ title, before, after, at }, [width, height]) {
+  $("frames-title").textContent = title;
+  $("frames-shown").replaceChildren(...[["Before", before, at], ["After", after, []]].map(([name, frame, points]) => {
+    const figure = document.createElement("figure");
+    const shown = document.createElement("div");
+    if (frame?.artifact) {
+      const picture = new Image();
+      picture.alt = `The screen ${name.toLowerCase()}`;
+      picture.src = `/v1/artifacts/${encodeURIComponent(frame.artifact)}`;
+      shown.append(picture, ...points.map(([x, y], index) => ring(index, points, x / width, y / height)));
+    }
+    figure.append(shown, Object.assign(document.createElement("figcaption"), { textContent: frame?.artifact ? name : `${name}: not kept` }));
+    return figure;
+  }));
+  $("frames").showModal();
+}
+
+function ring(index, points, left, top) {
+  const made = document.createElement("span");
+  made.className = "ring";
+  made.textContent = points.length > 1 ? index + 1 : "";
+  made.style.left = `${left * 100}%`;
+  made.style.top = `${top * 100}%`;
+  return made;
+}
+
 // Rings over the screen where a line of the timeline was.
 function mark(points, [width, height]) {
   const canvas = document.querySelector("#screen canvas");
@@ -112,10 +140,8 @@ function mark(points, [width, height]) {
   const shown = canvas.getBoundingClientRect();
   const stage = $("stage").getBoundingClientRect();
   points.forEach(([x, y], index) => {
-    const ring = document.createElement("span");
-    ring.textContent = points.length > 1 ? index + 1 : "";
-    ring.style.left = `${shown.left - stage.left + (x / width) * shown.width}px`;
-    ring.style.top = `${shown.top - stage.top + (y / height) * shown.height}px`;
-    $("marks").append(ring);
+    const left = shown.left - stage.left + (x / width) * shown.width;
+    const top = shown.top - stage.top + (y / height) * shown.height;
+    $("marks").append(ring(index, points, left / stage.width, top / stage.height));
   });
 }

@@ -25,8 +25,14 @@ const SENTENCES = {
   application: (data) => `started ${data.name}`,
   window: (data) => `window: ${data.action ?? "changed"}`,
   clipboard: (data) => `set the clipboard (${data.length} characters)`,
-  watch: () => "watched",
-  control: () => "took control",
+  watch: () => "watches",
+  watch_end: (data) => `watched for ${Math.round(data.seconds)} s`,
+  control: () => "is connected with mouse and keyboard",
+  control_end: (data) => `was connected for ${Math.round(data.seconds)} s`,
+  control_taken: (data) => ["took control", data.reason].filter(Boolean).join(": "),
+  control_returned: (data) => `${data.why.replaceAll("_", " ")}: ${(data.did ?? []).length + (data.more ?? 0)} things done`,
+  human_requested: (data) => `asks for a person: ${data.reason}`,
+  human_answered: (data) => [data.outcome, data.note].filter(Boolean).join(": "),
 };
 
 function action(each) {
@@ -114,6 +120,16 @@ customElements.define("carrel-timeline", class extends HTMLElement {
       text.append(failed);
     }
     const at = places(event);
+    const { before, after } = event.data.frames ?? {};
+    if (before?.artifact || after?.artifact) {
+      const look = document.createElement("button");
+      look.type = "button";
+      look.className = "link";
+      look.textContent = "Frames";
+      look.addEventListener("click", () => this.dispatchEvent(
+        new CustomEvent("frames", { detail: { title: text.textContent, before, after, at } })));
+      row.append(look);
+    }
     if (at.length) {
       row.tabIndex = 0;
       row.classList.add("placed");

@@ -11,6 +11,7 @@ from playwright.sync_api import Page, expect
 
 from tests.browser import chromium
 from tests.e2e.conftest import Service
+from tests.waiting import until
 
 LIVE = "#link[data-state=live]"
 MARKUP = "<img src=x onerror=alert(1)>"
@@ -35,7 +36,7 @@ def page(service: Service) -> Iterator[Page]:
 
 @pytest.fixture
 def desktop(service: Service) -> Iterator[str]:
-    made = service.carrel("new", "light", "--name", "Looked into")
+    made = service.carrel("new", "light", "--name", "Looked into", "--keep-frames", "all")
     assert made.returncode == 0, made.stderr
     yield made.stdout.strip()
     assert service.carrel("rm", made.stdout.strip()).returncode == 0
@@ -53,13 +54,25 @@ def test_beside_the_screen_stands_what_was_done(service: Service, desktop: str, 
     expect(timeline.get_by_text(MARKUP)).to_be_visible()  # as it was written, and no picture
     expect(timeline.locator("img")).to_have_count(0)
     timeline.get_by_text("click at 320, 200").hover()
-    ring, canvas = page.locator("#marks span").bounding_box(), page.locator("canvas").bounding_box()
+    ring, canvas = (
+        page.locator("#marks .ring").bounding_box(),
+        page.locator("canvas").bounding_box(),
+    )
     assert ring is not None
     assert canvas is not None
     assert abs(ring["x"] + ring["width"] / 2 - (canvas["x"] + canvas["width"] * 320 / 1280)) < 2
     assert abs(ring["y"] + ring["height"] / 2 - (canvas["y"] + canvas["height"] * 200 / 800)) < 2
     assert service.carrel("click", desktop, "5", "6").returncode == 0
     expect(timeline.get_by_text("click at 5, 6")).to_be_visible()  # as it happens
+
+    timeline.locator("li", has_text="click at 320, 200").get_by_role("button").click()
+    frames = page.get_by_role("dialog", name="click at 320, 200")
+    expect(frames.get_by_role("img")).to_have_count(2)
+    for which in ("before", "after"):
+        picture = frames.get_by_role("img", name=f"The screen {which}")
+        until(lambda shown=picture: shown.evaluate("it => it.naturalWidth") == 1280)
+    expect(frames.locator(".ring")).to_have_count(1)
+    frames.get_by_role("button", name="Close").click()
 
     page.get_by_role("tab", name="Timeline").press("ArrowRight")
     expect(page.get_by_role("tab", name="Files")).to_be_focused()
