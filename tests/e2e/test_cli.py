@@ -15,6 +15,8 @@ import pytest
 from tests.e2e import conftest
 from tests.e2e.conftest import Service
 from tests.waiting import until
+from workspace import SyncCarrel
+from workspace.actions import CursorPosition
 
 
 @pytest.fixture(scope="module")
@@ -135,16 +137,19 @@ def test_a_vnc_viewer_sees_and_acts_by_its_role(service: Service, desktop: str, 
         assert read(4) == (1280).to_bytes(2, "big") + (800).to_bytes(2, "big")
         read(16)
         read(int.from_bytes(read(4), "big"))
-        service.carrel("click", desktop, "5", "5")
+        clicked = service.carrel("click", desktop, "5", "5")
+        assert (clicked.returncode, "human_in_control" in clicked.stderr) == (
+            (1, True) if role == "control" else (0, False)
+        )
         viewer.sendall(b"\x05\x00" + (333).to_bytes(2, "big") + (222).to_bytes(2, "big"))
         expected = [333, 222] if role == "control" else [5, 5]
         deadline = time.monotonic() + (10 if role == "control" else 1)
-        while time.monotonic() < deadline:
-            told = service.carrel("scroll", desktop, "0", "--settle", "0", "--json")
-            assert told.returncode == 0, told.stderr
-            if json.loads(told.stdout)["cursor"] == expected == [333, 222]:
-                break
-        assert json.loads(told.stdout)["cursor"] == expected
+        with SyncCarrel(service.url, service.key) as carrel:
+            while time.monotonic() < deadline:
+                seen = carrel.desktop(desktop).act(CursorPosition(), observe="none")
+                if list(seen.cursor) == expected == [333, 222]:
+                    break
+            assert list(seen.cursor) == expected
     end(process)
 
 
