@@ -156,10 +156,9 @@ class _Answering:
 
 
 def template(scope: Scope) -> str:
-    """The route that a request came to, once it has: a template, never what was asked."""
-    if (path := getattr(scope.get("route"), "path", None)) is not None:
-        return str(path)
-    return "/mcp" if scope["path"] == "/mcp" else "none"
+    """The route that a request came to or was refused at: a template, never what was asked."""
+    path = getattr(scope.get("route"), "path", None) or scope.get("rule")
+    return "none" if path is None else str(path)
 
 
 def _size(message: Message) -> int:

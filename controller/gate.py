@@ -90,6 +90,8 @@ class Gate:
         self._check_host(head.host, scope)
         _refuse_keys(scope["query_string"])
         found = _found(scope)
+        if found.rule is not None:
+            scope["rule"] = found.rule.path  # what is refused here is counted by it
         if found.rule is not None and found.rule.path == _LEASE:
             self._auth.check_lease(found.parameters["sandbox"], head.authorization)
             return None

@@ -154,7 +154,8 @@ class Tail:
         page = await self._store.events(after=last, limit=PAGE)
         if not page or self._last != last:  # or the last reader went away meanwhile
             return False
-        whose = await self._store.tenants_of({each.workspace_id for each in page if each.workspace_id})
+        of = {each.workspace_id for each in page if each.workspace_id is not None}
+        whose = await self._store.tenants_of(of)
         if self._last != last:
             return False
         for event in page:

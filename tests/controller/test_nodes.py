@@ -21,12 +21,12 @@ from tests.controller.conftest import (
     on_postgres,
     serving,
 )
-from tests.controller.test_cli_live import CommandLine, carrel
+from tests.controller.test_cli_live import CommandLine, carrel, environment
 from tests.waiting import eventually
 from workspace.errors import InvalidRequest, NotFound, Unavailable
 from workspace.models import Node
 
-__all__ = ["carrel"]  # a fixture
+__all__ = ["carrel", "environment"]  # fixtures
 pytestmark = pytest.mark.anyio
 
 
