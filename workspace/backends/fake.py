@@ -154,4 +154,8 @@ class _Running:
 async def _end_guard(guard: asyncio.subprocess.Process) -> None:
     assert guard.stdin is not None, "it was started with a pipe"
     guard.stdin.close()
-    await asyncio.wait_for(guard.wait(), 5)
+    try:
+        await asyncio.wait_for(guard.wait(), 5)
+    except asyncio.TimeoutError:  # a machine that is too busy to run it
+        guard.kill()
+        await guard.wait()
