@@ -195,6 +195,7 @@ async def test_a_stream_goes_on_where_it_was(here: Site) -> None:
     head = {"Authorization": f"Bearer {KEY}"}
     async with connect(f"{url}{base}?after=0", additional_headers=head) as own_socket:
         assert [json.loads(await own_socket.recv()) for _ in own] == own
+    await eventually(lambda: here.parts.tail._readers == 0)  # it is not the next one that reads
     async with connect(f"{url}/v1/events/stream", additional_headers=head) as new_socket:
         await eventually(lambda: here.parts.tail._readers == 1)
         await here.record(99)
