@@ -255,10 +255,14 @@ async def test_many_take_at_once_and_one_has_it(light: Daemon, desktop: Desktop)
         nonlocal taken
         name, own = f"person{number}", (100 + number, 200 + number)
         await asyncio.sleep(chance.random() * 0.2)
-        try:
-            control = await desktop.take_control(holder=name)
-        except ControlTaken:
-            return
+        while True:
+            try:
+                control = await desktop.take_control(holder=name)
+                break
+            except ControlTaken:
+                if taken >= 3:
+                    return
+            await asyncio.sleep(0.05)
         holding.append(name)
         assert holding == [name], "nobody else has it"
         taken += 1
@@ -283,7 +287,7 @@ async def test_many_take_at_once_and_one_has_it(light: Daemon, desktop: Desktop)
             await asyncio.sleep(0.01)
 
     await asyncio.gather(agent(), *(person(number) for number in range(50)))
-    assert taken >= 2
+    assert taken >= 3
     assert await where(desktop) != (3, 3)
     assert await pressed(desktop) == 0
     await desktop.click(5, 5)
