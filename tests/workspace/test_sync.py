@@ -82,7 +82,7 @@ def test_an_interrupt_leaves_no_desktop_behind(
 def test_no_method_is_missing(face: type, real: type) -> None:
     wanted = {name for name, _ in inspect.getmembers(real, inspect.isfunction) if name[0] != "_"}
     assert wanted - {"aclose"} <= set(dir(face))
-    iterators = {"follow", "open_file", "open_recording", "open_volume"}
+    iterators = {"follow", "open_artifact", "open_file", "open_recording", "open_volume"}
     for name in wanted - iterators - {"aclose", "desktop"}:
         mine, theirs = inspect.signature(getattr(face, name)), getattr(real, name)
         assert mine == inspect.signature(theirs)
