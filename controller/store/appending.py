@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timezone
 
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -26,6 +26,8 @@ _TAKE = (
     f"SELECT set_config('idle_in_transaction_session_timeout', '{_HOLD_MS}', true), "
     f"pg_advisory_xact_lock({_LOCK})"
 )
+# Lines that begin chains need no head: they wait for the lock in the statement that writes them.
+_TAKEN = f"WITH held AS MATERIALIZED ({_TAKE}), lines AS ("
 _PG_HEADS = "SELECT chain, seq, hash FROM chains WHERE chain = ANY($1::text[])"
 _PG_WRITE = """
 WITH lines AS (
@@ -43,6 +45,13 @@ WITH lines AS (
 _PG_WRITE_AND_WAKE = f"{_PG_WRITE} SELECT pg_notify('{CHANNEL}', '')"
 _PG_WRITE_QUIETLY = f"{_PG_WRITE} SELECT 1"
 
+
+def _taking(statement: str) -> str:
+    """``statement`` that takes the lock itself, before any line gets its id."""
+    taken = statement.replace("WITH lines AS (", _TAKEN, 1)
+    return taken.replace("hash FROM unnest(", "hash FROM held, unnest(", 1)
+
+
 _HEADS = "SELECT chain, seq, hash FROM chains WHERE chain IN (SELECT value FROM json_each(?))"
 _LINES = (
     "INSERT INTO events (at, workspace_id, actor, kind, data, seq, hash) "
@@ -55,15 +64,22 @@ _ENDS = (
 
 
 async def append(
-    connection: AsyncConnection, new: Sequence[NewEvent], *, notifies: bool = True
+    connection: AsyncConnection,
+    new: Sequence[NewEvent],
+    *,
+    notifies: bool = True,
+    begins: bool = False,
 ) -> None:
     """Write lines in the connection's transaction; on PostgreSQL the last thing in it.
 
-    ``notifies`` tells those who listen on :data:`CHANNEL` once it is committed.
+    ``notifies`` tells those who listen on :data:`CHANNEL` once it is committed. ``begins``: their
+    chains begin with them, as those of workspaces do that this transaction makes.
     """
     if not new:
         return
     chains, data = _chains(new), texts(new)
+    if begins and connection.dialect.name == "postgresql":
+        return await _write(connection, *link(new, data, {}), notifies=notifies, takes=True)
     if connection.dialect.name != "postgresql":
         found = await connection.exec_driver_sql(_HEADS, (json.dumps(chains),))
         lines, ends = link(new, data, {row.chain: Head(row.seq, row.hash) for row in found})
@@ -73,7 +89,21 @@ async def append(
     await connection.exec_driver_sql(_TAKE)
     found = await connection.exec_driver_sql(_PG_HEADS, (chains,))
     lines, ends = link(new, data, {row.chain: Head(row.seq, row.hash) for row in found})
+    await _write(connection, lines, ends, notifies=notifies)
+
+
+async def _write(
+    connection: AsyncConnection,
+    lines: Sequence[Linked],
+    ends: Mapping[str, Head],
+    *,
+    notifies: bool,
+    takes: bool = False,
+) -> None:
     statement = _PG_WRITE_AND_WAKE if notifies else _PG_WRITE_QUIETLY
+    if takes:
+        statement = _taking(statement)
+    chains = sorted(ends)
     for some in _in_parts(lines):
         await connection.exec_driver_sql(
             statement,

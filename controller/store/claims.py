@@ -120,7 +120,7 @@ class Claims:
             rows = [_row(claim, made[claim.workspace.id].workspace) for claim in new]
             await connection.execute(_ADD, rows)
             lines = [line for claim in new for line in _lines(claim, made[claim.workspace.id])]
-            await append(connection, lines, notifies=self._notifies)
+            await append(connection, lines, notifies=self._notifies, begins=True)
         return [made.get(claim.workspace.id) or _again(claim, made, known) for claim in claims]
 
     async def _refused(
