@@ -31,11 +31,16 @@ class Grouped(Generic[T, R]):
         what: str,
         group: int = 500,
         waiting: int = 10_000,
+        turns: int = 0,
     ) -> None:
+        """``turns`` of the event loop are waited before each group, for those who are on their way:
+        who just got a result and asks again comes into the next group, not the one after it.
+        """
         self._work = work
         self._what = what
         self._group = group
         self._most = waiting
+        self._turns = turns
         self._waiting: list[tuple[T, asyncio.Future[R]]] = []
         self._wake = asyncio.Event()
         self._is_open = False
@@ -72,6 +77,8 @@ class Grouped(Generic[T, R]):
             await self._wake.wait()
             self._wake.clear()
             while self._waiting:
+                for _ in range(self._turns):
+                    await asyncio.sleep(0)
                 group, self._waiting = self._waiting[: self._group], self._waiting[self._group :]
                 await self._do(group)
 

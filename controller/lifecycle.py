@@ -44,6 +44,7 @@ from workspace.models import (
 )
 
 SHUTDOWN_SECONDS = 10.0
+TURNS = 20  # of the event loop, below a millisecond: from the answer of a claim to the next one
 RELEASE_SECONDS = 30.0  # that another controller gets to end what it is ending
 TRIES = 5  # to change one that other controllers take over at the same time
 LOOK_AGAIN_SECONDS = 0.2
@@ -66,7 +67,7 @@ class Lifecycle:
 
     def __post_init__(self) -> None:
         self._claims: Grouped[NewClaim, Claimed] = Grouped(
-            self.store.claims.make, what="The store of claims", group=100
+            self.store.claims.make, what="The store of claims", group=100, turns=TURNS
         )
         self.keeping = Keeping(
             self.replica, self.store, self.cluster, self.events, self._claims, self.metrics
