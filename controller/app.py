@@ -85,7 +85,7 @@ from controller.templates import Templates
 from controller.warming import Warming
 from controller.webhook import Webhook
 from workspace.client import Carrel
-from workspace.errors import DesktopLost, NotFound, TooLarge, WorkspaceEnded
+from workspace.errors import DesktopLost, TooLarge, WorkspaceEnded
 from workspace.folders import only_one, private_folder
 from workspace.transport import MAX_JSON_BYTES
 
@@ -275,10 +275,7 @@ def _beside(otherwise: ASGIApp, bridge: ASGIApp | None) -> ASGIApp:
 
     async def either(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "websocket":
-            error = NotFound(
-                f"There is no WebSocket {scope['path'][:200]}.",
-                hint="A desktop has vnc, terminal and processes/{job}/stream.",
-            )
+            error = problems.no_such_path(scope, ())
             await problems.answer(error, scope, receive, send)
         elif bridge is not None and scope["path"].startswith(("/mcp", "/.well-known/")):
             await bridge(scope, receive, send)
