@@ -117,19 +117,25 @@ class Keeping:
         logs.belongs_to(live.workspace.id)
         try:
             with live.scope:
-                async with anyio.create_task_group() as tasks:
-                    tasks.start_soon(self._until_deadline, live)
-                    if live.workspace.idle_seconds is not None:
+                if live.workspace.idle_seconds is None:
+                    await self._serve(live, start)
+                else:
+                    async with anyio.create_task_group() as tasks:
                         until_idle = partial(self.idling.until_idle, live)
                         tasks.start_soon(self._or_fail, live, until_idle)
-                    if start is not None:
-                        await self._or_fail(live, start)
-                    if live.end_state is None:
-                        live.settled.set()
-                    await self._or_fail(live, partial(self._until_dead, live))
+                        await self._serve(live, start)
         finally:
+            if time.monotonic() >= live.deadline:
+                live.end("released", WorkspaceEnded(TIME_UP))
             with anyio.CancelScope(shield=True):  # each step of it is bounded
                 await (self._let_go(live) if live.is_lost else self._finish(live))
+
+    async def _serve(self, live: Live, start: Callable[[], Awaitable[None]] | None) -> None:
+        if start is not None:
+            await self._or_fail(live, start)
+        if live.end_state is None:
+            live.settled.set()
+        await self._or_fail(live, partial(self._until_dead, live))
 
     async def _or_fail(self, live: Live, work: Callable[[], Awaitable[None]]) -> None:
         try:
@@ -139,13 +145,6 @@ class Keeping:
         except Exception as error:  # one workspace's defect must not end the others
             _log.exception("workspace %s failed", live.workspace.id)
             live.end("failed", Internal(f"It failed: {type(error).__name__}."))
-
-    async def _until_deadline(self, live: Live) -> None:
-        while (left := live.deadline - time.monotonic()) > 0:
-            live.extended = anyio.Event()
-            with anyio.move_on_after(left):
-                await live.extended.wait()
-        live.end("released", WorkspaceEnded(TIME_UP))
 
     async def _until_dead(self, live: Live) -> None:
         end = await self._end_of(live.workspace.sandbox)

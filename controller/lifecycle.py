@@ -194,7 +194,6 @@ class Lifecycle:
             await self.cluster.extend(live.workspace.sandbox, ttl_seconds)
             live.deadline = time.monotonic() + ttl_seconds
             live.change(expires_at=datetime.now(timezone.utc) + timedelta(seconds=ttl_seconds))
-            live.extended.set()
             await self.keeping.save(live)
             if not live.is_lost:
                 break

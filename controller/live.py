@@ -148,12 +148,10 @@ class Live:
     def __init__(self, workspace: Workspace, seconds: float, *, owner: str = "") -> None:
         self.workspace = workspace
         self.owner = owner
-        self.deadline = time.monotonic() + seconds
         self.endpoint: Endpoint | None = None
         self.desktop: Desktop | None = None
         self.saving = anyio.Lock()
-        self.scope = anyio.CancelScope()
-        self.extended = anyio.Event()
+        self.scope = anyio.CancelScope(deadline=time.monotonic() + seconds)
         self.turned = anyio.Event()  # its state has changed; then there is another one
         self.turning = anyio.Lock()  # held by who pauses or resumes it
         self.pausing: Pausing | None = None  # the last one
@@ -170,6 +168,15 @@ class Live:
         self.end_state: Literal["released", "failed"] | None = None
         self.error: CarrelError | None = None
         self.ended_by = SYSTEM
+
+    @property
+    def deadline(self) -> float:
+        """When its owner ends it, by :func:`time.monotonic`; it may be changed at any time."""
+        return self.scope.deadline
+
+    @deadline.setter
+    def deadline(self, deadline: float) -> None:
+        self.scope.deadline = deadline
 
     def end(
         self,
@@ -217,7 +224,11 @@ def shape(template: Template) -> str:
 
 def new_id() -> str:
     """One that cannot be guessed."""
-    return "".join(secrets.choice(_ALPHABET) for _ in range(10))
+    number, letters = secrets.randbelow(len(_ALPHABET) ** 10), []
+    for _ in range(10):
+        number, place = divmod(number, len(_ALPHABET))
+        letters.append(_ALPHABET[place])
+    return "".join(letters)
 
 
 def begin(request: WorkspaceRequest, template: Template, *, owner: Owner) -> Live:

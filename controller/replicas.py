@@ -259,7 +259,6 @@ class Replica:
                 break
             await anyio.sleep(FIND_AGAIN_SECONDS)
         live.deadline = time.monotonic() + located.remaining_seconds
-        live.extended.set()
         live.endpoint = located.endpoint
         live.desktop = connect(located.endpoint)
 

@@ -412,7 +412,7 @@ class Carrel(VolumeCalls, EventCalls, KeyCalls, ShareCalls, ArtifactCalls):
 
     def desktop(self, workspace_id: str) -> Desktop:
         """The desktop of a workspace; it uses this client's connections and closes with it."""
-        return Desktop(self._http, prefix=_path(workspace_id))
+        return Desktop(lambda: self._http, prefix=_path(workspace_id))
 
     async def _give_back(self, workspace_id: str) -> None:
         """Release, even while being cancelled; what cannot be released ends at its deadline."""
@@ -438,7 +438,7 @@ class ClaimedDesktop(Desktop):
     """A claimed workspace's desktop; leaving its ``async with`` block releases it."""
 
     def __init__(self, carrel: Carrel, http: httpx.AsyncClient, workspace: Workspace) -> None:
-        super().__init__(http, prefix=_path(workspace.id))
+        super().__init__(lambda: http, prefix=_path(workspace.id))
         self._carrel = carrel
         self.workspace = workspace
 

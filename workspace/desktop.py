@@ -37,15 +37,18 @@ def connect(
 
     ``through`` makes of what carries its requests what is to.
     """
-    if endpoint.url.startswith("unix://"):
-        base = "http://desktop"
-        wire: httpx.AsyncBaseTransport = Transport(unix_socket=endpoint.url.removeprefix("unix://"))
-    else:
-        base, wire = endpoint.url, client_transport(endpoint.url)
-    headers = {"Authorization": f"Bearer {endpoint.token}"}
-    http = httpx.AsyncClient(
-        transport=through(wire), base_url=base, headers=headers, trust_env=False
-    )
+
+    def http() -> httpx.AsyncClient:
+        url, unix = endpoint.url, endpoint.url.removeprefix("unix://")
+        is_unix = url != unix
+        wire = Transport(unix_socket=unix) if is_unix else client_transport(url)
+        return httpx.AsyncClient(
+            transport=through(wire),
+            base_url="http://desktop" if is_unix else url,
+            headers={"Authorization": f"Bearer {endpoint.token}"},
+            trust_env=False,
+        )
+
     return Desktop(http)
 
 
@@ -65,11 +68,12 @@ class Desktop(
     retried) and :class:`~workspace.errors.TimedOut`.
     """
 
-    def __init__(self, http: httpx.AsyncClient, *, prefix: str = "") -> None:
+    def __init__(self, http: Callable[[], httpx.AsyncClient], *, prefix: str = "") -> None:
+        """``http`` is called once, by the first request."""
         self._wire = Wire(http, prefix)
 
     async def aclose(self) -> None:
-        await self._wire.http.aclose()
+        await self._wire.aclose()
 
     async def health(self) -> Health:
         return parse(Health.model_validate_json, await self._wire.call("GET", "/health"))

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any, Literal, NamedTuple
 
-from sqlalchemy import Executable, delete, insert, select, tuple_, update
+from sqlalchemy import bindparam, delete, insert, select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from controller.store import tenants
@@ -29,6 +29,16 @@ from workspace.models import Workspace
 
 TRIES = 5  # of a group of which another replica was writing a key
 _ADD = insert(workspaces).inline()
+_OLDEST = (
+    select(warm.c.id)
+    .where(warm.c.state == "warm", warm.c.shape == bindparam("of_shape"))
+    .order_by(warm.c.created_at)
+    .limit(bindparam("most"))
+)
+_TAKE = delete(warm).where(warm.c.id.in_(_OLDEST)).returning(*warm.c)
+# On PostgreSQL; what is picked as a part of its own, so that it is looked up once.
+_PICKED = _OLDEST.with_for_update(skip_locked=True).cte("picked")
+_TAKE_PAST_LOCKED = delete(warm).where(warm.c.id.in_(select(_PICKED.c.id))).returning(*warm.c)
 
 
 @dataclass(frozen=True)
@@ -169,20 +179,9 @@ class Claims:
         return taken
 
     async def _take(self, connection: AsyncConnection, shape: str, count: int) -> list[Warm]:
-        rows = (await connection.execute(self._taking(shape, count))).all()
-        return [to_warm(row) for row in rows]
-
-    def _taking(self, shape: str, count: int) -> Executable:
-        oldest = (
-            select(warm.c.id)
-            .where(warm.c.state == "warm", warm.c.shape == shape)
-            .order_by(warm.c.created_at)
-            .limit(count)
-        )
-        if self._is_postgres:  # as a part of its own, so that it is looked up once
-            picked = oldest.with_for_update(skip_locked=True).cte("picked")
-            oldest = select(picked.c.id)
-        return delete(warm).where(warm.c.id.in_(oldest)).returning(*warm.c)
+        statement = _TAKE_PAST_LOCKED if self._is_postgres else _TAKE
+        found = await connection.execute(statement, {"of_shape": shape, "most": count})
+        return [to_warm(row) for row in found.all()]
 
 
 def _name(claim: NewClaim) -> tuple[str, str, str]:

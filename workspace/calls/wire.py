@@ -26,9 +26,22 @@ class Wire:
     """``http`` below ``prefix``; ``options`` are httpx's own, ``seconds`` what the work takes."""
 
     # Any, below: httpx's own request options.
-    def __init__(self, http: httpx.AsyncClient, prefix: str = "") -> None:
-        self.http = http
+    def __init__(self, http: Callable[[], httpx.AsyncClient], prefix: str = "") -> None:
+        """``http`` is called once, by the first request: a client takes long to make."""
+        self._make = http
+        self._made: httpx.AsyncClient | None = None
         self._prefix = prefix
+
+    @property
+    def _http(self) -> httpx.AsyncClient:
+        if self._made is None:
+            self._made = self._make()
+        return self._made
+
+    async def aclose(self) -> None:
+        """Close its client, if there ever was one."""
+        if self._made is not None:
+            await self._made.aclose()
 
     async def call(self, method: str, path: str, *, seconds: float = 0, **options: Any) -> bytes:
         """The answer's body."""
@@ -40,7 +53,7 @@ class Wire:
         """The answer's head, and its body."""
         timeout = transport.timeout(seconds + GRACE_SECONDS)
         return await transport.answer(
-            self.http, method, self._prefix + path, timeout=timeout, **options
+            self._http, method, self._prefix + path, timeout=timeout, **options
         )
 
     def stream(
@@ -48,7 +61,7 @@ class Wire:
     ) -> AbstractAsyncContextManager[httpx.Response]:
         """An answer whose body is still to be read."""
         timeout = transport.timeout(GRACE_SECONDS)
-        return transport.stream(self.http, method, self._prefix + path, timeout=timeout, **options)
+        return transport.stream(self._http, method, self._prefix + path, timeout=timeout, **options)
 
 
 def parse(read: Callable[[bytes], T], body: bytes) -> T:

@@ -168,7 +168,7 @@ async def desktop(screen: Screen) -> AsyncIterator[Desktop]:
         base_url=endpoint.url,
         headers={"Authorization": f"Bearer {endpoint.token}"},
     )
-    desktop = Desktop(http)
+    desktop = Desktop(lambda: http)
     yield desktop
     await desktop.aclose()
 
