@@ -181,7 +181,7 @@ async def test_asked_since_a_frame_over_http(desktop: Desktop, client: Client) -
     half = await desktop.screenshot_since(first.frame, scale=0.5)  # another picture
     assert half is not None
     tag = {"If-None-Match": f'"{first.frame}"'}
-    answer = await desktop._wire.http.get("/screenshot", headers=tag)
+    answer = await desktop._wire._http.get("/screenshot", headers=tag)
     assert (answer.status_code, answer.content) == (304, b"")
     assert answer.headers["ETag"] == tag["If-None-Match"]
     assert answer.headers["X-Carrel-Frame"] == first.frame
@@ -189,9 +189,9 @@ async def test_asked_since_a_frame_over_http(desktop: Desktop, client: Client) -
     second = await desktop.screenshot_since(first.frame)
     assert second is not None
     assert second.data == await desktop.screenshot()
-    assert (await desktop._wire.http.get("/screenshot", headers=tag)).status_code == 200
+    assert (await desktop._wire._http.get("/screenshot", headers=tag)).status_code == 200
     for wrong in ("", "x" * 65):
-        answer = await desktop._wire.http.get("/screenshot", params={"since": wrong})
+        answer = await desktop._wire._http.get("/screenshot", params={"since": wrong})
         assert answer.json()["code"] == "invalid_request"
 
 
