@@ -63,6 +63,7 @@ GET   /v1/workspaces/{workspace_id}/files
 GET   /v1/workspaces/{workspace_id}/files/list
 GET   /v1/workspaces/{workspace_id}/files/stat
 GET   /v1/workspaces/{workspace_id}/health
+GET   /v1/workspaces/{workspace_id}/ports
 GET   /v1/workspaces/{workspace_id}/processes
 GET   /v1/workspaces/{workspace_id}/processes/{job}
 WS    /v1/workspaces/{workspace_id}/processes/{job}/stream
@@ -98,6 +99,8 @@ PUT DELETE /v1/workspaces/{workspace_id}/files
 PUT    /v1/workspaces/{workspace_id}/files/directory
 POST   /v1/workspaces/{workspace_id}/files/move
 POST   /v1/workspaces/{workspace_id}/pause
+POST   /v1/workspaces/{workspace_id}/ports/{port}
+GET HEAD POST PUT PATCH DELETE OPTIONS WS /v1/workspaces/{workspace_id}/ports/{port}/{path:path}
 POST   /v1/workspaces/{workspace_id}/processes
 DELETE /v1/workspaces/{workspace_id}/processes/{job}
 POST   /v1/workspaces/{workspace_id}/processes/{job}/signal
@@ -195,7 +198,7 @@ class _Node:
 
     parts: dict[str, _Node] = field(default_factory=dict)
     parameter: tuple[str, _Node] | None = None
-    rest: str | None = None  # the parameter that takes all that follows
+    rest: _Node | None = None  # where whatever follows ends
     rules: dict[str, Rule] = field(default_factory=dict)
 
 
@@ -279,7 +282,9 @@ def rules() -> Iterator[tuple[str, Rule]]:
     while nodes:
         node = nodes.pop()
         yield from node.rules.items()
-        nodes += [*node.parts.values(), *([node.parameter[1]] if node.parameter else [])]
+        nodes += node.parts.values()
+        nodes += [node.parameter[1]] if node.parameter else []
+        nodes += [node.rest] if node.rest else []
 
 
 def _walk(
@@ -296,7 +301,7 @@ def _walk(
         name, following = node.parameter
         yield from _walk(following, rest, parameters | {name: first})
     if node.rest is not None:
-        yield node, parameters
+        yield node.rest, parameters
 
 
 def _pairs(table: str) -> Iterator[tuple[str, str]]:
@@ -335,7 +340,8 @@ def _place(root: _Node, path: str) -> _Node:
     node = root
     for part in path.split("/")[1:]:
         if part == "{path:path}":
-            node.rest = "path"
+            node.rest = node.rest or _Node()
+            node = node.rest
         elif part.startswith("{"):
             if node.parameter is None:
                 node.parameter = (part[1:-1], _Node())

@@ -44,6 +44,9 @@ from controller.lifecycle import Lifecycle
 from controller.links import Links
 from controller.live import Cluster
 from controller.metrics import Metrics
+from controller.ports.forwarding import Forwarding
+from controller.ports.layer import Ports
+from controller.ports.origins import Origins
 from controller.rejoining import Ray
 from controller.requests import Requests
 from controller.routes import (
@@ -58,6 +61,7 @@ from controller.routes import (
     login,
     nodes,
     pools,
+    ports,
     processes,
     recording,
     requests,
@@ -100,6 +104,7 @@ _ROUTERS = (
     waiting,
     processes,
     files,
+    ports,
     recording,
     artifacts,
     session,
@@ -302,6 +307,7 @@ def _assemble(
     private_folder(settings.home)
     auth = Auth(settings)
     metrics = Metrics()
+    origins = Origins(settings.public_origin, settings.ports_host)
 
     @asynccontextmanager
     async def lifespan(api: FastAPI) -> AsyncIterator[None]:
@@ -351,6 +357,8 @@ def _assemble(
             await stack.enter_async_context(
                 retention(kept, store.leadership, events, settings).running()
             )
+            forwarding = Forwarding()
+            stack.push_async_callback(forwarding.aclose)
             if ray is not None:
                 await stack.enter_async_context(_until_lost(ray, lifecycle, on_lost))
             if bridge is not None:
@@ -369,6 +377,8 @@ def _assemble(
                 kept,
                 Frames(kept),
                 tail,
+                origins,
+                forwarding,
             )
             yield
 
@@ -386,7 +396,7 @@ def _assemble(
     )
     for module in _ROUTERS:
         api.include_router(module.router)
-    for sockets_of in (sockets.router, following.sockets):
+    for sockets_of in (sockets.router, following.sockets, ports.sockets):
         api.include_router(sockets_of)
     api.mount("/static", service.Static())
     bridge = make_bridge(api)
@@ -396,5 +406,6 @@ def _assemble(
     api.add_middleware(for_other_origins, settings=settings)
     api.add_middleware(problems.Shield)
     api.add_middleware(Headers, is_secure=settings.public_origin.startswith("https:"))
+    api.add_middleware(Ports, auth=auth, origins=origins)
     api.add_middleware(Following, metrics=metrics, is_traced=bool(settings.otlp_endpoint))
     return api

@@ -19,6 +19,7 @@ from controller.access import RANK, Caller
 from controller.keyring import ADMIN, Keyring, caller_of
 from controller.links import Links
 from controller.oidc import Login, Provider
+from controller.ports.origins import Target
 from controller.settings import Settings
 from controller.store.signing import key_of
 from ray_cluster import leases
@@ -32,7 +33,9 @@ OIDC_SESSION_SECONDS = 8 * 3600  # then the provider is asked again who that is
 LOGIN_SECONDS = 600
 # A link outlives its workspace's deadline a little, so that its last page can say what happened.
 VIEWER_GRACE_SECONDS = 3600
-_OIDC, _LOGIN = "oidc.", "login."
+_OIDC, _LOGIN, _ENTER, _PORT = "oidc.", "login.", "enter.", "port."
+ENTER_SECONDS = 60  # to get from one origin to another
+PORT_SECONDS = 12 * 3600
 _ID = re.compile(r"[a-z0-9]{8,20}")
 
 
@@ -59,6 +62,7 @@ class Auth:
         # By home: cookies are shared by all ports of a host.
         self.session_cookie = f"carrel_{settings.name}"
         self.viewer_cookie = f"carrel_view_{settings.name}"
+        self.port_cookie = f"carrel_port_{settings.name}"  # of each origin of a port
         self.login_cookie = f"carrel_login_{settings.name}"
         self.oidc = Provider(settings) if settings.oidc_issuer else None
 
@@ -134,6 +138,49 @@ class Auth:
         if not _is_same(signature, self._sign(f"{kind} {said} {self._digest.hex()}")):
             return None
         return json.loads(urlsafe_b64decode(said))  # it is our own
+
+    def enter_token(self, caller: Caller, target: Target) -> tuple[str, int]:
+        """What lets a browser in at a port's own origin, and when it is good no more."""
+        return self._port_token(_ENTER, caller, target, ENTER_SECONDS)
+
+    def port_token(self, caller: Caller, target: Target) -> tuple[str, int]:
+        """What its cookie there holds, likewise."""
+        return self._port_token(_PORT, caller, target, PORT_SECONDS)
+
+    def _port_token(
+        self, kind: str, caller: Caller, target: Target, seconds: float
+    ) -> tuple[str, int]:
+        expiry = int(min(time.time() + seconds, caller.until or float("inf")))
+        who = [caller.name, caller.role, caller.tenant, caller.key_id, caller.until]
+        return self._sealed(kind, [expiry, *target, *who]), expiry
+
+    async def by_enter(self, token: str, target: Target) -> Caller | None:
+        """Who it lets in at that port; None if it is no such token, or good no more."""
+        return await self._by_port_token(_ENTER, token, target)
+
+    async def by_port(self, token: str, target: Target) -> Caller | None:
+        """Likewise by its cookie."""
+        return await self._by_port_token(_PORT, token, target)
+
+    async def _by_port_token(self, kind: str, token: str, target: Target) -> Caller | None:
+        if not token.startswith(kind):
+            return None
+        match self._unsealed(kind, token):
+            case [
+                int(expiry),
+                str(workspace_id),
+                int(port),
+                str(name),
+                str(role),
+                str(tenant),
+                str(key_id),
+                (int() | float() | None) as until,
+            ] if expiry > time.time():
+                if target != (workspace_id, port):
+                    return None
+                caller = Caller(name, cast(Role, role), tenant, key_id, until=until)
+                return caller if await self.still_admits(caller) else None
+        return None
 
     def viewer_token(self, workspace: Workspace) -> str:
         """A token that lets its holder watch this one workspace."""

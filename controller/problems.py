@@ -34,8 +34,9 @@ from workspace.errors import (
 )
 
 MAX_BODY_BYTES = 32 << 20
-# The one path whose body is streamed through; the desktop itself limits what it takes.
-_STREAMED = re.compile(r"/v1/workspaces/[^/]+/files")
+# The paths whose bodies are streamed through: the desktop, or the server in it, limits them.
+_FILES = re.compile(r"/v1/workspaces/[^/]+/files")
+_PORTS = re.compile(r"/v1/workspaces/[^/]+/ports/[0-9]+/.*", re.DOTALL)
 _NOT_JSON = InvalidRequest(
     "The body is not said to be JSON.", hint="Send it with 'Content-Type: application/json'."
 )
@@ -170,8 +171,9 @@ def _with_headers(answer: Response, headers: Mapping[str, str] | None) -> Respon
 class Shield:
     """The outermost ASGI layer; see the module's head."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, *, is_bounded: bool = True) -> None:
         self._app = app
+        self._is_bounded = is_bounded
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] not in ("http", "websocket"):
@@ -185,7 +187,7 @@ class Shield:
             await send(message)
 
         try:
-            if scope["type"] == "http" and not is_streamed(scope):
+            if scope["type"] == "http" and self._is_bounded and not is_streamed(scope):
                 receive = _bounded(scope, receive)
             await self._app(scope, receive, sending)
         except (CallerGone, ClientDisconnect):
@@ -214,7 +216,9 @@ async def answer(error: CarrelError, scope: Scope, receive: Receive, send: Send)
 
 def is_streamed(scope: Scope) -> bool:
     """Whether a request's body is passed on as it comes."""
-    return scope["method"] == "PUT" and _STREAMED.fullmatch(scope["path"]) is not None
+    if _PORTS.fullmatch(scope["path"]) is not None:
+        return True
+    return scope["method"] == "PUT" and _FILES.fullmatch(scope["path"]) is not None
 
 
 def _bounded(scope: Scope, receive: Receive) -> Receive:

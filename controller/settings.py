@@ -66,6 +66,14 @@ class Settings(BaseSettings):
     public_url: Annotated[
         str, AfterValidator(_origin), Field(description="how people reach it, if not directly")
     ] = ""
+    ports_host: Annotated[
+        str,
+        Field(
+            pattern=r"^([a-z0-9.-]+(:[0-9]{1,5})?)?$",
+            description="all names below it lead here: servers in desktops get origins there. "
+            "Default: localhost, if the public URL is of this machine",
+        ),
+    ] = ""
     tls_cert: Annotated[
         Folder | None, Field(description="a PEM file: serve TLS with this certificate chain ...")
     ] = None

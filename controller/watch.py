@@ -41,7 +41,13 @@ async def relay(
         CarrelError: the desktop refused; the WebSocket has not been accepted.
     """
     offered: list[str] = websocket.scope.get("subprotocols", [])
-    upstream = await _dial(endpoint, path, offered)
+    await pass_on(websocket, await dial(endpoint, path, offered), begin)
+
+
+async def pass_on(
+    websocket: WebSocket, upstream: ClientConnection, begin: Callable[[], Awaitable[None]]
+) -> None:
+    """Pass frames on both ways, between a caller who is not accepted yet and ``upstream``."""
     async with upstream:
         await begin()
         await websocket.accept(subprotocol=upstream.subprotocol)
@@ -58,7 +64,12 @@ async def relay(
             raise end
 
 
-async def _dial(endpoint: Endpoint, path: str, subprotocols: list[str]) -> ClientConnection:
+async def dial(endpoint: Endpoint, path: str, subprotocols: list[str]) -> ClientConnection:
+    """A WebSocket of the desktop at ``endpoint``.
+
+    Raises:
+        CarrelError: it refused.
+    """
     base = urlsplit(endpoint.url)
     target = "ws://desktop" if base.scheme == "unix" else f"ws://{base.netloc}{base.path}"
     options: dict[str, Any] = {  # Any: the library's keyword arguments

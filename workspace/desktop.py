@@ -14,6 +14,7 @@ import httpx
 
 from workspace.calls.control import ControlCalls
 from workspace.calls.files import FileCalls
+from workspace.calls.ports import PortCalls
 from workspace.calls.recording import RecordingCalls
 from workspace.calls.screen import ScreenCalls
 from workspace.calls.shell import ShellCalls
@@ -57,6 +58,7 @@ class Desktop(
     UiCalls,
     ShellCalls,
     FileCalls,
+    PortCalls,
     WindowCalls,
     WaitCalls,
     RecordingCalls,

@@ -253,6 +253,11 @@ class DesktopLost(CarrelError):
     )
 
 
+class PortClosed(CarrelError):
+    code, status = "port_closed", 502
+    default_hint = "Start a server there, on 127.0.0.1 or on all addresses; list what listens."
+
+
 class Unavailable(CarrelError):
     code, status = "unavailable", 503
     default_hint = "Try again in a moment."

@@ -17,7 +17,8 @@ import re
 import select
 import ssl
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from socket import socket
 from typing import NamedTuple, cast
 
 import anyio
@@ -46,10 +47,19 @@ def client_transport(url: str) -> httpx.AsyncBaseTransport:
 
 
 class Transport(httpx.AsyncBaseTransport):
-    """Connections to the hosts that are asked for, or all to one unix socket."""
+    """Connections to the hosts that are asked for, or all to one place."""
 
-    def __init__(self, *, unix_socket: str | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        unix_socket: str | None = None,
+        dial: Callable[[], Awaitable[socket]] | None = None,
+    ) -> None:
+        """All go to ``unix_socket``, or over the connected sockets that ``dial`` returns; what
+        that raises beside OSError is raised as it is.
+        """
         self._unix_socket = unix_socket
+        self._dial = dial
         self._idle: list[_Link] = []  # the one used last at the end
         self._slots = anyio.Semaphore(MAX_CONNECTIONS, fast_acquire=True)
         self._is_closed = False
@@ -107,7 +117,10 @@ class Transport(httpx.AsyncBaseTransport):
         place = (url.host, url.port)
         try:
             with anyio.fail_after(seconds):
-                if self._unix_socket is not None:
+                if self._dial is not None:
+                    sock = await self._dial()
+                    _, link = await loop.create_connection(lambda: _Link(place), sock=sock)
+                elif self._unix_socket is not None:
                     _, link = await loop.create_unix_connection(
                         lambda: _Link(place), self._unix_socket
                     )

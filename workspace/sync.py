@@ -135,6 +135,8 @@ class SyncDesktop:
     clipboard_contents = _desktop(Desktop.clipboard_contents)
     set_clipboard = _desktop(Desktop.set_clipboard)
     windows = _desktop(Desktop.windows)
+    ports = _desktop(Desktop.ports)
+    open_port = _desktop(Desktop.open_port)
     focus_window = _desktop(Desktop.focus_window)
     close_window = _desktop(Desktop.close_window)
     wait_for_window = _desktop(Desktop.wait_for_window)

@@ -47,6 +47,7 @@ from workspace.errors import (
     InvalidRequest,
     NotFound,
     OffScreen,
+    PortClosed,
     Unauthorized,
     Unsupported,
 )
@@ -99,6 +100,7 @@ class FakeDesktop:
                 self._route("POST", "/control/parked", self._park),
                 self._route("DELETE", "/control/parked", self._unpark),
                 WebSocketRoute("/vnc", self._vnc),
+                WebSocketRoute("/ports/{port}", self._port),
             ],
             exception_handlers={HTTPException: _unknown},
         )
@@ -242,6 +244,11 @@ class FakeDesktop:
     async def _unpark(self, request: Request) -> Response:
         self.hands.unpark(parse_query(Unpark, request).ticket)
         return Response(status_code=204)
+
+    async def _port(self, websocket: WebSocket) -> None:
+        closed = PortClosed("Nothing listens there.")
+        refusal = JSONResponse(closed.to_wire(), status_code=closed.status)
+        await websocket.send_denial_response(refusal)
 
     async def _vnc(self, websocket: WebSocket) -> None:
         """It shows nothing; what passes of a person's input is kept."""

@@ -6,7 +6,8 @@ was decided by :class:`controller.gate.Gate` before a route is reached.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Annotated, Any
@@ -25,6 +26,8 @@ from controller.control import Controls
 from controller.events import Events
 from controller.lifecycle import Lifecycle
 from controller.live import Cluster
+from controller.ports.forwarding import Forwarding
+from controller.ports.origins import Origins
 from controller.requests import Requests
 from controller.settings import Settings
 from controller.store import Seen, Store
@@ -33,7 +36,7 @@ from controller.templates import Templates
 from controller.tenants import Tenants
 from controller.warming import Warming
 from workspace.desktop import Desktop
-from workspace.errors import CarrelError, Unavailable
+from workspace.errors import CarrelError, Unauthorized, Unavailable
 from workspace.models import ErrorInfo, Workspace
 
 ADMITTED_AGAIN_SECONDS = 1.0
@@ -78,6 +81,8 @@ class Parts:
     artifacts: Artifacts
     frames: Frames
     tail: Tail
+    origins: Origins
+    forwarding: Forwarding
 
     @property
     def tenants(self) -> Tenants:
@@ -115,6 +120,30 @@ async def until_refused(connection: HTTPConnection) -> None:
         with suppress(Unavailable):
             if not await auth.still_admits(who):
                 return
+
+
+async def while_admitted(
+    connection: HTTPConnection,
+    work: Coroutine[Any, Any, None],  # Any: asyncio's own
+) -> None:
+    """Do ``work`` for as long as its caller is admitted.
+
+    Raises:
+        Unauthorized: it is no more.
+    """
+    doing = asyncio.ensure_future(work)
+    refused = asyncio.ensure_future(until_refused(connection))
+    try:
+        await asyncio.wait((doing, refused), return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in (doing, refused):
+            task.cancel()
+        ends = await asyncio.gather(doing, refused, return_exceptions=True)
+    for end in ends:
+        if isinstance(end, Exception):
+            raise end
+    if doing.cancelled():
+        raise Unauthorized("This key or link is good no more.")
 
 
 def seen_by(connection: HTTPConnection, workspace_id: str | None = None) -> Seen:

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
-from collections.abc import Coroutine
-from typing import Any
 from urllib.parse import quote, urlencode
 
 from fastapi import APIRouter, WebSocket
 from starlette.websockets import WebSocketState
 
 from controller.problems import deny
-from controller.routes import caller, parts, recorded, until_refused
+from controller.routes import caller, parts, recorded, while_admitted
 from controller.routes.processes import TOLD
 from controller.watch import relay
 from workspace.control import ControlRequest
@@ -76,7 +73,7 @@ async def _relay(
         lifecycle = parts(websocket).lifecycle
         endpoint = await lifecycle.endpoint(workspace_id, actor=caller(websocket).name)
         try:
-            await _while_admitted(websocket, relay(websocket, endpoint, path, begin))
+            await while_admitted(websocket, relay(websocket, endpoint, path, begin))
         finally:
             if began is not None:
                 took = round(time.monotonic() - began, 3)
@@ -88,24 +85,3 @@ async def _relay(
         else:
             is_refused = isinstance(error, Unauthorized)
             await websocket.close(1008 if is_refused else 1011, error.message[:120])
-
-
-async def _while_admitted(websocket: WebSocket, work: Coroutine[Any, Any, None]) -> None:
-    """Do ``work`` for as long as its caller is admitted.
-
-    Raises:
-        Unauthorized: it is no more.
-    """
-    doing = asyncio.ensure_future(work)
-    refused = asyncio.ensure_future(until_refused(websocket))
-    try:
-        await asyncio.wait((doing, refused), return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for task in (doing, refused):
-            task.cancel()
-        ends = await asyncio.gather(doing, refused, return_exceptions=True)
-    for end in ends:
-        if isinstance(end, Exception):
-            raise end
-    if doing.cancelled():
-        raise Unauthorized("This key or link is good no more.")

@@ -21,6 +21,10 @@ pytestmark = pytest.mark.anyio
 _BASE = "/v1/workspaces/{workspace_id}"
 # They change nothing: a question with a body, and what nodes ask for every desktop all the time.
 HARMLESS = {f"POST {_BASE}/wait", "POST /v1/leases/{sandbox}"}
+# The same as with POST: they are one line of the log, once a minute.
+HARMLESS |= {
+    f"{method} {_BASE}/ports/{{port}}/{{path:path}}" for method in ("PUT", "PATCH", "DELETE")
+}
 # What is sent, and the kind of the line that tells of it: whatever comes of it.
 EXAMPLES: dict[str, tuple[dict[str, Any], str]] = {
     "POST /v1/workspaces": ({"json": {"template": "desktop"}}, "claim"),
@@ -63,6 +67,8 @@ EXAMPLES: dict[str, tuple[dict[str, Any], str]] = {
     f"DELETE {_BASE}/shares/{{share}}": ({}, "unshared"),
     f"POST {_BASE}/control": ({}, "control_taken"),
     f"DELETE {_BASE}/control": ({}, "control_returned"),
+    f"POST {_BASE}/ports/{{port}}": ({}, "port_opened"),
+    f"POST {_BASE}/ports/{{port}}/{{path:path}}": ({}, "port"),
     f"POST {_BASE}/requests": ({"json": {"reason": "log in"}}, "human_requested"),
     f"POST {_BASE}/requests/{{ticket}}": ({"json": {"outcome": "done"}}, "human_answered"),
     "POST /v1/login": ({"json": {"key": KEY}}, "login"),
@@ -75,7 +81,15 @@ TOLD = {
     f"POST {_BASE}/shares": ("share", "id"),
     f"POST {_BASE}/requests": ("ticket", "ticket"),
 }
-_NAMES = {"window": "1", "job": "j1", "name": "home", "node_id": "n1", "template": "desktop"}
+_NAMES = {
+    "window": "1",
+    "port": "3000",
+    "path": "a",
+    "job": "j1",
+    "name": "home",
+    "node_id": "n1",
+    "template": "desktop",
+}
 
 
 def changing() -> set[str]:
@@ -102,7 +116,7 @@ async def test_every_route_that_changes_something_is_in_the_log(http: httpx.Asyn
         if example.endswith("/viewer"):
             options = {"json": {"token": viewer}}
         method, path = example.split()
-        path = re.sub(r"{(\w+)}", lambda it: names[it[1]], path)
+        path = re.sub(r"{(\w+)(?::path)?}", lambda it: names[it[1]], path)
         before = (await http.get("/v1/events?limit=1000")).json()["after"]
         answer = await http.request(method, path, **options)
         assert answer.status_code != 422, f"{example}: {answer.text}"

@@ -43,6 +43,7 @@ _MODULES = (
     "frames.py",
     "logs.py",
     "models.py",
+    "ports.py",
     "protocols.py",
     "summary.py",
     "waits.py",

@@ -7,6 +7,7 @@ from starlette.routing import BaseRoute
 from workspace.desktopd.routes import (
     control,
     files,
+    ports,
     processes,
     recording,
     screen,
@@ -25,5 +26,6 @@ ROUTES: list[BaseRoute] = [
     *processes.ROUTES,
     *files.ROUTES,
     *recording.ROUTES,
+    *ports.ROUTES,
     *sockets.ROUTES,
 ]

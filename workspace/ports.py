@@ -1,0 +1,40 @@
+"""The servers inside a desktop, and how they are reached from outside: the models."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+PortNumber = Annotated[int, Field(ge=1, le=65535, examples=[3000])]
+
+
+class ListeningPort(BaseModel):
+    """A TCP port that something in the desktop listens on."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+    port: PortNumber
+    address: Annotated[str, Field(description="of the desktop's own; 0.0.0.0 and :: are all")]
+
+
+class PortRequest(BaseModel):
+    """The body of ``POST .../ports/{port}``."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    path: Annotated[
+        str,
+        Field(pattern=r"^/[^/\\\s]?[^\\\s]*$", max_length=2000, description="the page to begin at"),
+    ] = "/"
+
+
+class PortAccess(BaseModel):
+    """How a browser gets to a server in a desktop."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+    port: PortNumber
+    url: Annotated[
+        str, Field(description="for the browser of one person, within a minute; it is a secret")
+    ]
+    origin: Annotated[str, Field(description="where that leads: an origin of its own")]
+    expires_at: Annotated[datetime, Field(description="until then the url lets in")]
