@@ -27,7 +27,7 @@ import httpx
 from fastapi import FastAPI
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from controller import problems
+from controller import answers, problems
 from controller.artifacts import Artifacts
 from controller.artifacts.frames import Frames
 from controller.artifacts.opening import by_settings, quota, retention
@@ -50,7 +50,6 @@ from controller.ports.origins import Origins
 from controller.rejoining import Ray
 from controller.requests import Requests
 from controller.routes import (
-    ERRORS,
     Parts,
     artifacts,
     control,
@@ -354,9 +353,7 @@ def _assemble(
                 origin=settings.public_origin,
             )
             await stack.enter_async_context(webhook.run())
-            await stack.enter_async_context(
-                retention(kept, store.leadership, events, settings).running()
-            )
+            await stack.enter_async_context(retention(kept, store, events, settings).running())
             forwarding = Forwarding()
             stack.push_async_callback(forwarding.aclose)
             if ray is not None:
@@ -390,12 +387,14 @@ def _assemble(
         docs_url=None,  # its page would load scripts from elsewhere
         redoc_url=None,
         redirect_slashes=False,
-        responses=ERRORS,
         # Its own spans hold queries, and so the texts that are looked for: ours are by tracing.
         telemetry={"tracing": False, "metrics": False, "logs": False},
     )
     for module in _ROUTERS:
-        api.include_router(module.router)
+        # Of what the service tells of itself, some is not behind the gate.
+        gated = None if module is service else answers.GATED
+        api.include_router(module.router, responses=gated)
+    answers.describe(api)
     for sockets_of in (sockets.router, following.sockets, ports.sockets):
         api.include_router(sockets_of)
     api.mount("/static", service.Static())

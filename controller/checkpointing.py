@@ -14,13 +14,14 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta, timezone
+from typing import Any
 
 import anyio
 
 from controller.events import Events
 from controller.live import SYSTEM
 from controller.store import Store
-from controller.store.checkpoints import MOST_LINES
+from controller.store.checkpoints import MOST_LINES, Limits
 from controller.store.doing import Clash
 from controller.store.signing import Signer
 from workspace.errors import CarrelError
@@ -34,7 +35,9 @@ _log = logging.getLogger(__name__)
 
 
 class Checkpointing:
-    """Signs one store's log, and removes lines older than ``days`` (0: none)."""
+    """Signs one store's log, and removes lines older than ``days`` (0: none), or than those of
+    the tenant whose workspace they are of.
+    """
 
     def __init__(self, store: Store, events: Events, signer: Signer, *, days: float) -> None:
         self._store = store
@@ -90,8 +93,6 @@ class Checkpointing:
                 return
 
     def _is_time_to_remove(self) -> bool:
-        if not self._days:
-            return False
         now = time.monotonic()
         is_time = self._removed_at is None or now - self._removed_at > REMOVE_EVERY_SECONDS
         if is_time:
@@ -100,18 +101,27 @@ class Checkpointing:
 
     async def remove(self) -> int:
         """Remove what is too old, a batch at a time; how many lines that were."""
-        before = datetime.now(timezone.utc) - timedelta(days=self._days)
+        own = await self._store.tenants.days("event_days")
+        limits = Limits(_before(self._days), {name: _before(days) for name, days in own.items()})
         lines, cursor = 0, 0
         while True:
-            done = await self._store.checkpoints.remove(self._signer, before=before, cursor=cursor)
+            done = await self._store.checkpoints.remove(self._signer, limits, cursor=cursor)
             lines += done.lines
             if done.cursor is None:
                 break
             cursor = done.cursor
             await anyio.sleep(PAUSE_SECONDS)
         if lines:
-            await self._events.record(
-                "events_removed", actor=SYSTEM, lines=lines, before=before.isoformat()
-            )
+            told: dict[str, Any] = {}  # Any: JSON values
+            if limits.common is not None:
+                told["before"] = limits.common.isoformat()
+            if own:
+                told["tenants"] = sorted(own)
+            await self._events.record("events_removed", actor=SYSTEM, lines=lines, **told)
             await self.sign()
         return lines
+
+
+def _before(days: float) -> datetime | None:
+    """What is older than that is too old; None: nothing is."""
+    return datetime.now(timezone.utc) - timedelta(days=days) if days else None

@@ -100,13 +100,15 @@ class Admission(_Output):
     mode: ShareMode
 
 
+_Days = Annotated[float | None, Field(ge=0, le=36500)]
 _Count = Annotated[int | None, Field(ge=0, le=1_000_000)]
 
 
 class Quotas(_Input):
     """How much a tenant may have; None is as much as there is. The body of ``PUT .../tenants/..``.
 
-    What is "at once" counts every workspace that has not ended, paused and waiting ones too.
+    What is "at once" counts every workspace that has not ended, paused and waiting ones too. How
+    long what it leaves behind is kept stands in place of the controller's settings; None is those.
     """
 
     workspaces: Annotated[_Count, Field(description="at once")] = None
@@ -122,6 +124,13 @@ class Quotas(_Input):
     ] = None
     requests_per_minute: Annotated[
         int | None, Field(ge=1, le=10_000_000, description="of each key, at each controller")
+    ] = None
+
+    artifact_days: Annotated[
+        _Days, Field(description="its artifacts are removed after that; 0: never")
+    ] = None
+    event_days: Annotated[
+        _Days, Field(description="events of its desktops are removed after that; 0: never")
     ] = None
 
     @property

@@ -8,9 +8,10 @@ from controller.artifacts import Artifacts
 from controller.artifacts.blobs import Blobs
 from controller.artifacts.folder import Folder
 from controller.artifacts.quota import Quota
-from controller.artifacts.retention import Leadership, Retention
+from controller.artifacts.retention import Retention
 from controller.events import Events
 from controller.settings import Settings
+from controller.store import Store
 from workspace.artifacts import ArtifactKind
 from workspace.errors import Conflict
 
@@ -50,9 +51,7 @@ def quota(settings: Settings) -> Quota:
     )
 
 
-def retention(
-    artifacts: Artifacts, leadership: Leadership, events: Events, settings: Settings
-) -> Retention:
+def retention(artifacts: Artifacts, store: Store, events: Events, settings: Settings) -> Retention:
     frames = settings.artifact_frame_days
     days: dict[ArtifactKind, float] = {
         "file": settings.artifact_days,
@@ -60,4 +59,10 @@ def retention(
         "frame": settings.artifact_days if frames is None else frames,
     }
     ages = {kind: timedelta(days=each) for kind, each in days.items() if each}
-    return Retention(artifacts, leadership, events, ages=ages)
+    return Retention(
+        artifacts,
+        store.leadership,
+        events,
+        ages=ages,
+        own=lambda: store.tenants.days("artifact_days"),
+    )

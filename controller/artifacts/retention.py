@@ -3,19 +3,18 @@
 The controller that leads removes the rows of those that are too old, and then their bytes; finishes
 removals that broke off; and looks, a page a round, for bytes that no row names. All in batches, so
 that a round of many holds up nobody; what fails is tried again in the next. How old each may become
-is one number for each kind; a limit of a tenant's own would be one more condition of
-:meth:`~controller.store.artifacts.ArtifactRows.drop_old`.
+is one number for each kind, and one for all kinds of a tenant that has its own.
 """
 
 from __future__ import annotations
 
 import logging
 import random
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Protocol
+from typing import Protocol, get_args
 
 import anyio
 
@@ -33,6 +32,10 @@ BATCHES = 25  # a round
 STRAY_AGE = timedelta(days=1)  # longer than any saving takes, from the first byte to the row
 HALF_AGE = timedelta(minutes=5)  # longer than any removal takes
 _log = logging.getLogger(__name__)
+
+
+async def _nobody() -> Mapping[str, float]:
+    return {}
 
 
 class Leadership(Protocol):
@@ -59,13 +62,17 @@ class Retention:
         events: Events,
         *,
         ages: Mapping[ArtifactKind, timedelta],
+        own: Callable[[], Awaitable[Mapping[str, float]]] = _nobody,
     ) -> None:
-        """``ages``: how old each kind may become; one that is not named is never too old."""
+        """``ages``: how old each kind may become; one that is not named is never too old. ``own``:
+        the days of each tenant that has its own; 0 is for ever.
+        """
         self._artifacts = artifacts
         self._rows = artifacts.rows
         self._leadership = leadership
         self._events = events
         self._ages = ages
+        self._own = own
         self._unused_after = ""  # how far it has looked, of the rows
         self._found_after = ""  # and of the bytes
 
@@ -98,18 +105,31 @@ class Retention:
         if not self._artifacts.are_kept or not await self._leadership.is_ours():
             return Swept()
         old = 0
+        own = await self._own()
         for kind, age in self._ages.items():
-            old += await self._end(kind, age)
+            old += await self._end(kind, age, but=own.keys())
+        for tenant, days in own.items():
+            for kind in get_args(ArtifactKind) if days else ():
+                old += await self._end(kind, timedelta(days=days), tenant=tenant)
         await self._finish()
         await self._adopt()
         return Swept(old, await self._clear_unused())
 
-    async def _end(self, kind: ArtifactKind, age: timedelta) -> int:
+    async def _end(
+        self,
+        kind: ArtifactKind,
+        age: timedelta,
+        *,
+        tenant: str | None = None,
+        but: Collection[str] = (),
+    ) -> int:
         """Remove those of a kind that are too old; how many were."""
         many = 0
         for _ in range(BATCHES):
             before = self._artifacts.now() - age
-            gone = await self._rows.drop_old(kind, before=before, limit=BATCH)
+            gone = await self._rows.drop_old(
+                kind, before=before, limit=BATCH, tenant=tenant, but=but
+            )
             for workspace_id in {each.workspace_id for each in gone}:
                 self._artifacts.quota.forget(workspace_id)
             for digest in {each.digest for each in gone}:

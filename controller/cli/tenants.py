@@ -55,6 +55,14 @@ def set_(
     requests: Annotated[
         int | None, typer.Option(help="A minute, of each key, at each controller.")
     ] = None,
+    keep_artifacts: Annotated[
+        float | None,
+        typer.Option(metavar="DAYS", help="0: for ever. Else as the controller's settings say."),
+    ] = None,
+    keep_events: Annotated[
+        float | None,
+        typer.Option(metavar="DAYS", help="0: for ever. Else as the controller's settings say."),
+    ] = None,
     json: Json = False,
 ) -> None:
     """Say what a tenant may have; what is not given is without limit."""
@@ -68,6 +76,8 @@ def set_(
                 memory_mib=memory,
                 desktop_hours=hours,
                 requests_per_minute=requests,
+                artifact_days=keep_artifacts,
+                event_days=keep_events,
             )
         _show([changed], json=json)
 
@@ -79,7 +89,16 @@ def _show(found: Sequence[Tenant], *, json: bool) -> None:
     if json:
         return
     output.table(
-        ("NAME", "DESKTOPS", "CPUS", "MEMORY MIB", "HOURS THIS MONTH", "REQUESTS A MINUTE"),
+        (
+            "NAME",
+            "DESKTOPS",
+            "CPUS",
+            "MEMORY MIB",
+            "HOURS THIS MONTH",
+            "REQUESTS A MINUTE",
+            "DAYS OF ARTIFACTS",
+            "OF EVENTS",
+        ),
         (
             (
                 each.name,
@@ -87,11 +106,17 @@ def _show(found: Sequence[Tenant], *, json: bool) -> None:
                 _of(each.used.cpus, each.quotas.cpus),
                 _of(each.used.memory_mib, each.quotas.memory_mib),
                 _of(each.used.desktop_hours, each.quotas.desktop_hours),
-                "-" if (asked := each.quotas.requests_per_minute) is None else str(asked),
+                _set(each.quotas.requests_per_minute),
+                _set(each.quotas.artifact_days),
+                _set(each.quotas.event_days),
             )
             for each in found
         ),
     )
+
+
+def _set(limit: float | None) -> str:
+    return "-" if limit is None else f"{limit:.10g}"
 
 
 def _of(used: float, limit: float | None) -> str:

@@ -14,7 +14,7 @@ from typing import Annotated, Any
 
 import anyio
 from fastapi import Path
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 from starlette.requests import ClientDisconnect, HTTPConnection
 
 from controller import access
@@ -37,31 +37,11 @@ from controller.tenants import Tenants
 from controller.warming import Warming
 from workspace.desktop import Desktop
 from workspace.errors import CarrelError, Unauthorized, Unavailable
-from workspace.models import ErrorInfo, Workspace
+from workspace.models import Workspace
 
 ADMITTED_AGAIN_SECONDS = 1.0
 RECORD_SECONDS = 10.0  # the log's own limits come first
 Id = Annotated[str, Path(description="the workspace's id", examples=["k7mq2xw9ra"])]
-
-
-class ErrorBody(ErrorInfo):
-    """Every error: a stable code, what failed and why, and what to do next."""
-
-    model_config = ConfigDict(
-        json_schema_extra={
-            "example": {
-                "code": "workspace_not_found",
-                "message": "There is no workspace 'k7mq2xw9ra'.",
-                "hint": "List the live ones, or create one.",
-            }
-        }
-    )
-
-
-# Documented once for all routes: the codes and their statuses are in workspace/errors.py.
-ERRORS: dict[int | str, dict[str, Any]] = {  # Any: FastAPI's own type
-    "default": {"model": ErrorBody, "description": "An error"}
-}
 
 
 @dataclass(frozen=True)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Body, Path, Query, Request
 from fastapi.responses import Response
 
+from controller.answers import OF_DESKTOP, OF_WORKSPACE, Responses, raises
 from controller.artifacts import WHOLE_BYTES
 from controller.routes import Id, caller, desktop, parts, recorded
 from controller.store.artifacts import no_such
@@ -20,15 +21,16 @@ from workspace.artifacts import (
     ArtifactList,
     ArtifactRequest,
 )
+from workspace.errors import ArtifactDamaged
 
-router = APIRouter(prefix="/v1", tags=["artifacts"])
+router = APIRouter(prefix="/v1", tags=["artifacts"], responses=OF_WORKSPACE)
 ArtifactId = Annotated[
     str, Path(pattern=ARTIFACT_ID, description="the artifact's id", examples=["p3v8ztk2mh"])
 ]
 _EXAMPLES = {
     "file": {"summary": "A result that outlives the desktop", "value": {"path": "report.pdf"}}
 }
-_BYTES: dict[int | str, dict[str, Any]] = {  # Any: FastAPI's own type
+_BYTES: Responses = raises(ArtifactDamaged) | {
     200: {
         "content": {
             "application/octet-stream": {},
@@ -58,7 +60,7 @@ async def page(
     return ArtifactList(artifacts=found, after=found[-1].id if len(found) == limit else None)
 
 
-@router.post("/workspaces/{workspace_id}/artifacts", status_code=201)
+@router.post("/workspaces/{workspace_id}/artifacts", status_code=201, responses=OF_DESKTOP)
 async def save(
     request: Request,
     workspace_id: Id,

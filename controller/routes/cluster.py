@@ -7,8 +7,10 @@ from typing import Annotated
 import anyio
 from fastapi import APIRouter, Body, Query, Request
 
+from controller.answers import OF_WORKSPACE, raises
 from controller.routes import Id, caller, parts, seen_by
 from controller.store import Seen
+from workspace.errors import Conflict
 from workspace.models import EventList, Template
 
 router = APIRouter(prefix="/v1", tags=["cluster"])
@@ -33,7 +35,7 @@ async def templates(request: Request) -> list[Template]:
     return await anyio.to_thread.run_sync(parts(request).templates.all)
 
 
-@router.post("/templates", status_code=201)
+@router.post("/templates", status_code=201, responses=raises(Conflict))
 async def add_template(
     request: Request,
     body: Annotated[Template, Body(openapi_examples=_EXAMPLES)],
@@ -54,7 +56,7 @@ async def events(request: Request, after: After = 0, limit: Limit = 100) -> Even
     return await _page(request, seen_by(request), after, limit)
 
 
-@router.get("/workspaces/{workspace_id}/events")
+@router.get("/workspaces/{workspace_id}/events", responses=OF_WORKSPACE)
 async def workspace_events(
     request: Request, workspace_id: Id, after: After = 0, limit: Limit = 100
 ) -> EventList:

@@ -6,12 +6,15 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Request
 
+from controller.answers import OF_DESKTOP
 from controller.routes import Id, caller, parts
 from controller.streams import until_gone
 from workspace.control import Control, ControlRequest
 from workspace.errors import Forbidden
 
-router = APIRouter(prefix="/v1/workspaces/{workspace_id}/control", tags=["control"])
+router = APIRouter(
+    prefix="/v1/workspaces/{workspace_id}/control", tags=["control"], responses=OF_DESKTOP
+)
 
 
 def _shown(control: Control, to: str) -> Control:

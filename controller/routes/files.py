@@ -5,30 +5,25 @@ from __future__ import annotations
 import hashlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Annotated, Any
+from typing import Annotated
 
 import anyio
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
 
+from controller.answers import BYTES, OF_DESKTOP, Responses
 from controller.problems import response
 from controller.routes import Id, desktop, parts, recorded
 from controller.streams import Download, Upload
 from workspace.errors import CarrelError, DiskFull
 from workspace.models import FileInfo, FileList, FileMove
 
-router = APIRouter(prefix="/v1/workspaces/{workspace_id}", tags=["files"])
+router = APIRouter(prefix="/v1/workspaces/{workspace_id}", tags=["files"], responses=OF_DESKTOP)
 CHECKED_BYTES = 16 << 20
 FilePath = Annotated[
     str, Query(min_length=1, max_length=4096, description="relative ones start in /home/user")
 ]
-_BYTES: dict[str, Any] = {  # Any: OpenAPI's own words
-    "requestBody": {
-        "required": True,
-        "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
-    }
-}
-_ATTACHMENT: dict[int | str, dict[str, Any]] = {  # Any: FastAPI's own type
+_ATTACHMENT: Responses = {
     200: {"content": {"application/octet-stream": {}}, "description": "The file's bytes"}
 }
 
@@ -47,7 +42,7 @@ async def read(request: Request, workspace_id: Id, path: FilePath) -> Response:
     return Download(reading(), path=path)
 
 
-@router.put("/files", response_model=FileInfo, openapi_extra=_BYTES)
+@router.put("/files", response_model=FileInfo, openapi_extra=BYTES)
 async def write(
     request: Request,
     workspace_id: Id,

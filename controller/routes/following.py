@@ -18,6 +18,7 @@ from fastapi.responses import Response
 from starlette.requests import HTTPConnection
 from starlette.websockets import WebSocketDisconnect
 
+from controller.answers import OF_WORKSPACE, Responses, raises
 from controller.problems import CallerGone, deny
 from controller.routes import Id, caller, parts, seen_by
 from controller.store import Seen, exporting, verifying
@@ -40,12 +41,10 @@ sockets = APIRouter(prefix="/v1")
 RETRY_MS = 1000
 VERIFY_SECONDS = 60.0
 MOST_FINDINGS = 1000
-_EVENTS: dict[int | str, dict[str, Any]] = {  # Any: FastAPI's own type
+_EVENTS: Responses = {
     200: {"content": {"text/event-stream": {}}, "description": "Events, each with its id"}
 }
-_LINES: dict[int | str, dict[str, Any]] = {  # Any: FastAPI's own type
-    200: {"content": {"application/x-ndjson": {}}, "description": "JSON lines"}
-}
+_LINES: Responses = {200: {"content": {"application/x-ndjson": {}}, "description": "JSON lines"}}
 After = Annotated[
     int | None, Query(ge=0, le=2**62, description="an event's id; 0: from the beginning")
 ]
@@ -59,7 +58,11 @@ async def stream(request: Request, after: After = None, last_event_id: LastId = 
     return _stream(request, seen_by(request), _position(after, last_event_id))
 
 
-@router.get("/workspaces/{workspace_id}/events/stream", response_class=Response, responses=_EVENTS)
+@router.get(
+    "/workspaces/{workspace_id}/events/stream",
+    response_class=Response,
+    responses=OF_WORKSPACE | _EVENTS,
+)
 async def workspace_stream(
     request: Request, workspace_id: Id, after: After = None, last_event_id: LastId = None
 ) -> Response:
@@ -167,7 +170,7 @@ async def audit(
     return Stream(lines, media_type="application/x-ndjson")
 
 
-@router.get("/audit/verify")
+@router.get("/audit/verify", responses=raises(Conflict, TimedOut))
 async def verify(
     request: Request, workspace: Annotated[str | None, Query(max_length=100)] = None
 ) -> AuditReport:

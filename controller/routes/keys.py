@@ -6,8 +6,10 @@ from typing import Annotated
 
 from fastapi import APIRouter, Body, Path, Query, Request, Response
 
+from controller.answers import raises
 from controller.routes import caller, parts
 from workspace.access import KEY_ID, KeyList, KeyRequest, NewKey
+from workspace.errors import Conflict, NotFound
 
 router = APIRouter(prefix="/v1/keys", tags=["keys"])
 _EXAMPLES = {
@@ -33,7 +35,7 @@ async def page(
     return KeyList(keys=found, after=found[-1].id if len(found) == limit else None)
 
 
-@router.post("", status_code=201)
+@router.post("", status_code=201, responses=raises(Conflict))
 async def make(
     request: Request,
     response: Response,
@@ -44,7 +46,7 @@ async def make(
     return await parts(request).auth.keyring.make(body, by=caller(request))
 
 
-@router.delete("/{key_id}", status_code=204)
+@router.delete("/{key_id}", status_code=204, responses=raises(NotFound))
 async def revoke(request: Request, key_id: KeyId) -> None:
     """Have it open nothing from now on, and end what it has opened. Again is 204 again."""
     await parts(request).auth.keyring.revoke(key_id, by=caller(request))

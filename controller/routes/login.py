@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import hmac
 import secrets
-from typing import Any
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import RedirectResponse
 from pydantic import BaseModel
 
+from controller.answers import Responses, raises
 from controller.auth import LOGIN_SECONDS, OIDC_SESSION_SECONDS
 from controller.oidc import Login, Provider
 from controller.routes import parts
 from workspace.errors import Unauthorized, Unsupported
 
 router = APIRouter(prefix="/v1/login", tags=["session"])
-_REDIRECT: dict[int | str, dict[str, Any]] = {  # Any: FastAPI's own type
+_REDIRECT: Responses = raises(Unsupported) | {
     302: {"description": "To the provider, or back to the dashboard"}
 }
 

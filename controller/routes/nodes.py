@@ -7,8 +7,10 @@ from typing import Annotated
 
 from fastapi import APIRouter, Body, Path, Request
 
+from controller.answers import raises
 from controller.nodes import Nodes
 from controller.routes import caller, parts
+from workspace.errors import NotFound
 from workspace.fleet import NodeChange, Status
 from workspace.models import Node
 
@@ -26,7 +28,7 @@ async def nodes(request: Request) -> Sequence[Node]:
     return await _nodes(request).all()
 
 
-@router.patch("/nodes/{node_id}")
+@router.patch("/nodes/{node_id}", responses=raises(NotFound))
 async def change(
     request: Request,
     node_id: NodeId,

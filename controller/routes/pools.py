@@ -6,7 +6,9 @@ from typing import Annotated
 
 from fastapi import APIRouter, Body, Path, Request
 
+from controller.answers import raises
 from controller.routes import caller, parts
+from workspace.errors import NotFound
 from workspace.fleet import PoolChange, PoolStatus
 
 router = APIRouter(prefix="/v1/pools", tags=["pools"])
@@ -23,13 +25,13 @@ async def pools(request: Request) -> list[PoolStatus]:
     return await parts(request).pools.statuses()
 
 
-@router.get("/{template}")
+@router.get("/{template}", responses=raises(NotFound))
 async def pool(request: Request, template: Name) -> PoolStatus:
     """One template's pool, as it is now."""
     return await parts(request).pools.status(template)
 
 
-@router.patch("/{template}")
+@router.patch("/{template}", responses=raises(NotFound))
 async def change(
     request: Request,
     template: Name,

@@ -6,11 +6,12 @@ from typing import Annotated
 
 from fastapi import APIRouter, Body, Query, Request
 
+from controller.answers import BYTES, OF_DESKTOP
 from controller.routes import Id, desktop, recorded
 from controller.streams import until_gone
 from workspace.models import Environment, Job, ProcessRequest, ProcessResult, Signal
 
-router = APIRouter(prefix="/v1/workspaces/{workspace_id}", tags=["processes"])
+router = APIRouter(prefix="/v1/workspaces/{workspace_id}", tags=["processes"], responses=OF_DESKTOP)
 TOLD = 500  # so many characters of a command are in the log
 _EXAMPLES = {
     "run": {"value": {"command": "ls -l", "timeout_seconds": 30}},
@@ -73,7 +74,7 @@ async def poll(
     return await until_gone(request.receive, polling)
 
 
-@router.post("/processes/{job}/stdin", status_code=204)
+@router.post("/processes/{job}/stdin", status_code=204, openapi_extra=BYTES)
 async def stdin(request: Request, workspace_id: Id, job: str, close: bool = False) -> None:
     """Write the body's bytes to a job's standard input; ``close`` ends it."""
     target, data = await desktop(request, workspace_id), await request.body()

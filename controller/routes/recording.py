@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
 
+from controller.answers import OF_DESKTOP, Responses
 from controller.routes import Id, desktop, parts, recorded
 from controller.streams import Download, until_gone
 from workspace.models import Recording, RecordingRequest
 
-router = APIRouter(prefix="/v1/workspaces/{workspace_id}/recording", tags=["recording"])
+router = APIRouter(
+    prefix="/v1/workspaces/{workspace_id}/recording", tags=["recording"], responses=OF_DESKTOP
+)
 _KEPT = ("started_at", "seconds", "frames", "width", "height", "fps", "reason")
-_MP4: dict[int | str, dict[str, Any]] = {  # Any: FastAPI's own type
+_MP4: Responses = {
     200: {"content": {"application/octet-stream": {}}, "description": "The MP4's bytes"}
 }
 

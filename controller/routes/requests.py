@@ -6,6 +6,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Request
 
+from controller.answers import OF_DESKTOP
 from controller.routes import Id, caller, parts
 from controller.streams import until_gone
 from workspace.control import AnswerHuman, AskHuman, HumanRequest, HumanRequestList
@@ -25,13 +26,13 @@ async def waiting(
     return HumanRequestList(requests=found)
 
 
-@router.post("/workspaces/{workspace_id}/requests", status_code=201)
+@router.post("/workspaces/{workspace_id}/requests", status_code=201, responses=OF_DESKTOP)
 async def ask(request: Request, workspace_id: Id, body: AskHuman) -> HumanRequest:
     """Ask for a person. The agent's input waits until that is answered, or its time is over."""
     return await parts(request).requests.ask(workspace_id, body, actor=caller(request).name)
 
 
-@router.get("/workspaces/{workspace_id}/requests/{ticket}")
+@router.get("/workspaces/{workspace_id}/requests/{ticket}", responses=OF_DESKTOP)
 async def get(
     request: Request,
     workspace_id: Id,
@@ -43,7 +44,7 @@ async def get(
     return await until_gone(request.receive, getting)
 
 
-@router.post("/workspaces/{workspace_id}/requests/{ticket}")
+@router.post("/workspaces/{workspace_id}/requests/{ticket}", responses=OF_DESKTOP)
 async def answer(
     request: Request, workspace_id: Id, ticket: str, body: AnswerHuman
 ) -> HumanRequest:

@@ -15,6 +15,7 @@ from fastapi import APIRouter, Body, Query, Request
 from fastapi.responses import Response
 from pydantic import BeforeValidator
 
+from controller.answers import OF_DESKTOP, Responses
 from controller.live import SYSTEM
 from controller.metrics import Metrics
 from controller.routes import Id, caller, desktop, dumped, parts, recorded
@@ -24,7 +25,7 @@ from workspace import frames, logs
 from workspace.errors import InvalidRequest
 from workspace.models import Health, Screen, ScreenChange
 
-router = APIRouter(prefix="/v1/workspaces/{workspace_id}", tags=["screen"])
+router = APIRouter(prefix="/v1/workspaces/{workspace_id}", tags=["screen"], responses=OF_DESKTOP)
 MOST_BOXES = 20  # of what has changed
 _TOLD_BY_DIGEST = {"cursor", "screen", "effect", "settled", "changed", "still_changing"}
 _EXAMPLES = {
@@ -38,7 +39,7 @@ _EXAMPLES = {
         ],
     },
 }
-_PICTURES: dict[int | str, dict[str, Any]] = {  # Any: FastAPI's own type
+_PICTURES: Responses = {
     200: {
         "content": {f"image/{kind}": {} for kind in ("jpeg", "png", "webp")},
         "description": "The picture's bytes",

@@ -10,6 +10,7 @@ from fastapi.responses import FileResponse, Response
 from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
 
+from controller.answers import GATED, Responses, raises
 from controller.metrics import CONTENT_TYPE
 from controller.routes import parts
 from workspace.errors import NotFound, Unavailable
@@ -28,6 +29,7 @@ PAGE_HEADERS = {
 }
 
 router = APIRouter(tags=["service"])
+_NUMBERS: Responses = {200: {"content": {"text/plain": {}}, "description": "The numbers"}}
 
 
 @router.get("/healthz")
@@ -36,7 +38,7 @@ async def healthz() -> dict[str, bool]:
     return {"ok": True}
 
 
-@router.get("/readyz")
+@router.get("/readyz", responses=raises(Unavailable))
 async def readyz(request: Request) -> dict[str, bool | str]:
     """Whether its database and its cluster answer; 503 when they do not.
 
@@ -53,7 +55,7 @@ async def readyz(request: Request) -> dict[str, bool | str]:
     return told | {"degraded": own.tail.trouble} if own.tail.trouble else told
 
 
-@router.get("/metrics", response_class=Response)
+@router.get("/metrics", response_class=Response, responses=GATED | _NUMBERS)
 async def metrics(request: Request) -> Response:
     """The controller's numbers in Prometheus's text format."""
     return Response(parts(request).lifecycle.metrics.render(), media_type=CONTENT_TYPE)

@@ -6,6 +6,7 @@ from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from controller import access
+from controller.answers import OF_WORKSPACE
 from controller.auth import SESSION_SECONDS, VIEWER_GRACE_SECONDS
 from controller.routes import Id, caller, parts
 from workspace.access import Admission
@@ -57,7 +58,7 @@ async def whoami(request: Request) -> Identity:
     return Identity(name=who.name, role=who.role, tenant=who.tenant)
 
 
-@router.post("/workspaces/{workspace_id}/viewer", status_code=204)
+@router.post("/workspaces/{workspace_id}/viewer", status_code=204, responses=OF_WORKSPACE)
 async def viewer(request: Request, workspace_id: Id, body: ViewerToken) -> Response:
     """Exchange a link's token for a cookie that shows this one desktop."""
     auth = parts(request).auth
@@ -76,7 +77,7 @@ async def viewer(request: Request, workspace_id: Id, body: ViewerToken) -> Respo
     )
 
 
-@router.get("/workspaces/{workspace_id}/viewer")
+@router.get("/workspaces/{workspace_id}/viewer", responses=OF_WORKSPACE)
 async def admission(request: Request, workspace_id: Id) -> Admission:
     """Whether who asks, by a link or a key, may only watch this desktop or also control it."""
     await parts(request).lifecycle.get(workspace_id)

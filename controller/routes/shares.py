@@ -6,10 +6,14 @@ from typing import Annotated
 
 from fastapi import APIRouter, Body, Path, Request, Response
 
+from controller.answers import OF_WORKSPACE, raises
 from controller.routes import Id, caller, parts
 from workspace.access import NewShare, Share, ShareRequest
+from workspace.errors import WorkspaceEnded
 
-router = APIRouter(prefix="/v1/workspaces/{workspace_id}/shares", tags=["shares"])
+router = APIRouter(
+    prefix="/v1/workspaces/{workspace_id}/shares", tags=["shares"], responses=OF_WORKSPACE
+)
 _EXAMPLES = {
     "watch": {"summary": "To watch, for an hour", "value": {"mode": "view"}},
     "control": {"summary": "To help out", "value": {"mode": "control", "ttl_seconds": 900}},
@@ -17,7 +21,7 @@ _EXAMPLES = {
 ShareId = Annotated[str, Path(description="the link's id", pattern=r"^[a-z0-9]{1,20}$")]
 
 
-@router.post("", status_code=201)
+@router.post("", status_code=201, responses=raises(WorkspaceEnded))
 async def make(
     request: Request,
     response: Response,

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
 
+from controller.answers import OF_DESKTOP, Responses
 from controller.routes import Id, desktop, dumped
 from controller.streams import until_gone
 from workspace import elements
 from workspace.actions import ImageFormat
 from workspace.errors import InvalidRequest
 
-router = APIRouter(prefix="/v1/workspaces/{workspace_id}", tags=["ui"])
+router = APIRouter(prefix="/v1/workspaces/{workspace_id}", tags=["ui"], responses=OF_DESKTOP)
 _HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
-_TREE: dict[int | str, dict[str, Any]] = {  # Any: FastAPI's own type
+_TREE: Responses = {
     200: {"content": {"text/plain": {}}, "description": "The elements, each after its parent"}
 }
 

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Path, Query, Request
 from fastapi.responses import Response
 
+from controller.answers import Responses, raises
 from controller.routes import caller, parts, recorded
 from controller.store.volumes import Owner
 from controller.streams import Download
+from workspace.errors import Conflict, DesktopLost, NotFound, TimedOut, Unsupported
 from workspace.models import Volume, VolumeList, VolumeName
 
+# The node that one lies on is asked, and may be gone.
+_OF_NODE = raises(NotFound, Conflict, Unsupported, DesktopLost, TimedOut)
 router = APIRouter(prefix="/v1/volumes", tags=["volumes"])
 Name = Annotated[VolumeName, Path(description="the volume's name")]
-_TAR: dict[int | str, dict[str, Any]] = {  # Any: FastAPI's own type
+_TAR: Responses = _OF_NODE | {
     200: {"content": {"application/octet-stream": {}}, "description": "A tar of all in it"}
 }
 
@@ -33,13 +37,13 @@ async def page(
     return VolumeList(volumes=found, after=found[-1].name if len(found) == limit else None)
 
 
-@router.get("/{name}")
+@router.get("/{name}", responses=raises(NotFound))
 async def get(request: Request, name: Name) -> Volume:
     """One volume, and which workspace has it."""
     return await parts(request).lifecycle.keeping.volumes.get(_owner(request), name)
 
 
-@router.delete("/{name}", status_code=204)
+@router.delete("/{name}", status_code=204, responses=_OF_NODE)
 async def remove(
     request: Request,
     name: Name,

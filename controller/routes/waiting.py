@@ -6,11 +6,12 @@ from typing import Annotated
 
 from fastapi import APIRouter, Body, Request
 
+from controller.answers import OF_DESKTOP
 from controller.routes import Id, desktop
 from controller.streams import until_gone
 from workspace.waits import Wait, Waited
 
-router = APIRouter(prefix="/v1/workspaces/{workspace_id}", tags=["waiting"])
+router = APIRouter(prefix="/v1/workspaces/{workspace_id}", tags=["waiting"], responses=OF_DESKTOP)
 _EXAMPLES = {
     "file": {
         "summary": "A download that is complete",

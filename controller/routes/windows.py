@@ -7,6 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
 
+from controller.answers import OF_DESKTOP
 from controller.routes import Id, desktop, dumped, recorded
 from controller.streams import until_gone
 from workspace.errors import InvalidRequest
@@ -25,7 +26,7 @@ from workspace.models import (
     WindowResize,
 )
 
-router = APIRouter(prefix="/v1/workspaces/{workspace_id}", tags=["windows"])
+router = APIRouter(prefix="/v1/workspaces/{workspace_id}", tags=["windows"], responses=OF_DESKTOP)
 
 
 @router.get("/clipboard", response_model=ClipboardContents)

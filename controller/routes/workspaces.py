@@ -6,8 +6,10 @@ from typing import Annotated, Literal
 
 from fastapi import APIRouter, Body, Query, Request
 
+from controller.answers import OF_DESKTOP, OF_WORKSPACE, raises
 from controller.routes import Id, caller, parts
 from controller.streams import until_gone
+from workspace.errors import StartFailed
 from workspace.models import (
     LIVE_STATES,
     Extend,
@@ -20,6 +22,8 @@ from workspace.models import (
 )
 
 router = APIRouter(prefix="/v1/workspaces", tags=["workspaces"])
+# The template, the volume, the desktop that is started, and what is to be set up in it.
+_OF_CLAIM = OF_DESKTOP | raises(StartFailed)
 _EXAMPLES = {
     "plain": {"summary": "A desktop for ten minutes", "value": {"ttl_seconds": 600}},
     "prepared": {
@@ -38,7 +42,7 @@ _EXAMPLES = {
 }
 
 
-@router.post("", status_code=201)
+@router.post("", status_code=201, responses=_OF_CLAIM)
 async def create(
     request: Request,
     body: Annotated[WorkspaceRequest, Body(openapi_examples=_EXAMPLES)],
@@ -73,7 +77,7 @@ async def page(
     )
 
 
-@router.get("/{workspace_id}")
+@router.get("/{workspace_id}", responses=OF_WORKSPACE)
 async def get(
     request: Request,
     workspace_id: Id,
@@ -87,13 +91,13 @@ async def get(
     return own.shown(await until_gone(request.receive, found), caller(request))
 
 
-@router.delete("/{workspace_id}", status_code=204)
+@router.delete("/{workspace_id}", status_code=204, responses=OF_WORKSPACE)
 async def release(request: Request, workspace_id: Id) -> None:
     """Give it back: it is destroyed when this answers. Again is 204 again."""
     await parts(request).lifecycle.release(workspace_id, actor=caller(request).name)
 
 
-@router.post("/{workspace_id}/extend")
+@router.post("/{workspace_id}/extend", responses=OF_DESKTOP)
 async def extend(request: Request, workspace_id: Id, body: Extend) -> Workspace:
     """Let it live that long from now."""
     who, own = caller(request), parts(request)
@@ -102,21 +106,21 @@ async def extend(request: Request, workspace_id: Id, body: Extend) -> Workspace:
     )
 
 
-@router.post("/{workspace_id}/pause")
+@router.post("/{workspace_id}/pause", responses=OF_DESKTOP)
 async def pause(request: Request, workspace_id: Id) -> Workspace:
     """Have it stand still, using no processor, until it is used or watched. Its time goes on."""
     who, own = caller(request), parts(request)
     return own.shown(await own.lifecycle.pause(workspace_id, actor=who.name), who)
 
 
-@router.post("/{workspace_id}/resume")
+@router.post("/{workspace_id}/resume", responses=OF_DESKTOP)
 async def resume(request: Request, workspace_id: Id) -> Workspace:
     """Have it go on; whatever is done in it does so too."""
     who, own = caller(request), parts(request)
     return own.shown(await own.lifecycle.resume(workspace_id, actor=who.name), who)
 
 
-@router.get("/{workspace_id}/stats")
+@router.get("/{workspace_id}/stats", responses=OF_DESKTOP)
 async def stats(request: Request, workspace_id: Id) -> Stats:
     """What it uses now."""
     return await parts(request).lifecycle.stats(workspace_id)

@@ -18,7 +18,7 @@ from sqlalchemy import Row, delete, exists, func, insert, literal, select, tuple
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from controller.store.doing import Doing
-from controller.store.tables import UtcTime, artifacts, blobs
+from controller.store.tables import UtcTime, artifacts, blobs, workspaces
 from workspace.artifacts import Artifact, ArtifactKind
 from workspace.errors import ArtifactNotFound, InvalidRequest
 
@@ -149,14 +149,26 @@ class ArtifactRows:
         return _artifact(row) if row is not None else None
 
     async def drop_old(
-        self, kind: ArtifactKind, *, before: datetime, limit: int
+        self,
+        kind: ArtifactKind,
+        *,
+        before: datetime,
+        limit: int,
+        tenant: str | None = None,
+        but: Collection[str] = (),
     ) -> Sequence[Artifact]:
-        """Take away the rows of a kind that are older; those that were, ``limit`` at most."""
+        """Take away the rows of a kind that are older; those that were, ``limit`` at most.
+
+        Of one tenant; or, without one, of all ``but`` some.
+        """
+        old = select(artifacts.c.id).where(artifacts.c.kind == kind)
+        if tenant is not None or but:
+            whose = workspaces.c.id == artifacts.c.workspace_id
+            is_of = workspaces.c.tenant == tenant if tenant else workspaces.c.tenant.in_(but)
+            exists = select(workspaces.c.id).where(whose, is_of).exists()
+            old = old.where(exists if tenant else ~exists)
         old = (
-            select(artifacts.c.id)
-            .where(artifacts.c.kind == kind, artifacts.c.created_at < before)
-            .order_by(artifacts.c.created_at)
-            .limit(limit)
+            old.where(artifacts.c.created_at < before).order_by(artifacts.c.created_at).limit(limit)
         )
         gone = (
             delete(artifacts)

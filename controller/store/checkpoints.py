@@ -36,6 +36,23 @@ class Removed(NamedTuple):
     cursor: int | None  # None: nothing older is left
 
 
+class Limits(NamedTuple):
+    """Before when lines are too old: of workspaces of tenants that have their ``own``, and of all
+    others. None: never.
+    """
+
+    common: datetime | None
+    own: Mapping[str, datetime | None] = {}
+
+    @property
+    def newest(self) -> datetime | None:
+        """What is not older than that nobody removes."""
+        return max(filter(None, (self.common, *self.own.values())), default=None)
+
+    def of(self, tenant: str | None) -> datetime | None:
+        return self.common if tenant is None else self.own.get(tenant, self.common)
+
+
 class Checkpoints:
     """The checkpoints of one store; see :class:`controller.store.Store`."""
 
@@ -79,14 +96,16 @@ class Checkpoints:
         )
         return new
 
-    async def remove(self, signer: Signer, *, before: datetime, cursor: int = 0) -> Removed:
-        """Remove the lines of the next batch that are older, but those of workspaces that live.
+    async def remove(self, signer: Signer, limits: Limits, *, cursor: int = 0) -> Removed:
+        """Remove the lines of the next batch that are too old, but those of workspaces that live.
 
         Only lines that a checkpoint is of are removed.
 
         Raises:
             Clash: another one does it at the same moment.
         """
+        if (before := limits.newest) is None:
+            return Removed(0, None)
         newest = await self.newest()
         asked = select(
             events.c.id, events.c.at, events.c.workspace_id, events.c.seq, events.c.hash
@@ -99,7 +118,7 @@ class Checkpoints:
             old.append(row)
         if not old:
             return Removed(0, None)
-        chosen, bases = await self._chosen(old)
+        chosen, bases = await self._chosen(old, limits)
         if chosen:
             kept = await self._of(chosen[0].id, chosen[-1].id)
             await self._doing.transact(lambda it: _remove(it, signer, chosen, bases, kept))
@@ -107,23 +126,29 @@ class Checkpoints:
         return Removed(len(chosen), None if is_over else old[-1].id)
 
     async def _chosen(
-        self, old: Sequence[Row[Any]]
-    ) -> tuple[list[Row[Any]], Mapping[str, Head]]:  # Any: their columns
+        self,
+        old: Sequence[Row[Any]],  # Any: its columns
+        limits: Limits,
+    ) -> tuple[list[Row[Any]], Mapping[str, Head]]:
         """Those of them that may go: the first ones of chains whose workspaces live no more."""
         names = sorted({row.workspace_id or "" for row in old})
-        live = await self._doing.rows(
-            select(workspaces.c.id).where(
-                workspaces.c.id.in_(names), workspaces.c.ended_at.is_(None)
+        known = await self._doing.rows(
+            select(workspaces.c.id, workspaces.c.tenant, workspaces.c.ended_at).where(
+                workspaces.c.id.in_(names)
             )
         )
-        names_live = {row.id for row in live}
+        names_live = {row.id for row in known if row.ended_at is None}
+        tenants = {row.id: row.tenant for row in known}
         found = await self._doing.rows(select(chains).where(chains.c.chain.in_(names)))
         bases = {row.chain: base_of(row) for row in found if row.chain not in names_live}
         ends = dict(bases)
         chosen = []
         for row in old:
             end = ends.get(row.workspace_id or "")
-            if end is not None and row.seq == end.seq + 1:  # else one is missing: it stays as it is
+            before = limits.of(tenants.get(row.workspace_id))
+            if before is None or row.at >= before:
+                ends.pop(row.workspace_id or "", None)  # nor what follows it
+            elif end is not None and row.seq == end.seq + 1:  # else one is missing: it stays
                 ends[row.workspace_id or ""] = Head(row.seq, row.hash)
                 chosen.append(row)
         return chosen, bases

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from datetime import datetime, timedelta, timezone
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from sqlalchemy import Select, case, extract, func, literal, select, union
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -21,6 +21,7 @@ from workspace.errors import QuotaExceeded
 from workspace.models import DEFAULT_TENANT, Workspace
 
 AGAIN_SECONDS = 30  # until a desktop may have been released: nobody knows
+_PAGE = 1000
 _NONE = Quotas()
 
 
@@ -44,11 +45,27 @@ class Tenants:
 
     async def put(self, name: str, quotas: Quotas) -> None:
         """Have it have these, in place of what was."""
-        new = self._doing.insert(tenants).values(name=name, quotas=quotas.model_dump())
+        given = quotas.model_dump(exclude_none=True)
+        new = self._doing.insert(tenants).values(name=name, quotas=given)
         put = new.on_conflict_do_update(
             index_elements=[tenants.c.name], set_={"quotas": new.excluded.quotas}
         )
         await self._doing.do(lambda it: it.execute(put))
+
+    async def days(self, of: Literal["artifact_days", "event_days"]) -> Mapping[str, float]:
+        """How long each keeps its own, of those for which that is set; 0 is for ever."""
+        found: dict[str, float] = {}
+        after = ""
+        while True:
+            asked = select(tenants).where(tenants.c.name > after).order_by(tenants.c.name)
+            rows = await self._doing.rows(asked.limit(_PAGE))
+            for row in rows:
+                days = getattr(Quotas.model_validate(row.quotas), of)
+                if days is not None:
+                    found[row.name] = days
+            if len(rows) < _PAGE:
+                return found
+            after = rows[-1].name
 
     async def page(self, *, limit: int, after: str | None = None) -> list[Tenant]:
         """Those that have quotas, good keys or workspaces that live, and the default, by name."""

@@ -13,6 +13,7 @@ import pytest
 from fastapi import FastAPI
 from pydantic import SecretStr
 
+from controller import access
 from controller.app import create_app
 from controller.settings import Settings
 from controller.store import Store
@@ -186,9 +187,28 @@ async def serving(app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
 def client(
     app: FastAPI, headers: Mapping[str, str] | None = None, url: str = URL
 ) -> httpx.AsyncClient:
-    return httpx.AsyncClient(
-        transport=httpx.ASGITransport(app), base_url=url, headers=headers, timeout=20
-    )
+    return httpx.AsyncClient(transport=Documented(app), base_url=url, headers=headers, timeout=20)
+
+
+class Documented(httpx.ASGITransport):
+    """Requests in process; an answer that the OpenAPI does not tell of fails the test."""
+
+    def __init__(self, app: FastAPI) -> None:
+        super().__init__(app)
+        self._app = app
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        answer = await super().handle_async_request(request)
+        check_documented(self._app, request.method, request.url.path, answer.status_code)
+        return answer
+
+
+def check_documented(app: FastAPI, method: str, path: str, status: int) -> None:
+    """Whether a route's OpenAPI tells of a status. Of 500 `internal`, a defect, none does."""
+    rule = access.find(method, path).rule
+    told = app.openapi()["paths"].get(rule.path, {}).get(method.lower()) if rule else None
+    if told is not None and status != 500:
+        assert str(status) in told["responses"], f"{method} {path} answered {status}"
 
 
 @pytest.fixture

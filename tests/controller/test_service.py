@@ -53,14 +53,22 @@ async def test_the_api_describes_itself(http: httpx.AsyncClient) -> None:
     assert len(operations) > 35
     for path, method, operation in operations:
         assert operation["description"], (path, method)
-        assert operation["responses"]["default"]["description"] == "An error", (path, method)
+        assert "default" not in operation["responses"], (path, method)
+        refused = [status for status in operation["responses"] if int(status) >= 400]
+        for status in refused:
+            content = operation["responses"][status]["content"]["application/json"]
+            assert content["schema"]["$ref"].endswith("/Problem"), (path, method, status)
+        if path != "/healthz":
+            assert "503" in refused, (path, method)
+        if path not in ("/healthz", "/readyz"):
+            assert {"401", "403", "422", "429"} <= set(refused), (path, method)
     act = described["paths"]["/v1/workspaces/{workspace_id}/actions"]["post"]
     body = act["requestBody"]["content"]["application/json"]
     for example in body["examples"].values():
         value = example["value"]
         a.ACTIONS.validate_python(value if isinstance(value, list) else [value])
     names = set(described["components"]["schemas"])
-    assert {"Observation", "Workspace", "Click", "ErrorBody", "ProcessResult"} <= names
+    assert {"Observation", "Workspace", "Click", "Problem", "ProcessResult"} <= names
     assert "HTTPValidationError" not in json.dumps(described)
 
 

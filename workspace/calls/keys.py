@@ -104,8 +104,12 @@ class KeyCalls:
         memory_mib: int | None = None,
         desktop_hours: float | None = None,
         requests_per_minute: int | None = None,
+        artifact_days: float | None = None,
+        event_days: float | None = None,
     ) -> Tenant:
-        """What a tenant may have from now on; None is as much as there is."""
+        """What a tenant may have from now on; None is as much as there is, and is kept as long as
+        the controller's settings say.
+        """
         quotas = asked(
             Quotas,
             workspaces=workspaces,
@@ -113,6 +117,8 @@ class KeyCalls:
             memory_mib=memory_mib,
             desktop_hours=desktop_hours,
             requests_per_minute=requests_per_minute,
+            artifact_days=artifact_days,
+            event_days=event_days,
         )
         if re.fullmatch(TEMPLATE_NAME, tenant) is None:
             raise InvalidRequest(f"{tenant[:80]!r} is no tenant's name.")
