@@ -115,6 +115,30 @@ async def look(
     raise TooLarge("The picture is too large to send.", hint="Ask for a smaller region.")
 
 
+async def glance(
+    desktop: Desktop,
+    view: View,
+    *,
+    region: a.Region | None = None,
+    format: a.ImageFormat = "jpeg",
+) -> a.Image:
+    """The same for who may only look: it is no use of the desktop, and no action.
+
+    Raises:
+        TooLarge: it is too many bytes at any quality.
+    """
+    scale = view.scale if region is None else reading_width(region) / region.width
+    for quality in _QUALITIES:
+        image = await desktop.screenshot_since(
+            None, format=format, quality=quality, scale=scale, region=region, passive=True
+        )
+        assert image is not None, "nothing is unchanged since no frame"
+        if len(image.data) <= MAX_BYTES:
+            return image
+        format = "jpeg"
+    raise TooLarge("The picture is too large to send.", hint="Ask for a smaller region.")
+
+
 def reading_width(region: a.Region) -> int:
     """How wide to enlarge a region: twice, as long as no side exceeds ``MAX_SIDE``."""
     longest = max(region.width, region.height)

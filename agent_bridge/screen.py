@@ -17,7 +17,7 @@ from agent_bridge.caller import Caller
 from agent_bridge.inputs import FromJson, Input, NotBool, OnDesktop, explain
 from agent_bridge.pictures import View
 from workspace import actions as a
-from workspace.errors import CarrelError, InvalidRequest
+from workspace.errors import CarrelError, Forbidden, InvalidRequest
 from workspace.summary import summary_of
 
 SETTLE_MS = 1500
@@ -96,7 +96,11 @@ async def screenshot(caller: Caller, asked: Screenshot) -> list[ContentBlock]:
     view = await caller.view(asked.desktop_id)
     desktop = caller.carrel.desktop(asked.desktop_id)
     region = None if asked.region is None else view.region_to_screen(asked.region)
-    seen = await pictures.look(desktop, view, region=region, format=asked.format)
+    try:
+        seen = await pictures.look(desktop, view, region=region, format=asked.format)
+    except Forbidden:  # who may only look does that without touching the desktop
+        image = await pictures.glance(desktop, view, region=region, format=asked.format)
+        return _pictured("", image, view, is_zoom=region is not None)
     return _answer("", seen, view, is_zoom=region is not None)
 
 
@@ -244,6 +248,12 @@ def _answer(
 ) -> list[ContentBlock]:
     image = seen.screenshot
     assert image is not None, "pictures.look brings a picture"
+    return _pictured(said, image, view, _where(seen, view), is_zoom=is_zoom)
+
+
+def _pictured(
+    said: str, image: a.Image, view: View, where: str = "", *, is_zoom: bool = False
+) -> list[ContentBlock]:
     width, height = view.size
     frame = f"Screen {width}x{height}."
     if is_zoom:
@@ -251,5 +261,5 @@ def _answer(
             f"An enlarged part ({image.width}x{image.height}), for reading only: coordinates "
             f"stay those of the whole screen, {width}x{height}."
         )
-    text = " ".join(part for part in (said, frame, _where(seen, view)) if part)
+    text = " ".join(part for part in (said, frame, where) if part)
     return [TextContent(type="text", text=text), pictures.content(image.data, image.format)]

@@ -77,8 +77,8 @@ class Lifecycle:
         self.keeping.hand_on = self._elsewhere.keep
         self._tenants: Remembered[str] = Remembered(self.store.tenant_of, is_constant=True)
         self._taking = anyio.Lock()
-        self._replica = Replica(self.keeping, self._elsewhere)
-        self.reaper = Reaper(self.keeping, self._replica)
+        self.replicas = Replica(self.keeping, self._elsewhere)
+        self.reaper = Reaper(self.keeping, self.replicas)
         self.store.leadership.name = self.replica
         self.metrics.states = self.states
         self.metrics.waiting = lambda: self.keeping.places.waiting
@@ -88,25 +88,25 @@ class Lifecycle:
         """Find what lives, serve, and release everything at the end, or leave it to others."""
         async with self._claims.run(), anyio.create_task_group() as tasks:
             self.keeping.tasks = tasks
-            await self._replica.beat()
-            tasks.start_soon(self._replica.keep_beating)
+            await self.replicas.beat()
+            tasks.start_soon(self.replicas.keep_beating)
             try:
-                await self._replica.begin()
+                await self.replicas.begin()
                 await self.reaper.begin()
             except BaseException:  # what was found lives on: another try finds it again
-                self._replica.abandon()
+                self.replicas.abandon()
                 raise
-            tasks.start_soon(self._replica.run)
+            tasks.start_soon(self.replicas.run)
             tasks.start_soon(self.reaper.run)
             try:
                 yield
             finally:
                 with anyio.CancelScope(shield=True):
                     if self.lives_on:
-                        await self._replica.leave()
+                        await self.replicas.leave()
                     else:
                         await self.keeping.release_all(SHUTDOWN_SECONDS)
-                        await self._replica.leave()
+                        await self.replicas.leave()
                     await self._elsewhere.close()
                 tasks.cancel_scope.cancel()
 
@@ -180,7 +180,7 @@ class Lifecycle:
             if workspace.ended_at is not None:
                 return None
             if workspace.state != "releasing" or time.monotonic() > deadline:
-                live = await self._replica.take_over(workspace_id, release_by=actor)
+                live = await self.replicas.take_over(workspace_id, release_by=actor)
                 if live is not None or time.monotonic() > deadline:
                     return live
                 continue  # another one was first
@@ -353,7 +353,7 @@ class Lifecycle:
         if (live := self._here(workspace_id)) is not None:
             return live
         async with self._taking:  # many ask for one at once
-            return self._here(workspace_id) or await self._replica.take_over(workspace_id[:100])
+            return self._here(workspace_id) or await self.replicas.take_over(workspace_id[:100])
 
     async def handed(self, workspace_id: str, *, actor: str = SYSTEM) -> Handed:
         """How it is reached, once it is not paused; raises like :meth:`desktop`."""

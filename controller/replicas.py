@@ -11,7 +11,7 @@ from __future__ import annotations
 import itertools
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timezone
 from functools import partial
 
@@ -19,7 +19,7 @@ import anyio
 
 from controller.elsewhere import Elsewhere
 from controller.keeping import TIME_UP, Keeping
-from controller.live import Live, Located
+from controller.live import SYSTEM, Live, Located
 from controller.tracing import connect
 from workspace.errors import CarrelError, NotReady, StartFailed, Unavailable, WorkspaceEnded
 from workspace.models import Workspace
@@ -36,6 +36,8 @@ class Replica:
     """One controller among those of its store."""
 
     def __init__(self, keeping: Keeping, elsewhere: Elsewhere) -> None:
+        # Called when a controller is there no more: what it was at, others have to finish.
+        self.on_gone: Callable[[], None] = lambda: None
         self._keeping = keeping
         self._store = keeping.store
         self._cluster = keeping.cluster
@@ -77,6 +79,7 @@ class Replica:
     async def run(self) -> None:
         """Take over what others leave, until cancelled."""
         without_row: set[str] = set()  # keepers that have left, when that was last looked at
+        known: set[str] = set()
         for turn in itertools.count():
             await anyio.sleep(BEAT_SECONDS)
             try:
@@ -90,6 +93,9 @@ class Replica:
                     without_row = left
                 if len(beats) > 1:
                     await self._let_go()
+                if known - set(beats):
+                    self.on_gone()
+                known = set(beats)
                 await self._elsewhere.sweep()
             except CarrelError as error:
                 _log.warning("the other controllers are not seen: %s", error.message)
@@ -208,9 +214,27 @@ class Replica:
         """Look after all that another one kept, or this one before it died."""
         found = await self._cluster.find()
         own = self._keeping.replica
+        adopted: list[str] = []
         for workspace in await self._store.replicas.adopt_all(keeper=own, of=keeper):
             if self._kept_by_now(workspace.id) is None:
                 self._own(workspace, found.get(workspace.sandbox))
+                adopted.append(workspace.id)
+        if keeper != own:
+            await self._tell_adopted(adopted, keeper)
+
+    async def _tell_adopted(self, workspaces: Sequence[str], keeper: str) -> None:
+        """Into the log; that they are looked after does not wait for it."""
+        for workspace_id in workspaces:
+            try:
+                await self._keeping.events.record(
+                    "adopted",
+                    actor=SYSTEM,
+                    workspace_id=workspace_id,
+                    by=self._keeping.replica,
+                    of=keeper,
+                )
+            except CarrelError as error:
+                _log.error("that %s was adopted is not written: %s", workspace_id, error.message)
 
     def _own(
         self,

@@ -22,10 +22,18 @@ def _shown(control: Control, to: str) -> Control:
     return control if control.holder == to else control.model_copy(update={"grant": None})
 
 
-def _check_force(request: Request, force: bool) -> None:
-    """Raises Forbidden: whoever comes by a link is nobody to take it from another."""
-    if force and caller(request).role == "link":
+async def _check_force(request: Request, workspace_id: str, force: bool) -> None:
+    """Raises Forbidden: it is nobody who may take it from another person."""
+    who = caller(request)
+    if not force or who.role in ("operator", "admin"):
+        return
+    if who.role == "link":
         raise Forbidden("A link does not take control from another person.", hint="Use a key.")
+    if who.name != await parts(request).store.owner_of(workspace_id):
+        raise Forbidden(
+            "Only who claimed the desktop, or an operator, takes control from another person.",
+            hint="Wait until it is handed back, or ask its holder.",
+        )
 
 
 @router.get("")
@@ -39,7 +47,7 @@ async def get(request: Request, workspace_id: Id) -> Control:
 async def take(request: Request, workspace_id: Id, body: ControlRequest | None = None) -> Control:
     """Take mouse and keyboard; what the agent does is broken off. 409 while another has them."""
     wanted = body or ControlRequest()
-    _check_force(request, wanted.force)
+    await _check_force(request, workspace_id, wanted.force)
     return await parts(request).controls.take(workspace_id, wanted, actor=caller(request).name)
 
 
@@ -50,7 +58,7 @@ async def hand_back(
     force: Annotated[bool, Query(description="also another person's")] = False,
 ) -> Control:
     """Give them back to the agent; ``returned`` is what was done meanwhile."""
-    _check_force(request, force)
+    await _check_force(request, workspace_id, force)
     who = caller(request).name
     control = await parts(request).controls.hand_back(workspace_id, actor=who, force=force)
     return _shown(control, who)

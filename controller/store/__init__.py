@@ -248,6 +248,29 @@ class Store:
         rows = await self._rows(select(func.max(events.c.id)))
         return int(rows[0][0] or 0)
 
+    async def open_takings(self, *, keeper: str) -> list[Event]:
+        """Of the live workspaces that ``keeper`` keeps: each ``control_taken`` that the log tells
+        no end of.
+        """
+        kept = select(workspaces.c.id).where(
+            workspaces.c.keeper == keeper, workspaces.c.ended_at.is_(None)
+        )
+        newest = (
+            select(func.max(events.c.id))
+            .where(events.c.workspace_id.in_(kept))
+            .where(events.c.kind.in_(("control_taken", "control_returned")))
+            .group_by(events.c.workspace_id)
+        )
+        found = await self._rows(
+            select(events).where(events.c.id.in_(newest), events.c.kind == "control_taken")
+        )
+        return [Event.model_validate(dict(row._mapping)) for row in found]
+
+    async def owner_of(self, workspace_id: str) -> str | None:
+        """Who claimed a workspace, by name; None if there never was one of that id."""
+        rows = await self._rows(select(workspaces.c.owner).where(workspaces.c.id == workspace_id))
+        return rows[0].owner if rows else None
+
     async def has_event(self, workspace_id: str, kind: str) -> bool:
         """Whether the log tells of such a thing that became of a workspace."""
         statement = select(events.c.id).where(

@@ -1,4 +1,4 @@
-"""A controller on a port with a fake desktop, and people with keys of their own who use it."""
+"""A controller on a port with the bot's fake desktop, and people with keys of their own."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import pytest
 from fastapi import FastAPI
 from websockets.asyncio.client import ClientConnection, connect
 
-from tests.controller.conftest import BEARER, KEY, LocalCluster, add_template, claim
+from tests.controller.conftest import BEARER, KEY, LocalCluster, add_template
 from tests.serving import listening
 
-NAMES = ("ada", "bob", "bot", *(f"person{number}" for number in range(40)))
+NAMES = ("ada", "bob", "bot", "opal", *(f"person{number}" for number in range(40)))
 
 
 class Site:
@@ -53,8 +53,11 @@ async def site(app: FastAPI, cluster: LocalCluster) -> AsyncIterator[Site]:
         keys = {"admin": KEY}
         async with httpx.AsyncClient(base_url=url, headers=BEARER) as http:
             await add_template(http, "fake")
-            made = await claim(http, template="fake")
             for name in NAMES:
-                answer = await http.post("/v1/keys", json={"name": name})
+                role = "operator" if name == "opal" else "user"
+                answer = await http.post("/v1/keys", json={"name": name, "role": role})
                 keys[name] = answer.json()["key"]
+            bots = {"Authorization": f"Bearer {keys['bot']}"}
+            answer = await http.post("/v1/workspaces", json={"template": "fake"}, headers=bots)
+            made = answer.json()
         yield Site(port, str(made["id"]), keys)

@@ -360,7 +360,9 @@ CALLS: dict[str, dict[str, Any]] = {
     "desktop_destroy": {"desktop_id": "{}"},
 }
 LEAST = {"pool_scale": "operator", "desktop_list": "viewer", "desktop_get": "viewer"}
-LEAST |= dict.fromkeys(("ui_tree", "file_read", "file_list", "request_human"), "viewer")
+LEAST |= dict.fromkeys(
+    ("ui_tree", "file_read", "file_list", "request_human", "screenshot"), "viewer"
+)
 # They first look how large the desktop is.
 LOOKS = {"computer", "computer_batch", "screenshot", "wait_for", "windows", "launch"}
 

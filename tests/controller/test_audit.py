@@ -22,6 +22,7 @@ from controller.events import Events
 from controller.store import NewEvent, Seen, Store
 from controller.store.backup import backup, restore
 from controller.store.chain import Finding, Head, canonical, digest
+from controller.store.checkpoints import Limits
 from controller.store.exporting import export, verify_file
 from controller.store.migrations import upgrade
 from controller.store.signing import Signer
@@ -29,6 +30,7 @@ from controller.store.verifying import Report, verify
 from tests.controller.conftest import both_databases, keep
 from tests.controller.test_store import raw, workspace
 from tests.postgres import Postgres
+from workspace.access import Quotas
 from workspace.errors import InvalidRequest, Unavailable
 
 pytestmark = pytest.mark.anyio
@@ -265,6 +267,27 @@ async def test_what_is_too_old_is_removed_and_the_rest_still_verifies(
 
 
 @of_both
+async def test_a_tenant_may_keep_its_events_for_another_time(filled: Callable[[], str]) -> None:
+    await change(
+        url := filled(),
+        "UPDATE workspaces SET ended_at = '2026-01-01'",
+        f"UPDATE workspaces SET tenant = 'ever' WHERE id = '{ONE}'",
+        f"UPDATE workspaces SET tenant = 'brief' WHERE id = '{TWO}'",
+    )
+    async with (store := Store(url)).run(), (events := Events(store)).run():
+        await store.tenants.put("ever", Quotas(event_days=0))
+        await store.tenants.put("brief", Quotas(event_days=1e-6))
+        keeping = Checkpointing(store, events, SIGNER, days=0)
+        assert await keeping.remove() == 8
+        many = [len(await store.events(Seen(of), limit=99)) for of in (ONE, TWO)]
+        assert many == [8, 0]
+        keeping._days = 1e-6
+        assert await keeping.remove() == 9  # of no tenant, and of one without its own
+        assert len(await store.events(Seen(ONE), limit=99)) == 8
+        assert (await verified(url)).findings == []
+
+
+@of_both
 async def test_what_was_changed_before_it_was_removed_shows_afterwards(
     filled: Callable[[], str],
 ) -> None:
@@ -276,7 +299,7 @@ async def test_what_was_changed_before_it_was_removed_shows_afterwards(
     )
     async with (store := Store(url)).run():
         later = NOW + timedelta(days=1)
-        assert (await store.checkpoints.remove(SIGNER, before=later)).lines == 16
+        assert (await store.checkpoints.remove(SIGNER, Limits(later))).lines == 16
         assert (None, 1, "checkpoint") in (await verified(url)).told
 
 

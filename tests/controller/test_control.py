@@ -5,15 +5,23 @@ from __future__ import annotations
 import asyncio
 import json
 import struct
+from contextlib import aclosing
 from datetime import datetime
+from typing import Any
 
 import pytest
 from websockets.exceptions import InvalidStatus
 
+from controller import control
+from controller.app import create_app
+from controller.settings import Settings
+from tests.controller.conftest import LocalCluster, add_template, claim, serving
 from tests.controller.people import Site, site
 from tests.waiting import eventually
+from workspace.calls.control import collect
 from workspace.client import Carrel
 from workspace.control import Control
+from workspace.desktop import connect
 from workspace.errors import ControlTaken, HumanInControl
 
 pytestmark = pytest.mark.anyio
@@ -55,19 +63,27 @@ async def test_taken_by_name_told_to_all_and_handed_back(site: Site) -> None:
     assert (event["actor"], event["data"]["why"]) == ("ada", "handed_back")
 
 
-async def test_taken_from_another_person_by_force(site: Site) -> None:
-    async with site.of("ada") as ada, site.of("bob") as bob:
+@pytest.mark.parametrize("name", ["bot", "opal", "admin"])
+async def test_its_owner_or_an_operator_takes_it_from_another_person(site: Site, name: str) -> None:
+    async with site.of("ada") as ada, site.of("bob") as bob, site.of(name) as may:
         await ada.post(f"{site.base}/control")
-        taken = await bob.post(f"{site.base}/control", json={"force": True})
-        assert taken.json()["holder"] == "bob"
+        for asked in (
+            bob.post(f"{site.base}/control", json={"force": True}),
+            bob.delete(f"{site.base}/control", params={"force": True}),
+        ):
+            refused = await asked
+            assert (refused.status_code, refused.json()["code"]) == (403, "forbidden")
+        assert (await bob.get(f"{site.base}/control")).json()["holder"] == "ada"
+        taken = await may.post(f"{site.base}/control", json={"force": True})
+        assert taken.json()["holder"] == name
 
         async def is_told() -> bool:
             found = await site.events("control_returned")
             return [each["data"]["why"] for each in found] == ["taken_over"]
 
         await eventually(is_told)
-        assert (await ada.get(site.base)).json()["control"]["holder"] == "bob"
-        back = await ada.delete(f"{site.base}/control", params={"force": True})
+        assert (await ada.get(site.base)).json()["control"]["holder"] == name
+        back = await may.delete(f"{site.base}/control", params={"force": True})
         assert back.json()["holder"] is None
 
 
@@ -151,3 +167,59 @@ async def test_a_released_desktop_has_none(site: Site) -> None:
         assert (await ada.delete(site.base)).status_code == 204
         refused = await ada.get(f"{site.base}/control")
         assert refused.json()["code"] == "workspace_ended"
+
+
+@pytest.mark.parametrize("is_held", [False, True])
+async def test_the_end_of_a_taking_is_written_by_who_comes_after(
+    settings: Settings, cluster: LocalCluster, is_held: bool
+) -> None:
+    """The controller that a person took control through is gone before they hand it back."""
+    lives_on = settings.model_copy(update={"ray_address": "none: what lives is left to the next"})
+    async with serving(create_app(lives_on, cluster)) as http:
+        await add_template(http, "fake")
+        base = f"/v1/workspaces/{(await claim(http, template='fake'))['id']}"
+        taken = (await http.post(f"{base}/control", json={"reason": "a form"})).json()
+    (located,) = cluster.live.values()
+
+    async def is_told() -> bool:
+        return bool(await told("control_returned"))
+
+    async def told(kind: str) -> list[dict[str, Any]]:  # Any: JSON values
+        found = (await http.get(f"{base}/events", params={"limit": 1000})).json()["events"]
+        return [each["data"] for each in found if each["kind"] == kind]
+
+    async with aclosing(connect(located.endpoint)) as desktop:
+        if not is_held:
+            await desktop.hand_back(holder="admin")
+        async with serving(create_app(lives_on, cluster)) as http:
+            if is_held:
+                assert not await told("control_returned")
+                await desktop.hand_back(holder="admin")
+            await eventually(is_told)
+            (returned,) = await told("control_returned")
+            assert (returned["why"], returned["taking"]) == ("handed_back", taken["taking"])
+            assert not await told("adopted"), "it is the same controller again"
+            await http.delete(base)
+
+
+async def test_what_another_one_collected_and_never_wrote_is_told_as_far_as_it_is_known(
+    settings: Settings, cluster: LocalCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(control, "WRITE_SECONDS", 0.1)
+    lives_on = settings.model_copy(update={"ray_address": "none: what lives is left to the next"})
+    async with serving(create_app(lives_on, cluster)) as http:
+        await add_template(http, "fake")
+        base = f"/v1/workspaces/{(await claim(http, template='fake'))['id']}"
+        taking = (await http.post(f"{base}/control")).json()["taking"]
+    (located,) = cluster.live.values()
+    async with aclosing(connect(located.endpoint)) as desktop:
+        await desktop.hand_back(holder="admin")
+        await collect(desktop, taking)
+
+    async def is_told() -> bool:
+        found = (await http.get(f"{base}/events", params={"limit": 1000})).json()["events"]
+        return [e["data"]["why"] for e in found if e["kind"] == "control_returned"] == ["not_known"]
+
+    async with serving(create_app(lives_on, cluster)) as http:
+        await eventually(is_told)
+        await http.delete(base)

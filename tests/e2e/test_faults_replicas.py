@@ -106,6 +106,8 @@ async def test_one_that_is_killed_among_claims_is_followed_by_the_other(
     a, b = https
     first = both.controllers[0]
     kept = (await claim(a))["id"]
+    taken = await a.post(f"/v1/workspaces/{kept}/control", json={"seconds": 5})
+    assert taken.status_code == 200, taken.text
     claiming = [asyncio.create_task(claim(a, key=f"x{n}")) for n in range(2)]
     await eventually(lambda: len(both.actors()) > 1)  # in the middle of it
     first.tell(signal.SIGKILL)
@@ -121,8 +123,15 @@ async def test_one_that_is_killed_among_claims_is_followed_by_the_other(
     assert await state(b, kept) == "ready"
     await works(b, kept)
     await eventually(lambda: len(both.actors()) == 1)
+    # Nobody else was asked of the person who had control: its end is written all the same.
+    await eventually(lambda: tells(b, kept, "control_returned"), 30)
+    assert "adopted" in await kinds(b, kept)
     assert (await b.delete(f"/v1/workspaces/{kept}")).status_code == 204
     assert (await kinds(b, kept))[-1] == "released"
+
+
+async def tells(http: httpx.AsyncClient, workspace_id: str, kind: str) -> bool:
+    return kind in await kinds(http, workspace_id)
 
 
 async def is_ended(http: httpx.AsyncClient, workspace_id: str) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import AsyncIterator
 from datetime import datetime, timedelta, timezone
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -18,9 +19,11 @@ from controller.events import Events
 from controller.settings import Settings
 from controller.store import Store
 from tests.controller.artifacts.conftest import Place, pieces, quota
-from tests.controller.conftest import both_databases
+from tests.controller.conftest import both_databases, keep
+from workspace.access import Quotas
 from workspace.artifacts import Artifact, ArtifactKind
 from workspace.errors import Unavailable
+from workspace.models import Screen, Workspace
 
 pytestmark = pytest.mark.anyio
 DAY = timedelta(days=1)
@@ -104,6 +107,46 @@ async def test_the_old_go_and_then_their_bytes(
 
 @both_databases
 @pytest.mark.parametrize("place", ["folder"], indirect=True)
+async def test_a_tenant_may_keep_its_own_for_another_time(
+    artifacts: Artifacts, place: Place, events: Events, store: Store, clock: Clock
+) -> None:
+    tenants = {"brief": "b" * 10, "ever": "e" * 10, "default": "d" * 10}
+    now = datetime.now(timezone.utc)
+    for tenant, workspace_id in tenants.items():
+        made = Workspace(
+            id=workspace_id,
+            tenant=tenant,
+            state="released",
+            template="t",
+            screen=Screen(),
+            created_at=now,
+            expires_at=now,
+            ended_at=now,
+        )
+        await keep(store, made)
+        for kind in ("file", "frame"):
+            await save(artifacts, f"{tenant} {kind}".encode(), kind, workspace_id)
+    await store.tenants.put("brief", Quotas(artifact_days=1))
+    await store.tenants.put("ever", Quotas(artifact_days=0, event_days=3))
+    await store.tenants.put("other", Quotas(workspaces=1))
+    assert await store.tenants.days("artifact_days") == {"brief": 1, "ever": 0}
+    assert await store.tenants.days("event_days") == {"ever": 3}
+
+    async def of(tenant: str) -> int:
+        return len(await artifacts.rows.page(tenants[tenant], None, limit=9, after=None))
+
+    own = partial(store.tenants.days, "artifact_days")
+    sweeping = Retention(artifacts, Leads(), events, ages={"file": 7 * DAY}, own=own)
+    clock.now += 2 * DAY
+    assert (await sweeping.sweep()).old == 2
+    assert [await of(tenant) for tenant in tenants] == [0, 2, 2]
+    clock.now += 30 * DAY
+    assert (await sweeping.sweep()).old == 1
+    assert [await of(tenant) for tenant in tenants] == [0, 2, 1]
+
+
+@both_databases
+@pytest.mark.parametrize("place", ["folder"], indirect=True)
 async def test_many_go_in_batches_and_others_go_on(
     artifacts: Artifacts,
     place: Place,
@@ -180,7 +223,7 @@ async def test_a_removal_that_broke_off_is_finished(
 def test_the_settings_say_how_old(tmp_path: Path) -> None:
     def ages(**settings: float) -> dict[str, float]:
         made = Settings(home=tmp_path, **settings)  # type: ignore[arg-type]
-        sweeping = retention(_none(), Leads(), _none(), made)
+        sweeping = retention(_none(), _none(), _none(), made)
         return {kind: age / DAY for kind, age in sweeping._ages.items()}
 
     assert ages() == {"file": 30, "recording": 30, "frame": 30}
@@ -190,6 +233,6 @@ def test_the_settings_say_how_old(tmp_path: Path) -> None:
 
 def _none() -> object:
     class Empty:
-        rows = None
+        rows = leadership = None
 
     return Empty()
