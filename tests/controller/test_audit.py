@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack
 from datetime import datetime, timedelta, timezone
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -274,17 +275,20 @@ async def test_a_tenant_may_keep_its_events_for_another_time(filled: Callable[[]
         f"UPDATE workspaces SET tenant = 'ever' WHERE id = '{ONE}'",
         f"UPDATE workspaces SET tenant = 'brief' WHERE id = '{TWO}'",
     )
-    async with (store := Store(url)).run(), (events := Events(store)).run():
-        await store.tenants.put("ever", Quotas(event_days=0))
-        await store.tenants.put("brief", Quotas(event_days=1e-6))
-        keeping = Checkpointing(store, events, SIGNER, days=0)
-        assert await keeping.remove() == 8
+    later = NOW + timedelta(days=1)
+    own = {"ever": None, "brief": later}
+    async with (store := Store(url)).run():
+        remove = partial(store.checkpoints.remove, SIGNER)
+        assert (await remove(Limits(None))).lines == 0
+        assert (await remove(Limits(None, own))).lines == 8
         many = [len(await store.events(Seen(of), limit=99)) for of in (ONE, TWO)]
         assert many == [8, 0]
-        keeping._days = 1e-6
-        assert await keeping.remove() == 9  # of no tenant, and of one without its own
+        assert (await verified(url)).findings == []
+        assert (await remove(Limits(later, own))).lines == 8  # of no workspace: of no tenant
         assert len(await store.events(Seen(ONE), limit=99)) == 8
         assert (await verified(url)).findings == []
+        await store.tenants.put("ever", Quotas(event_days=0))
+        assert await store.tenants.days("event_days") == {"ever": 0}
 
 
 @of_both
