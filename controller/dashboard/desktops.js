@@ -160,6 +160,21 @@ function drawRequests(requests, workspaces) {
   }));
 }
 
+// Why a login by the provider came back without one, by the code in this page's address.
+const REFUSED = {
+  forbidden: ["Your organisation's login gives you no role here.", "Ask whoever runs Carrel for one."],
+  unauthorized: ["The login was not completed.", "Log in again."],
+  unavailable: ["Your organisation's login does not answer.", "Try again in a moment, or enter a key."],
+};
+
+function tellRefusal() {
+  const code = new URLSearchParams(location.search).get("refused");
+  if (code === null) return;
+  history.replaceState(null, "", location.pathname);
+  const [message, hint] = REFUSED[code] ?? REFUSED.unauthorized;
+  api.showError($("login").querySelector("[role=alert]"), { message, hint });
+}
+
 function showLogin(isNeeded) {
   const wasHidden = $("login").hidden;
   $("login").hidden = !isNeeded;
@@ -279,4 +294,5 @@ $("template").addEventListener("change", aboutTemplate);
 $("new").querySelector("form").addEventListener("submit", create);
 $("new").querySelector("[data-close]").addEventListener("click", () => $("new").close());
 document.addEventListener("visibilitychange", () => document.hidden || poll());
+tellRefusal();
 poll();

