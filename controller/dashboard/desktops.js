@@ -1,6 +1,7 @@
 // The front page: the live desktops as cards, renewed every two seconds while the page is seen.
 
 import * as api from "./api.js";
+import "./tenants.js";
 
 const POLL_MS = 2000;
 const THUMB_MS = 2000;
@@ -181,6 +182,7 @@ function showLogin(isNeeded) {
   $("create").hidden = isNeeded;
   if (!isNeeded) return;
   draw([]);
+  $("tenants").forget();
   $("asked").hidden = true;
   $("empty").hidden = true;
   if (wasHidden) {
@@ -208,6 +210,7 @@ async function refresh() {
     api.showError($("problem"), null);
     drawRequests(await api.requests(), workspaces);
     draw(workspaces);
+    await $("tenants").renew();
   } catch (error) {
     if (error.status === 401) {
       api.showError($("problem"), null);

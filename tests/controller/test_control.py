@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import struct
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from datetime import datetime
 from typing import Any
 
@@ -223,3 +223,32 @@ async def test_what_another_one_collected_and_never_wrote_is_told_as_far_as_it_i
     async with serving(create_app(lives_on, cluster)) as http:
         await eventually(is_told)
         await http.delete(base)
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"GET / HTTP/1.1\r\n\r\n",
+        HELLO + b"\xff" * 4000,
+        HELLO + struct.pack(">BxH", 2, 65535),  # more encodings than follow
+        HELLO + b"\x06\x00\x00\x00" + struct.pack(">I", 2**31),  # a clipboard of 2 GiB
+        HELLO + b"\x05\x00",  # half of a click
+    ],
+    ids=["no RFB", "no message", "too few encodings", "a huge clipboard", "half a click"],
+)
+async def test_malformed_rfb_ends_that_viewer_and_nothing_else(site: Site, sent: bytes) -> None:
+    async with await site.watch("bob", "role=view") as other:
+        await other.recv()
+        async with await site.watch("ada", "role=view") as socket:
+            await socket.recv()
+            await socket.send(sent)
+            with suppress(TimeoutError, asyncio.TimeoutError):
+                await asyncio.wait_for(socket.wait_closed(), 1)
+            closed = socket.close_code
+        assert closed != 1011, "it is the viewer's fault, and nothing broke"
+        await asyncio.wait_for(await other.ping(), 5)
+        assert other.close_code is None
+    async with site.of("bot") as bot:
+        acted = await bot.post(f"{site.base}/actions", json={"type": "click", "x": 1, "y": 1})
+        assert acted.status_code == 200
+    assert not await site.events("control_taken")

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Browser, Page, expect
 
 from tests.browser import chromium
 from tests.e2e.conftest import Service
@@ -17,20 +18,27 @@ LIVE = "#link[data-state=live]"
 MARKUP = "<img src=x onerror=alert(1)>"
 
 
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with chromium() as browser:
+        yield browser
+
+
 @pytest.fixture
-def page(service: Service) -> Iterator[Page]:
+def page(service: Service, browser: Browser) -> Iterator[Page]:
     """A browser that has shown the key; a script's error or a refused part fails the test."""
     wrong: list[str] = []
-    with chromium() as browser:
-        page = browser.new_page(base_url=service.url, viewport={"width": 1300, "height": 900})
-        page.set_default_timeout(20_000)
-        page.on("pageerror", lambda error: wrong.append(str(error)))
-        page.on("dialog", lambda dialog: wrong.append(dialog.message))
-        page.goto("/")
-        page.get_by_label("Key", exact=True).fill(service.key)
-        page.get_by_role("button", name="Continue").click()
-        expect(page.locator("#login")).to_be_hidden()
-        yield page
+    context = browser.new_context(base_url=service.url, viewport={"width": 1300, "height": 900})
+    context.set_default_timeout(20_000)
+    page = context.new_page()
+    page.on("pageerror", lambda error: wrong.append(str(error)))
+    page.on("dialog", lambda dialog: wrong.append(dialog.message))
+    page.goto("/")
+    page.get_by_label("Key", exact=True).fill(service.key)
+    page.get_by_role("button", name="Continue").click()
+    expect(page.locator("#login")).to_be_hidden()
+    yield page
+    context.close()
     assert wrong == []
 
 
@@ -112,6 +120,23 @@ def test_a_person_pauses_prolongs_and_releases(service: Service, desktop: str, p
     expect(page.locator("#side")).to_be_hidden()
 
 
+def test_an_admin_sees_what_tenants_have_of_what_they_may(
+    service: Service, desktop: str, page: Page
+) -> None:
+    told = page.get_by_role("region", name="Tenants")
+    expect(told).to_be_hidden()
+    service.carrel("tenants", "set", "default", "--desktops", "4")
+    service.carrel("tenants", "set", "billing", "--hours", "10")
+    try:
+        row = told.get_by_role("row", name="default")
+        expect(row).to_contain_text("1 of 4", timeout=15_000)  # looked at every few seconds
+        expect(row.get_by_label("Desktops of default")).to_have_attribute("value", "1")
+        expect(told.get_by_role("row", name="billing")).to_contain_text("0 of 10")
+    finally:
+        for name in ("default", "billing"):
+            service.carrel("tenants", "set", name)
+
+
 def pool_of(service: Service, template: str) -> dict[str, Any]:  # Any: JSON values
     """What is set of its pool."""
     pools = json.loads(service.carrel("scale", "--json").stdout)
@@ -143,3 +168,74 @@ def test_the_fleet_is_seen_and_scaled(service: Service, page: Page) -> None:
     node.get_by_role("button", name="Back into service").click()
     expect(node).to_contain_text("in service")
     expect(page.locator("#figures .bad")).to_have_count(0)
+
+
+def typed(service: Service, desktop: str) -> str:
+    """What was typed into the terminal that waits for a line."""
+    return service.carrel("exec", desktop, "--", "cat typed").stdout
+
+
+def test_a_person_watches_takes_over_types_hands_back_and_replays(
+    service: Service, desktop: str, page: Page
+) -> None:
+    waits = 'xterm -maximized -e bash -c "head -n 1 > typed; sleep 60"'
+    assert service.carrel("exec", "-d", desktop, "--", waits).returncode == 0
+    page.get_by_role("link", name="Watch Looked into").last.click()
+    expect(page.locator(LIVE)).to_be_visible()
+    expect(page.locator("#badge")).to_have_text("View only")
+    until(lambda: "xterm" in service.carrel("exec", desktop, "--", "pgrep -l xterm").stdout)
+
+    page.get_by_role("button", name="Take control").click()
+    expect(page.locator("#badge")).to_have_text("You have control")
+    refused = service.carrel("click", desktop, "7", "8", "--json")
+    assert json.loads(refused.stdout)["code"] == "human_in_control"
+    page.locator("canvas").click()  # which gives the terminal the keyboard
+    page.keyboard.type("by a person\n", delay=20)
+    until(lambda: typed(service, desktop) == "by a person\n")
+
+    page.get_by_role("button", name="Hand back").click()
+    expect(page.locator("#badge")).to_have_text("View only")
+    assert service.carrel("click", desktop, "321", "201").returncode == 0
+    page.get_by_role("button", name="Details").click()
+    timeline = page.get_by_role("tabpanel", name="Timeline")
+    expect(timeline.get_by_text("took control")).to_be_visible()
+    expect(timeline.get_by_text(re.compile(r"handed back: \d things done"))).to_be_visible()
+    expect(timeline).not_to_contain_text("by a person")
+    timeline.locator("li", has_text="click at 321, 201").get_by_role("button").click()
+    frames = page.get_by_role("dialog", name="click at 321, 201")
+    for which in ("before", "after"):
+        picture = frames.get_by_role("img", name=f"The screen {which}")
+        until(lambda shown=picture: shown.evaluate("it => it.naturalWidth") == 1280)
+
+
+def test_a_link_to_control_does_that_and_no_more_once_it_is_revoked(
+    service: Service, desktop: str, browser: Browser
+) -> None:
+    made = service.carrel("share", desktop, "--control", "--expires", "10m", "--json")
+    assert made.returncode == 0, made.stderr
+    share = json.loads(made.stdout)
+    listed = service.carrel("shares", "ls", desktop).stdout.split()
+    assert listed[:2] == [share["id"], "control"]
+    context = browser.new_context(viewport={"width": 1300, "height": 900})
+    page = context.new_page()
+    page.goto(share["url"])
+    expect(page.locator(LIVE)).to_be_visible()
+    page.get_by_role("button", name="Take control").click()
+    expect(page.locator("#badge")).to_have_text("You have control")
+    page.locator("canvas").click()
+    page.get_by_role("button", name="Hand back").click()
+    expect(page.locator("#badge")).to_have_text("View only")
+    lines = service.carrel("logs", desktop, "--json").stdout
+    (returned,) = [each for each in json.loads(lines) if each["kind"] == "control_returned"]
+    assert [deed["type"] for deed in returned["data"]["did"]] == ["click"]
+
+    assert service.carrel("shares", "rm", desktop, share["id"]).stdout.split() == [share["id"]]
+    for look in (page, context.new_page()):
+        if look is not page:
+            look.goto(share["url"])
+        told = look.get_by_role("dialog", name="Enter your key")
+        expect(told).to_contain_text("has expired or was revoked", timeout=15_000)
+    assert service.carrel("shares", "ls", desktop).stdout == ""
+    for given in (["--expires", "soon"], ["--expires", "0s"]):
+        assert service.carrel("share", desktop, *given).returncode != 0
+    context.close()
