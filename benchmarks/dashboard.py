@@ -159,7 +159,11 @@ def _log_in(page: Page) -> None:
 
 def _loads(browser: Browser, url: str, size: str) -> list[Measured]:
     width, height = SIZES[size]
-    context = browser.new_context(base_url=url, viewport={"width": width, "height": height})
+    context = browser.new_context(
+        base_url=url,
+        viewport={"width": width, "height": height},
+        bypass_csp=True,  # what looks on is no script of the page
+    )
     page = context.new_page()
     _log_in(page)
     context.add_init_script(f"({_WATCH})()")
@@ -199,6 +203,7 @@ def keep_pictures(browser: Browser, url: str, folder: Path) -> None:
                 base_url=url,
                 viewport={"width": width, "height": height},
                 color_scheme="dark" if scheme == "dark" else "light",
+                bypass_csp=True,
             )
             page = context.new_page()
             _log_in(page)

@@ -6,6 +6,7 @@ import "./tenants.js";
 const POLL_MS = 2000;
 const THUMB_MS = 2000;
 const PAGE = 1000;
+const FIRST_PAGE = 48; // is drawn before the others are asked for
 const THUMB_TIMEOUT_MS = 15_000;
 const STATES = {
   queued: "waiting", starting: "starting", ready: "ready", paused: "paused",
@@ -115,7 +116,7 @@ function setText(element, text) {
   if (element.textContent !== text) element.textContent = text;
 }
 
-function draw(workspaces) {
+function draw(workspaces, { isAll = true } = {}) {
   const live = workspaces
     .filter((each) => each.state !== "released" && each.state !== "failed")
     .sort((a, b) => (a.created_at < b.created_at ? 1 : -1));
@@ -138,7 +139,7 @@ function draw(workspaces) {
     seen.observe(card.root);
   });
   $("empty").hidden = live.length > 0;
-  setText($("count"), live.length === 0 ? "" : live.length === 1 ? "1 desktop" : `${live.length} desktops`);
+  if (isAll) setText($("count"), live.length === 0 ? "" : live.length === 1 ? "1 desktop" : `${live.length} desktops`);
 }
 
 // Which agents wait for a person, the first that asked first.
@@ -196,9 +197,14 @@ async function all() {
   const found = [];
   let after = "";
   do {
-    const page = await api.call("GET", `/v1/workspaces?limit=${PAGE}${after && `&after=${after}`}`);
+    const isFirst = cards.size === 0;
+    const page = await api.call("GET", `/v1/workspaces?limit=${isFirst ? FIRST_PAGE : PAGE}${after && `&after=${after}`}`);
     found.push(...page.workspaces);
     after = page.after ?? "";
+    if (isFirst && after) {
+      showLogin(false);
+      draw(found, { isAll: false });
+    }
   } while (after);
   return found;
 }
