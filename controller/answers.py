@@ -23,6 +23,7 @@ from workspace.errors import (
     Forbidden,
     InvalidRequest,
     NotFound,
+    StartFailed,
     TimedOut,
     TooLarge,
     TooMany,
@@ -73,7 +74,7 @@ _SAID: dict[int, str] = {
     502: "The desktop went away: what was asked may have been done",
     503: "What it needs does not answer now, or there is no room",
     504: "It was not so, or not done, in time",
-    507: "The disk is full",
+    507: "A disk is full: the database's, the node's or the desktop's",
 }
 _HEADERS: dict[int, dict[str, Any]] = {  # Any: OpenAPI's own words
     401: {"WWW-Authenticate": {"schema": {"type": "string"}}},
@@ -91,14 +92,14 @@ def raises(*errors: type[CarrelError]) -> Responses:
     return found
 
 
-# What the gate and the layers around it answer, whatever is asked.
-GATED = raises(Unauthorized, Forbidden, TooLarge, InvalidRequest, TooMany, Unavailable)
+# What the gate, the layers around it and the store answer, whatever is asked.
+GATED = raises(Unauthorized, Forbidden, TooLarge, InvalidRequest, TooMany, Unavailable, DiskFull)
 # Of a workspace, without asking its desktop.
 OF_WORKSPACE = raises(NotFound)
-# Of a desktop: it may not be ready or be over, be held by a person, go away or take too long; and
-# what it says of a file, a window or a program is handed on.
+# Of a desktop: it may not be ready or be over, be held by a person, not come up again, go away or
+# take too long; and what it says of a file, a window or a program is handed on.
 OF_DESKTOP = raises(
-    NotFound, Conflict, WorkspaceEnded, Unsupported, DesktopLost, TimedOut, DiskFull
+    NotFound, Conflict, WorkspaceEnded, StartFailed, Unsupported, DesktopLost, TimedOut
 )
 
 

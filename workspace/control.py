@@ -57,7 +57,10 @@ class ControlRequest(_Input):
     seconds: HoldSeconds = HOLD_SECONDS
     reason: Reason = ""
     display_name: Annotated[Person | None, Field(description="what others see them called")] = None
-    force: Annotated[bool, Field(description="also from another person who has it")] = False
+    force: Annotated[
+        bool,
+        Field(description="also from another person: for who claimed the desktop, and operators"),
+    ] = False
 
 
 class Take(ControlRequest):

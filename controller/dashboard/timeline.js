@@ -31,6 +31,7 @@ const SENTENCES = {
   control_end: (data) => `was connected for ${Math.round(data.seconds)} s`,
   control_taken: (data) => ["took control", data.reason].filter(Boolean).join(": "),
   control_returned: (data) => `${data.why.replaceAll("_", " ")}: ${(data.did ?? []).length + (data.more ?? 0)} things done`,
+  adopted: () => "is looked after by another controller, for its own is gone",
   human_requested: (data) => `asks for a person: ${data.reason}`,
   human_answered: (data) => [data.outcome, data.note].filter(Boolean).join(": "),
 };

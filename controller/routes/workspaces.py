@@ -6,10 +6,9 @@ from typing import Annotated, Literal
 
 from fastapi import APIRouter, Body, Query, Request
 
-from controller.answers import OF_DESKTOP, OF_WORKSPACE, raises
+from controller.answers import OF_DESKTOP, OF_WORKSPACE
 from controller.routes import Id, caller, parts
 from controller.streams import until_gone
-from workspace.errors import StartFailed
 from workspace.models import (
     LIVE_STATES,
     Extend,
@@ -22,8 +21,6 @@ from workspace.models import (
 )
 
 router = APIRouter(prefix="/v1/workspaces", tags=["workspaces"])
-# The template, the volume, the desktop that is started, and what is to be set up in it.
-_OF_CLAIM = OF_DESKTOP | raises(StartFailed)
 _EXAMPLES = {
     "plain": {"summary": "A desktop for ten minutes", "value": {"ttl_seconds": 600}},
     "prepared": {
@@ -42,7 +39,7 @@ _EXAMPLES = {
 }
 
 
-@router.post("", status_code=201, responses=_OF_CLAIM)
+@router.post("", status_code=201, responses=OF_DESKTOP)
 async def create(
     request: Request,
     body: Annotated[WorkspaceRequest, Body(openapi_examples=_EXAMPLES)],

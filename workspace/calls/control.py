@@ -41,10 +41,12 @@ class ControlCalls:
     ) -> Control:
         """Take mouse and keyboard; what the agent does is broken off.
 
-        It goes back to the agent after ``seconds`` without input.
+        It goes back to the agent after ``seconds`` without input. With ``force`` it is taken from
+        another person too.
 
         Raises:
             ControlTaken: another person has it, and ``force`` was not asked for.
+            Forbidden: ``force`` is for who claimed the desktop, and for operators.
         """
         wanted = asked(
             ControlRequest,
@@ -63,6 +65,7 @@ class ControlCalls:
 
         Raises:
             ControlTaken: it is another person's, and ``force`` was not asked for.
+            Forbidden: ``force`` is for who claimed the desktop, and for operators.
         """
         params: dict[str, str] = {} if holder is None else {"holder": holder}
         if force:
