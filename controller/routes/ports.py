@@ -11,6 +11,7 @@ from fastapi import APIRouter, Body, Path, Request, Response, WebSocket
 from starlette.types import Receive, Scope, Send
 from starlette.websockets import WebSocketState
 
+from controller import answers
 from controller.ports.cleaning import Place
 from controller.ports.layer import forward
 from controller.ports.origins import Target
@@ -19,7 +20,9 @@ from controller.routes import Id, caller, desktop, parts, recorded
 from workspace.errors import CarrelError, InvalidRequest, Unauthorized, Unsupported
 from workspace.ports import ListeningPort, PortAccess, PortNumber, PortRequest
 
-router = APIRouter(prefix="/v1/workspaces/{workspace_id}/ports", tags=["ports"])
+router = APIRouter(
+    prefix="/v1/workspaces/{workspace_id}/ports", tags=["ports"], responses=answers.OF_DESKTOP
+)
 sockets = APIRouter(prefix="/v1/workspaces/{workspace_id}/ports")
 Number = Annotated[PortNumber, Path(description="a TCP port in the desktop")]
 _METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
