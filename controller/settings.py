@@ -94,6 +94,14 @@ class Settings(BaseSettings):
             "Without one home/secret is used",
         ),
     ] = None
+    secrets_key: Annotated[
+        SecretStr | None,
+        Field(
+            min_length=16,
+            description="seals secrets that are kept; several controllers share one. "
+            "Without one home/secrets-key is used. By commas: the first seals, all open",
+        ),
+    ] = None
     controllers: Annotated[
         str,
         Field(description="how nodes reach the controllers, by commas; default: the public URL"),
@@ -301,3 +309,7 @@ class Settings(BaseSettings):
     @property
     def secret_file(self) -> Path:
         return self.home / "secret"
+
+    @property
+    def secrets_key_file(self) -> Path:
+        return self.home / "secrets-key"
