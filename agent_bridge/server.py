@@ -15,11 +15,13 @@ from contextlib import asynccontextmanager
 from importlib.metadata import version
 from typing import Any
 
+import anyio
 from mcp.server.auth.middleware.auth_context import get_access_token
 from mcp.server.auth.provider import AccessToken
 from mcp.server.auth.settings import AuthSettings
 from mcp.server.context import ServerRequestContext
 from mcp.server.lowlevel import Server
+from mcp.server.subscriptions import InMemorySubscriptionBus, ListenHandler, ToolsListChanged
 from mcp.server.transport_security import TransportSecuritySettings
 from mcp.types import (
     CallToolRequestParams,
@@ -32,7 +34,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp
 
-from agent_bridge import tools
+from agent_bridge import others, tools
 from agent_bridge.caller import Caller
 from workspace.client import Carrel
 from workspace.errors import CarrelError, NotFound, Unauthorized
@@ -41,14 +43,20 @@ log = logging.getLogger(__name__)
 
 MAX_BODY_BYTES = 8 << 20
 _MAX_CALLERS = 256
+_MAX_LISTENING = 256
 Context = ServerRequestContext[dict[str, Any]]  # Any: the SDK's own type for a server's lifespan
 
 
-def make_server(caller_of: Callable[[], Caller]) -> Server[dict[str, Any]]:
-    """The tools as an MCP server for any transport; ``caller_of`` says whose call it is."""
+def make_server(
+    caller_of: Callable[[], Caller], listening: ListenHandler | None = None
+) -> Server[dict[str, Any]]:
+    """The tools as an MCP server for any transport; ``caller_of`` says whose call it is.
+
+    ``listening`` tells those who ask for it that the list has changed.
+    """
 
     async def list_tools(_: Context, __: PaginatedRequestParams | None) -> ListToolsResult:
-        return ListToolsResult(tools=tools.TOOLS)
+        return ListToolsResult(tools=[*tools.TOOLS, *await others.offered(caller_of())])
 
     async def call_tool(context: Context, params: CallToolRequestParams) -> CallToolResult:
         async def progress(elapsed: float, message: str) -> None:
@@ -67,6 +75,7 @@ def make_server(caller_of: Callable[[], Caller]) -> Server[dict[str, Any]]:
         instructions=tools.INSTRUCTIONS,
         on_list_tools=list_tools,
         on_call_tool=call_tool,
+        on_subscriptions_listen=listening,
     )
 
 
@@ -91,7 +100,12 @@ class Bridge:
         self._carrel_for = carrel_for
         self._public_url = public_url.rstrip("/")
         self._callers: OrderedDict[str, Caller] = OrderedDict()
-        self._server = make_server(self._caller)
+        self._bus = InMemorySubscriptionBus()
+        self._listening = ListenHandler(
+            self._bus, max_subscriptions=_MAX_LISTENING, max_buffered_events=16
+        )
+        self._has_changed = anyio.Event()
+        self._server = make_server(self._caller, self._listening)
         app = self._server.streamable_http_app(
             stateless_http=True,
             max_request_body_size=MAX_BODY_BYTES,
@@ -112,11 +126,26 @@ class Bridge:
     async def run(self) -> AsyncIterator[None]:
         """Serve until the block ends; calls in progress are cancelled then."""
         try:
-            async with self._server.session_manager.run():
-                yield
+            async with self._server.session_manager.run(), anyio.create_task_group() as tasks:
+                tasks.start_soon(self._tell)
+                try:
+                    yield
+                finally:
+                    self._listening.close()
+                    tasks.cancel_scope.cancel()
         finally:
             while self._callers:
                 await self._callers.popitem()[1].carrel.aclose()
+
+    def tools_changed(self) -> None:
+        """The tools beside the desktop are others: have those who listen be told."""
+        self._has_changed.set()
+
+    async def _tell(self) -> None:
+        while True:
+            await self._has_changed.wait()
+            self._has_changed = anyio.Event()
+            await self._bus.publish(ToolsListChanged())
 
     async def verify_token(self, token: str) -> AccessToken | None:
         """Whose key it is, by the controller's own word; the SDK's ``TokenVerifier``."""

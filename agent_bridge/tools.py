@@ -23,6 +23,7 @@ from agent_bridge import (
     files,
     humans,
     inputs,
+    others,
     pools,
     screen,
     shell,
@@ -265,11 +266,13 @@ async def _answer(
     caller: Caller, name: str, arguments: Mapping[str, Any]
 ) -> CallToolResult:  # Any: as above
     spec = _BY_NAME.get(name)
-    if spec is None:
+    if spec is None and not others.is_one(name):
         known = ", ".join(_BY_NAME)
         return failure(InvalidRequest(f"There is no tool {name[:60]!r}.", hint=f"Use: {known}."))
     _belongs(arguments.get("desktop_id"))
     try:
+        if spec is None:
+            return await others.call(caller, name, arguments)
         return CallToolResult(content=await spec.run(caller, arguments))
     except CarrelError as error:
         return failure(error)

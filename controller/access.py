@@ -49,6 +49,8 @@ GET   /v1/artifacts/{artifact_id}/info
 GET WS /v1/events/stream
 GET   /v1/events
 GET   /v1/requests
+GET   /v1/tools
+GET   /v1/tools/{name}
 GET   /v1/volumes
 GET   /v1/volumes/{name}
 GET   /v1/workspaces
@@ -73,6 +75,7 @@ GET   /v1/workspaces/{workspace_id}/requests/{ticket}
 GET   /v1/workspaces/{workspace_id}/screenshot
 GET   /v1/workspaces/{workspace_id}/shares
 GET   /v1/workspaces/{workspace_id}/stats
+GET   /v1/workspaces/{workspace_id}/tools
 GET   /v1/workspaces/{workspace_id}/ui
 GET   /v1/workspaces/{workspace_id}/ui/find
 GET   /v1/workspaces/{workspace_id}/ui/marks
@@ -84,6 +87,7 @@ GET   /v1/workspaces/{workspace_id}/windows/wait
 _USER = """
 DELETE /v1/artifacts/{artifact_id}
 GET    /v1/templates
+POST   /v1/tools/{name}/calls
 DELETE /v1/volumes/{name}
 GET    /v1/volumes/{name}/export
 POST   /v1/workspaces
@@ -114,6 +118,9 @@ POST   /v1/workspaces/{workspace_id}/screen
 POST   /v1/workspaces/{workspace_id}/shares
 DELETE /v1/workspaces/{workspace_id}/shares/{share}
 WS     /v1/workspaces/{workspace_id}/terminal
+POST   /v1/workspaces/{workspace_id}/tools/{name}
+WS     /v1/workspaces/{workspace_id}/tools/{name}
+POST   /v1/workspaces/{workspace_id}/tools/{name}/calls
 WS     /v1/workspaces/{workspace_id}/vnc
 POST   /v1/workspaces/{workspace_id}/wait
 POST   /v1/workspaces/{workspace_id}/windows/{window}/close
@@ -130,6 +137,8 @@ GET   /v1/pools
 GET PATCH /v1/pools/{template}
 GET   /v1/status
 POST  /v1/templates
+POST   /v1/tools
+DELETE /v1/tools/{name}
 """
 _ADMIN = """
 GET /v1/audit

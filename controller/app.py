@@ -27,7 +27,7 @@ import httpx
 from fastapi import FastAPI
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from controller import answers, problems
+from controller import answers, problems, sealing
 from controller.artifacts import Artifacts
 from controller.artifacts.frames import Frames
 from controller.artifacts.opening import by_settings, quota, retention
@@ -70,6 +70,7 @@ from controller.routes import (
     shares,
     sockets,
     tenants,
+    tools,
     ui,
     volumes,
     waiting,
@@ -85,6 +86,7 @@ from controller.store.listening import Listening
 from controller.store.signing import Signer
 from controller.tail import Tail
 from controller.templates import Templates
+from controller.tools import Connecting, Tools
 from controller.warming import Warming
 from controller.webhook import Webhook
 from workspace.client import Carrel
@@ -111,6 +113,7 @@ _ROUTERS = (
     keys,
     shares,
     tenants,
+    tools,
     leases,
     nodes,
     pools,
@@ -131,6 +134,7 @@ class Bridge(Protocol):
     @property
     def app(self) -> ASGIApp: ...
     def run(self) -> AbstractAsyncContextManager[None]: ...
+    def tools_changed(self) -> None: ...
 
 
 def create_app(settings: Settings, cluster: Cluster, *, bridge: Bridge | None = None) -> FastAPI:
@@ -243,6 +247,7 @@ def _bubblewrap(settings: Settings) -> dict[str, str]:
         "run_dir": str(settings.sockets),
         "disk_dir": str(settings.disks),
         "volume_dir": str(settings.volumes),
+        "tool_dir": str(settings.tools),
     }
     if settings.runtime_dir is not None:
         places["runtime_dir"] = str(settings.runtime_dir)
@@ -287,6 +292,13 @@ def _beside(otherwise: ASGIApp, bridge: ASGIApp | None) -> ASGIApp:
             await otherwise(scope, receive, send)
 
     return either
+
+
+def _connecting() -> Connecting:
+    """What speaks MCP with tool servers; loaded when the first one is reached."""
+    from agent_bridge import remote
+
+    return remote
 
 
 def _channel(settings: Settings) -> Channel:
@@ -356,6 +368,16 @@ def _assemble(
             await stack.enter_async_context(retention(kept, store, events, settings).running())
             forwarding = Forwarding()
             stack.push_async_callback(forwarding.aclose)
+            beside = Tools(
+                store,
+                events,
+                lifecycle,
+                sealing.by_settings(settings),
+                _connecting,
+                probe_seconds=settings.tool_probe_seconds,
+                changed=bridge.tools_changed if bridge is not None else lambda: None,
+            )
+            await stack.enter_async_context(beside.run())
             if ray is not None:
                 await stack.enter_async_context(_until_lost(ray, lifecycle, on_lost))
             if bridge is not None:
@@ -376,6 +398,7 @@ def _assemble(
                 tail,
                 origins,
                 forwarding,
+                beside,
             )
             yield
 

@@ -134,6 +134,13 @@ class Settings(BaseSettings):
     ] = 0
     template_dir: Annotated[Folder | None, Field(description="JSON files of templates")] = None
 
+    tool_dir: Annotated[
+        Folder | None, Field(description="packages of tool servers inside of desktops")
+    ] = None
+    tool_probe_seconds: Annotated[
+        float, Field(ge=0.05, le=3600, description="how often tool servers are looked after")
+    ] = 15
+
     webhook_url: Annotated[
         str,
         Field(pattern=r"^(https?://.+)?$", description="called when an agent asks for a person"),
@@ -286,6 +293,15 @@ class Settings(BaseSettings):
     def volumes(self) -> Path:
         """Where volumes lie, on every node: beside the homes, and for good."""
         return self.volume_dir or self.disks.parent / f"volumes-{self.cluster_name}"
+
+    @property
+    def tools(self) -> Path:
+        """Where packages of tool servers lie, on every node. Root's are outside /root."""
+        if self.tool_dir is not None:
+            return self.tool_dir
+        if os.geteuid() == 0:
+            return Path("/var/lib/carrel") / f"tools-{self.name}"
+        return self.home / "tools"
 
     @property
     def is_one_of_several(self) -> bool:

@@ -23,6 +23,7 @@ from workspace import errors, settings, transport
 from workspace.calls.artifacts import ArtifactCalls
 from workspace.calls.events import EventCalls
 from workspace.calls.keys import KeyCalls, ShareCalls
+from workspace.calls.tools import ToolCalls
 from workspace.calls.volumes import VolumeCalls
 from workspace.control import HumanRequest, HumanRequestList
 from workspace.desktop import Desktop
@@ -59,7 +60,7 @@ _NODES = TypeAdapter(list[Node])
 _POOLS = TypeAdapter(list[PoolStatus])
 
 
-class Carrel(VolumeCalls, EventCalls, KeyCalls, ShareCalls, ArtifactCalls):
+class Carrel(VolumeCalls, EventCalls, KeyCalls, ShareCalls, ArtifactCalls, ToolCalls):
     """Claims, lists and releases desktops of one controller, with one key.
 
     Every method may raise :class:`~workspace.errors.Unavailable` (no controller answers there),

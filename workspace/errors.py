@@ -10,7 +10,7 @@
     ├── NotFound 404              WorkspaceNotFound, TemplateNotFound, FileMissing,
     │                             ProcessNotFound, WindowNotFound, ElementNotFound,
     │                             ApplicationNotFound, VolumeNotFound, KeyNotFound,
-    │                             LinkNotFound, ArtifactNotFound
+    │                             LinkNotFound, ArtifactNotFound, ToolsNotFound, ToolNotFound
     ├── Conflict 409              NotReady, TemplateExists, IsADirectory, NotADirectory, FileExists,
     │                             PortTaken, VolumeInUse, HumanInControl (the agent's input waits),
     │                             ControlTaken (another person has mouse and keyboard)
@@ -20,6 +20,7 @@
     ├── Unsupported 501
     ├── DesktopLost 502           the daemon inside went away: what was asked may have been done
     ├── Unavailable 503           NoCapacity, BackendUnavailable (no bubblewrap, no user namespaces)
+    │                             ToolsDown (a tool server beside the desktop does not answer)
     ├── StartFailed 500           the sandbox or its desktop did not come up
     │   └── SetupFailed 422       it did, and a set-up command of the request failed in it
     ├── TimedOut 504              CommandTimedOut
@@ -156,6 +157,16 @@ class ArtifactNotFound(NotFound):
     default_hint = "List the workspace's artifacts: it may have been removed, or become too old."
 
 
+class ToolsNotFound(NotFound):
+    code = "tools_not_found"
+    default_hint = "List the tool servers: `carrel tools`, or GET /v1/tools."
+
+
+class ToolNotFound(NotFound):
+    code = "tool_not_found"
+    default_hint = "Look at what its server offers: GET /v1/tools/{name}."
+
+
 class Conflict(CarrelError):
     code, status = "conflict", 409
     default_hint = "Look at how things are now before you ask again."
@@ -261,6 +272,16 @@ class PortClosed(CarrelError):
 class Unavailable(CarrelError):
     code, status = "unavailable", 503
     default_hint = "Try again in a moment."
+
+
+class ToolsDown(Unavailable):
+    """A tool server does not answer, or answers what no tool server says."""
+
+    code = "tools_down"
+    default_hint = (
+        "It is looked after again by itself. A call that it had begun may have been done: "
+        "it is not repeated."
+    )
 
 
 class NoCapacity(Unavailable):

@@ -23,6 +23,7 @@ from workspace.control import Control
 
 WORKSPACE_ID = r"^[a-z0-9]{8,20}$"
 TEMPLATE_NAME = r"^[a-z0-9][a-z0-9-]{0,62}$"
+TOOLS_NAME = r"^[a-z][a-z0-9-]{0,31}$"
 DEFAULT_TENANT = "default"
 MAX_TTL_SECONDS = 24 * 3600
 _NO_NUL = r"^[^\x00]*$"  # what no database keeps in a text
@@ -123,6 +124,24 @@ IdleAction = Literal["release", "pause"]
 KeepFrames = Literal["none", "changed", "all"]
 
 
+class ToolProgram(_Input):
+    """An MCP server over stdio inside of a desktop, started as its user when it is first asked."""
+
+    command: Annotated[
+        list[Annotated[str, Field(min_length=1, max_length=4096, pattern=_NO_NUL)]],
+        Field(min_length=1, max_length=64, examples=[["mcp-server-time"]]),
+    ]
+    environment: Environment = {}
+    package: Annotated[
+        str | None,
+        Field(
+            pattern=r"^(pip|npm):[A-Za-z0-9@][A-Za-z0-9@/._~+=<>!-]{0,199}$",
+            examples=["pip:mcp-server-time==2025.9.25", "npm:@scope/server@1.2.3"],
+            description="what `carrel tools cache` installs for it beforehand",
+        ),
+    ] = None
+
+
 class Template(_Input):
     """A named recipe for desktops."""
 
@@ -144,6 +163,10 @@ class Template(_Input):
         list[Annotated[str, Field(min_length=1, max_length=4096)]],
         Field(max_length=20, description="programs started with the desktop, in bash"),
     ] = []
+    tools: Annotated[
+        dict[Annotated[str, Field(pattern=TOOLS_NAME)], ToolProgram],
+        Field(max_length=16, description="MCP servers that are started in its desktops"),
+    ] = {}
     pool: Pool = Pool()
     idle_seconds: Annotated[
         float | None,

@@ -30,6 +30,7 @@ from controller.cli import (
     shell,
     state,
     tenants,
+    tools,
     top,
     volumes,
 )
@@ -50,6 +51,7 @@ for room in (
     keys,
     shares,
     tenants,
+    tools,
     nodes,
     scale,
     acting,

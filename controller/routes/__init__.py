@@ -34,6 +34,7 @@ from controller.store import Seen, Store
 from controller.tail import Tail
 from controller.templates import Templates
 from controller.tenants import Tenants
+from controller.tools import Tools
 from controller.warming import Warming
 from workspace.desktop import Desktop
 from workspace.errors import CarrelError, Unauthorized, Unavailable
@@ -63,6 +64,7 @@ class Parts:
     tail: Tail
     origins: Origins
     forwarding: Forwarding
+    tools: Tools
 
     @property
     def tenants(self) -> Tenants:

@@ -58,6 +58,13 @@ async def stream(websocket: WebSocket, workspace_id: str, job: str) -> None:
     await _relay(websocket, workspace_id, path, "job_stream", job=job[:TOLD])
 
 
+@router.websocket("/tools/{name}")
+async def tools(websocket: WebSocket, workspace_id: str, name: str) -> None:
+    """A tool server of the desktop's own, started for this: a text frame for each line of it."""
+    path = f"/tools/{quote(name, safe='')}"
+    await _relay(websocket, workspace_id, path, "tools", server=name[:TOLD])
+
+
 async def _relay(
     websocket: WebSocket, workspace_id: str, path: str, kind: str, **told: str
 ) -> None:

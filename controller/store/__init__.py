@@ -33,6 +33,7 @@ from controller.store.rows import columns, to_workspace
 from controller.store.shares import Shares
 from controller.store.tables import UtcTime, events, warm, workspaces
 from controller.store.tenants import Tenants
+from controller.store.tools import ToolRows
 from controller.store.volumes import Volumes
 from controller.store.warm import WarmRows
 from workspace.errors import InvalidRequest
@@ -101,6 +102,7 @@ class Store:
         self.requests = Requests(doing)
         self.artifacts = ArtifactRows(doing)
         self.tenants = Tenants(doing)
+        self.tools = ToolRows(doing)
 
     @asynccontextmanager
     async def run(self) -> AsyncIterator[None]:

@@ -16,6 +16,7 @@ from sqlalchemy import (
     MetaData,
     String,
     Table,
+    Text,
     text,
 )
 from sqlalchemy.types import TypeDecorator
@@ -212,6 +213,21 @@ shares = Table(
     Column("expires_at", UtcTime, nullable=False),
     Column("revoked_at", UtcTime),
     Index(None, "workspace_id", "created_at"),
+)
+
+# MCP servers whose tools are offered beside the desktops'.
+tools = Table(
+    "tools",
+    metadata,
+    Column("id", String(20), primary_key=True),
+    Column("tenant", String(63), nullable=False),
+    Column("name", String(32), nullable=False),
+    Column("url", String(2000), nullable=False),
+    Column("header", String(100), nullable=False),
+    Column("sealed", Text, nullable=False),  # see `sealing`; empty: it has no secret
+    Column("created_at", UtcTime, nullable=False),
+    Column("created_by", String(100), nullable=False),
+    Index(None, "tenant", "name", unique=True),
 )
 
 # What agents have asked people for.

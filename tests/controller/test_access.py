@@ -99,6 +99,8 @@ def least(asked: Asked) -> str:
         return "admin"
     if path.startswith(("/v1/nodes", "/v1/pools", "/v1/status", "/metrics")):
         return "operator"
+    if path in ("/v1/tools", "/v1/tools/{name}"):
+        return "viewer" if method == "GET" else "operator"
     if path == "/v1/templates":
         return "user" if method == "GET" else "operator"
     if path.endswith("/export") or "/ports/{port}" in path:

@@ -67,6 +67,7 @@ class BubblewrapBackend:
             their own, so every parent of it must let others pass (``/var/lib/...``, not ``/root``).
         runtime_dir: what set-up built; passable for others as well.
         volume_dir: the volumes, as the homes; without it there are none.
+        tool_dir: packages of tool servers, seen by desktops whose template names such servers.
         command: what is run inside in place of desktopd.
     """
 
@@ -76,6 +77,7 @@ class BubblewrapBackend:
         disk_dir: str | Path,
         runtime_dir: str | Path | None = None,
         volume_dir: str | Path | None = None,
+        tool_dir: str | Path | None = None,
         *,
         ready_seconds: float = READY_SECONDS,
         command: Sequence[str] = sandbox.DESKTOPD,
@@ -84,6 +86,7 @@ class BubblewrapBackend:
         self._disk_dir = Path(disk_dir)
         self._runtime_dir = Path(runtime_dir) if runtime_dir else runtime.default_dir()
         self._volume_dir = Path(volume_dir) if volume_dir else None
+        self._tool_dir = Path(tool_dir) if tool_dir else None
         self._ready_seconds = ready_seconds
         self._command = tuple(command)
         self._running: dict[str, Supervised] = {}
@@ -270,6 +273,7 @@ class BubblewrapBackend:
             keyboard=template.keyboard,
             environment=template.environment,
             startup=template.startup,
+            tools=template.tools,
             disk_mib=template.disk_mib,
             start_seconds=DESKTOP_SECONDS * patience,
         )
@@ -280,6 +284,7 @@ class BubblewrapBackend:
             dependencies=runtime.dependencies(self._runtime_dir),
             memory_mib=template.memory_mib,
             machine_id=uuid.uuid4().hex,
+            tools=self._tools() if template.tools else None,
             command=self._command,
         )
         if parents["kind"] == "scope":
@@ -299,6 +304,13 @@ class BubblewrapBackend:
             "disk_mib": template.disk_mib,
             "ready_seconds": self._ready_seconds * patience,
         }
+
+    def _tools(self) -> Path | None:
+        """The packages of tool servers, if there are any on this node."""
+        if self._tool_dir is None or not self._tool_dir.is_dir():
+            return None
+        check_own(self._tool_dir)
+        return self._tool_dir
 
     def _volume(self, mount: Mount) -> volumes.Volume:
         if self._volume_dir is None:

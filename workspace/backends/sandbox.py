@@ -29,7 +29,7 @@ from workspace.errors import BackendUnavailable
 
 UID = 1000
 HOME = "/home/user"
-SOURCE, DEPENDENCIES = "/opt/carrel/src", "/opt/carrel/deps"
+SOURCE, DEPENDENCIES, TOOLS = "/opt/carrel/src", "/opt/carrel/deps", "/opt/carrel/tools"
 BWRAP = "/usr/bin/bwrap"
 
 # Each is here because a program of a desktop reads it; none holds secrets or names this machine.
@@ -140,6 +140,7 @@ def command_line(
     dependencies: Path,
     memory_mib: int,
     machine_id: str,
+    tools: Path | None = None,
     command: Sequence[str] = DESKTOPD,
 ) -> tuple[list[str], list[str]]:
     """What to run, and the contents that ARGUMENTS_FD and the following must hold.
@@ -169,6 +170,8 @@ def command_line(
     for path in host.opt:
         arguments += ["--ro-bind-try", path, path]
     arguments += ["--ro-bind", str(source), SOURCE, "--ro-bind", str(dependencies), DEPENDENCIES]
+    if tools is not None:
+        arguments += ["--ro-bind", str(tools), TOOLS]
     arguments += ["--bind", str(home), HOME, "--chdir", HOME]
     arguments += ["--remount-ro", "/dev", "--remount-ro", "/"]  # both are tmpfs without a size
     for key, value in ENVIRONMENT.items():

@@ -18,6 +18,7 @@ from workspace.models import (
     SessionKind,
     Theme,
     TimeZone,
+    ToolProgram,
 )
 
 MAX_CONFIG_BYTES = 8 << 20
@@ -40,6 +41,9 @@ class Config(BaseModel):
         list[Annotated[str, Field(min_length=1, max_length=4096)]],
         Field(max_length=20, description="commands run in bash once windows are managed"),
     ] = []
+    tools: Annotated[
+        dict[str, ToolProgram], Field(max_length=16, description="started when they are asked for")
+    ] = {}
     oom_score_adj: Annotated[
         int, Field(ge=0, le=1000, description="of user programs: the first to be killed")
     ] = 500

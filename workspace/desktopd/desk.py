@@ -15,6 +15,7 @@ from workspace.desktopd.files import Files
 from workspace.desktopd.hands import Hands
 from workspace.desktopd.programs import Programs
 from workspace.desktopd.shell import Shell
+from workspace.desktopd.toolservers import ToolServers
 from workspace.desktopd.usage import Usage
 from workspace.desktopd.waiting import Waiting
 from workspace.errors import NotReady
@@ -34,6 +35,7 @@ class Desk:
     files: Files
     vnc_path: str
     recorder: Recorder
+    tools: ToolServers
     _screen: Screen | None = None
     hands: Hands = field(default_factory=Hands)
     waiting: Waiting = field(default_factory=Waiting)

@@ -20,6 +20,7 @@ from workspace.desktopd.files import Files
 from workspace.desktopd.recorder import Recorder
 from workspace.desktopd.session import Session
 from workspace.desktopd.shell import Shell
+from workspace.desktopd.toolservers import ToolServers
 from workspace.protocols import HttpProtocol, WebSocketProtocol
 
 KEEP_ALIVE_SECONDS = 60
@@ -40,6 +41,7 @@ class Service:
             files=files,
             vnc_path=session.vnc_path,
             recorder=Recorder(session.programs, files),
+            tools=ToolServers(session.programs, config.tools),
         )
         self._server = _Server(_config(self.desk, config.token))
         self.ended = asyncio.ensure_future(self._server.serve(sockets=[listener]))
@@ -49,6 +51,7 @@ class Service:
         self._server.should_exit = True
         await self.desk.recorder.aclose()
         await self.desk.shell.aclose()
+        await self.desk.tools.aclose()
         if self.desk.screen is not None:
             await self.desk.screen.aclose()
         self.desk.waiting.close()

@@ -289,9 +289,8 @@ async def test_the_environment(desktop: Desktop) -> None:
 async def test_health_tells_of_one_moment(monkeypatch: pytest.MonkeyPatch) -> None:
     # The X server dies while memory is being counted, which takes a while.
     screen = SimpleNamespace(size=(1280, 800), aclose=lambda: asyncio.sleep(0))
-    desk = Desk(
-        SimpleNamespace(), SimpleNamespace(), SimpleNamespace(), "", SimpleNamespace(), screen
-    )
+    none = SimpleNamespace()
+    desk = Desk(none, none, none, "", none, none, screen)
 
     async def losing(_count: object) -> float:
         await desk.lose_screen()

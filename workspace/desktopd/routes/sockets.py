@@ -5,7 +5,7 @@ from __future__ import annotations
 from starlette.routing import BaseRoute, WebSocketRoute
 from starlette.websockets import WebSocket
 
-from workspace.desktopd import queries, terminal, vnc
+from workspace.desktopd import queries, terminal, toolservers, vnc
 from workspace.desktopd.desk import desk_of
 from workspace.desktopd.requests import parse_query
 from workspace.desktopd.sockets import send_frames
@@ -30,6 +30,15 @@ async def open_terminal(websocket: WebSocket) -> None:
         await shown.aclose()
 
 
+async def tools(websocket: WebSocket) -> None:
+    server = desk_of(websocket).tools.start(websocket.path_params["name"])
+    try:
+        await websocket.accept()
+        await toolservers.serve(websocket, server)
+    finally:
+        await server.aclose()
+
+
 async def watch(websocket: WebSocket) -> None:
     query = parse_query(queries.Watch, websocket)
     desk = desk_of(websocket)
@@ -49,5 +58,6 @@ async def watch(websocket: WebSocket) -> None:
 ROUTES: list[BaseRoute] = [
     WebSocketRoute("/processes/{job}/stream", stream_job),
     WebSocketRoute("/terminal", open_terminal),
+    WebSocketRoute("/tools/{name}", tools),
     WebSocketRoute("/vnc", watch),
 ]
