@@ -9,8 +9,11 @@ wrong is ToolsDown, but for an error that a tool itself answers.
 from __future__ import annotations
 
 import json
+import logging
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
+from functools import cache
 from typing import NamedTuple
 
 import anyio
@@ -35,13 +38,18 @@ from workspace.errors import CarrelError, ToolsDown
 from workspace.tools import CALL_SECONDS, Json, ToolAnswer
 
 MAX_ANSWER_BYTES = 4 << 20
+MAX_LISTING_BYTES = 512 << 10  # of all else: to parse it takes longer than to parse a picture
 MAX_PAGES = 8  # of a listing
 MAX_LISTED = 1000
+MAX_NONSENSE = 1000  # lines of a process that are no messages
 STEP_SECONDS = 8.0  # that a server has for each step of connecting
 CONNECT_SECONDS = 5.0
 FAREWELL_SECONDS = 2.0
 _MAX_MESSAGE = 300
 TransportStreams = tuple[ReadStream[SessionMessage | Exception], WriteStream[SessionMessage]]
+# What a server does wrong is told once, by who asked it; not a line of the log for each answer.
+for _name in ("mcp.client.streamable_http", "mcp.shared.jsonrpc_dispatcher"):
+    logging.getLogger(_name).setLevel(logging.CRITICAL)
 _OF_A_TOOL = {"name", "description", "input_schema"}
 # What says that it was not the tool that answered.
 _BROKEN = frozenset({CONNECTION_CLOSED, REQUEST_TIMEOUT})
@@ -58,8 +66,10 @@ class Listed(NamedTuple):
 class Server:
     """A server that is connected."""
 
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: Client, trouble: Callable[[], str] = lambda: "") -> None:
         self._client = client
+        self._trouble = trouble  # what is known beside of why something failed
+        self.calls = 0  # that it has not answered
 
     async def tools(self) -> Listed:
         """
@@ -70,11 +80,11 @@ class Server:
         cursor: str | None = None
         for _ in range(MAX_PAGES):
             asked = PaginatedRequestParams(cursor=cursor)
-            with _refusing(), _said():
+            with _refusing(), _said(self._trouble):
                 page = await self._client.session.list_tools(params=asked)
             found += [
                 tool.model_dump(mode="json", by_alias=True, include=_OF_A_TOOL)
-                for tool in page.tools
+                for tool in page.tools[:MAX_LISTED]
             ]
             cursor = page.next_cursor
             if cursor is None or len(found) > MAX_LISTED:
@@ -88,15 +98,18 @@ class Server:
             ToolsDown: it broke off, or does not answer as a tool server does.
         """
         asked = CallToolRequest(params=CallToolRequestParams(name=tool, arguments=arguments))
+        self.calls += 1
         try:
             # Not the client's own call: that would judge the answer by the server's own schema.
-            with _said():
+            with _said(self._trouble):
                 result = await self._client.session.send_request(
                     asked, CallToolResult, request_read_timeout_seconds=CALL_SECONDS + 1
                 )
         except _Answered as error:
             said = TextContent(type="text", text=str(error)[:_MAX_MESSAGE])
             result = CallToolResult(content=[said], is_error=True)
+        finally:
+            self.calls -= 1
         return ToolAnswer(is_error=bool(result.is_error), content=_content(result))
 
 
@@ -123,7 +136,7 @@ async def over_http(url: str, headers: Mapping[str, str]) -> AsyncIterator[Serve
         )
         with _refusing(), _said(lambda: wire.trouble):
             async with _client(transport) as client:
-                yield Server(client)
+                yield Server(client, lambda: wire.trouble)
 
 
 @asynccontextmanager
@@ -136,19 +149,32 @@ async def over_lines(
         ToolsDown: it is none, or has ended.
     """
     with _refusing(), _said():
-        async with _client(_lines(receive, send)) as client:
-            yield Server(client)
+        server: Server | None = None
+
+        def limit() -> int:
+            is_called = server is not None and server.calls
+            return MAX_ANSWER_BYTES if is_called else MAX_LISTING_BYTES
+
+        async with _client(_lines(receive, send, limit)) as client:
+            server = Server(client)
+            yield server
 
 
 def _client(transport: AbstractAsyncContextManager[TransportStreams]) -> Client:
     return Client(transport, read_timeout_seconds=STEP_SECONDS, cache=None)
 
 
+@cache
+def _certificates() -> ssl.SSLContext:
+    """Those of the system: read once, for it takes a while."""
+    return ssl.create_default_context()
+
+
 class _Bounded(httpx2.AsyncBaseTransport):
     """Carries requests whose answers are read to a limit; there is nothing else to be told."""
 
     def __init__(self) -> None:
-        self._wire = httpx2.AsyncHTTPTransport(trust_env=False, retries=0)
+        self._wire = httpx2.AsyncHTTPTransport(verify=_certificates(), trust_env=False)
         self.trouble = ""  # of the last answer
 
     async def aclose(self) -> None:
@@ -176,23 +202,25 @@ class _Bounded(httpx2.AsyncBaseTransport):
             raise httpx2.DecodingError(self.trouble, request=request)
         stream = response.stream
         assert isinstance(stream, httpx2.AsyncByteStream)
-        response.stream = _Limited(stream, self)
+        is_call = b'"tools/call"' in request.content
+        response.stream = _Limited(stream, self, MAX_ANSWER_BYTES if is_call else MAX_LISTING_BYTES)
         return response
 
 
 class _Limited(httpx2.AsyncByteStream):
     """The bytes of one answer, so many and no more."""
 
-    def __init__(self, stream: httpx2.AsyncByteStream, wire: _Bounded) -> None:
+    def __init__(self, stream: httpx2.AsyncByteStream, wire: _Bounded, limit: int) -> None:
         self._stream = stream
+        self._limit = limit
         self._wire = wire
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        left = MAX_ANSWER_BYTES
+        left = self._limit
         async for piece in self._stream:
             left -= len(piece)
             if left < 0:
-                self._wire.trouble = f"its answer has more than {MAX_ANSWER_BYTES >> 20} MiB"
+                self._wire.trouble = f"its answer has more than {self._limit >> 10} KiB"
                 raise httpx2.ReadError(self._wire.trouble)
             yield piece
 
@@ -202,18 +230,24 @@ class _Limited(httpx2.AsyncByteStream):
 
 @asynccontextmanager
 async def _lines(
-    receive: Callable[[], Awaitable[str | None]], send: Callable[[str], Awaitable[None]]
+    receive: Callable[[], Awaitable[str | None]],
+    send: Callable[[str], Awaitable[None]],
+    limit: Callable[[], int],
 ) -> AsyncIterator[TransportStreams]:
     incoming, read = anyio.create_memory_object_stream[SessionMessage | Exception](0)
     write, outgoing = anyio.create_memory_object_stream[SessionMessage](0)
 
     async def reading() -> None:
+        nonsense = 0
         async with incoming:
-            while (line := await receive()) is not None:
+            while (line := await receive()) is not None and nonsense < MAX_NONSENSE:
+                if len(line) > limit():
+                    return
                 try:
                     message = jsonrpc_message_adapter.validate_json(line, by_name=False)
                 except ValueError:
-                    continue  # many programs write what is no message to where messages go
+                    nonsense += 1  # many programs write what is no message to where messages go
+                    continue
                 await incoming.send(SessionMessage(message))
 
     async def writing() -> None:
@@ -257,7 +291,8 @@ def _as_ours(error: BaseException, trouble: str) -> Exception:
         case MCPError():
             return ToolsDown(f"It broke off: {trouble or error.message[:_MAX_MESSAGE]}.")
         case ValidationError():
-            return ToolsDown("It answered what no tool server says.")
+            where = ".".join(str(part) for part in error.errors(include_input=False)[0]["loc"])
+            return ToolsDown(f"It answered what no tool server says: {where[:100]}.")
         case httpx2.HTTPError() | httpx2.StreamError():
             return ToolsDown(f"It cannot be reached: {trouble or type(error).__name__}.")
         case anyio.ClosedResourceError() | anyio.BrokenResourceError() | anyio.EndOfStream():

@@ -218,9 +218,10 @@ def _node(folder: Path, new: Path, wanted: str, name: str, seen: str) -> dict[st
 
 
 def _program(name: str) -> str:
-    """The path of npm or node: this environment's, or the machine's."""
+    """The path of npm or node: the machine's, which desktops see too, or this environment's."""
     beside = Path(sys.executable).with_name(name)
-    found = str(beside) if beside.exists() else shutil.which(name)
+    places = [Path("/usr/bin") / name, beside, Path(shutil.which(name) or beside)]
+    found = next((str(place) for place in places if place.exists()), None)
     if found is None:
         raise Unsupported(
             f"There is no {name} on this machine.",

@@ -23,6 +23,7 @@ from workspace.errors import InvalidRequest, TooLarge
 from workspace.tools import TOOL_NAME, Json, ToolInfo
 
 MAX_TOOLS = 64
+MAX_LOOKED_AT = 128  # of what is listed
 MAX_DESCRIPTION = 1000  # characters
 MAX_SCHEMA_BYTES = 16 << 10
 MAX_LISTED_BYTES = 128 << 10  # of all that one server offers
@@ -61,13 +62,13 @@ def offer(listed: Sequence[object], *, is_whole: bool = True, taken: Sequence[st
     tools: dict[str, ToolInfo] = {}
     left_out: list[str] = []
     size = 0
-    for tool in listed:
+    for tool in listed[:MAX_LOOKED_AT]:
         try:
+            if len(tools) >= MAX_TOOLS:
+                raise ValueError(f"a server has at most {MAX_TOOLS} tools")
             info = _checked(tool, taken)
             if info.name in tools:
                 raise ValueError("it is listed twice")
-            if len(tools) >= MAX_TOOLS:
-                raise ValueError(f"a server has at most {MAX_TOOLS} tools")
             size += len(info.model_dump_json())
             if size > MAX_LISTED_BYTES:
                 raise ValueError(f"all of them have more than {MAX_LISTED_BYTES >> 10} KiB")
@@ -75,7 +76,7 @@ def offer(listed: Sequence[object], *, is_whole: bool = True, taken: Sequence[st
             left_out.append(f"{_called(tool)}: {error}")
         else:
             tools[info.name] = info
-    more = len(left_out) - MAX_TOLD
+    more = len(left_out) - MAX_TOLD + max(0, len(listed) - MAX_LOOKED_AT)
     told = left_out[:MAX_TOLD] + ([f"and {more} more"] if more > 0 else [])
     if not is_whole:
         told.append("it goes on listing more than is read")

@@ -72,6 +72,7 @@ class Link:
         self._taken = taken
         self._changed = changed
         self._server: Server | None = None
+        self._listed: tuple[Sequence[object], checking.Offer] | None = None
         self._known = anyio.Event()  # how it is, for the first time
         self._again = anyio.Event()  # look after it at once
         self._calls = 0
@@ -102,9 +103,7 @@ class Link:
                 while not self._rests():
                     with anyio.fail_after(ANSWER_SECONDS):
                         listing = await server.tools()
-                    self._note(
-                        checking.offer(listing.tools, is_whole=listing.is_whole, taken=self._taken)
-                    )
+                    self._note(self._offer(listing))
                     self._server = server
                     self._known.set()
                     is_asked = await self._pause(self._probe_seconds)
@@ -118,6 +117,13 @@ class Link:
         finally:
             self._server = None
         return is_asked and self.health.state == "up"
+
+    def _offer(self, listing: Listing) -> checking.Offer:
+        """What is taken of it; what is listed as before is not looked at again."""
+        if self._listed is None or self._listed[0] != listing.tools:
+            offer = checking.offer(listing.tools, is_whole=listing.is_whole, taken=self._taken)
+            self._listed = (listing.tools, offer)
+        return self._listed[1]
 
     def _rests(self) -> bool:
         if self._rests_after is None or self._calls:
