@@ -11,7 +11,6 @@ import json
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import anyio
@@ -27,7 +26,6 @@ MAX_TOOLS = 128
 MAX_BYTES = 256 << 10  # of all of them, as a client is told
 LIST_SECONDS = 8.0
 LOOK_SECONDS = 5.0  # until a list does not wait any longer for servers that start
-AGAIN = timedelta(seconds=15)
 _DESKTOP = "desktop_id"
 _MAX_NAME = 64
 _BLOCKS = TypeAdapter(list[ContentBlock])
@@ -62,13 +60,7 @@ async def offered(caller: Caller) -> list[Tool]:
 
 async def _looked(caller: Caller, servers: Sequence[ToolServer]) -> bool:
     """Have servers of the caller's desktops start whose tools nobody knows; whether any was."""
-    now = datetime.now(timezone.utc)
-    unknown = [
-        server
-        for server in servers
-        if server.kind == "template"
-        and (server.state == "new" or (server.state == "down" and _is_due(server, now)))
-    ]
+    unknown = [server for server in servers if server.kind == "template" and server.state != "up"]
     if not unknown:
         return False
     own = {server.tenant for server in unknown}  # an admin sees the desktops of all
@@ -78,7 +70,8 @@ async def _looked(caller: Caller, servers: Sequence[ToolServer]) -> bool:
             desktops.setdefault(workspace.template, workspace.id)
 
     async def start(workspace_id: str, name: str) -> None:
-        with suppress(CarrelError):  # a viewer may not; and why it is down, the list says
+        # A viewer may not, why it is down the list says, and one that has just ended is let be.
+        with suppress(CarrelError):
             await caller.carrel.start_tools(workspace_id, name)
 
     with anyio.move_on_after(LOOK_SECONDS):
@@ -87,10 +80,6 @@ async def _looked(caller: Caller, servers: Sequence[ToolServer]) -> bool:
                 if server.template in desktops:
                     tasks.start_soon(start, desktops[server.template], server.name)
     return any(server.template in desktops for server in unknown)
-
-
-def _is_due(server: ToolServer, now: datetime) -> bool:
-    return server.since is None or now - server.since > AGAIN
 
 
 def _described(servers: Sequence[ToolServer]) -> Iterator[Tool]:

@@ -27,7 +27,7 @@ from workspace.models import ToolProgram, Workspace
 
 REST_SECONDS = 60.0
 TAKEN = ("desktop_id",)
-MOST = 2000  # servers of desktops that are remembered
+MOST = 300  # servers of desktops that are remembered
 
 
 class OverLines(Protocol):

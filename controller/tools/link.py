@@ -7,6 +7,8 @@ looked after at once.
 
 from __future__ import annotations
 
+import hashlib
+import json
 import logging
 import time
 from collections.abc import Callable, Sequence
@@ -18,11 +20,12 @@ import anyio
 
 from controller.tools import checking
 from controller.tools.health import Health
-from workspace.errors import CarrelError, TimedOut, ToolNotFound, ToolsDown
+from workspace.errors import CarrelError, TimedOut, ToolNotFound, ToolsDown, TooMany
 from workspace.tools import CALL_SECONDS, Json, ToolAnswer
 
 PROBE_SECONDS = 15.0
 ANSWER_SECONDS = 10.0  # that a server has to list its tools
+MAX_CALLS = 32  # of one server, at once
 CONNECT_SECONDS = 25.0  # until whoever wants to call is told that it does not come up
 _log = logging.getLogger(__name__)
 
@@ -72,7 +75,7 @@ class Link:
         self._taken = taken
         self._changed = changed
         self._server: Server | None = None
-        self._listed: tuple[Sequence[object], checking.Offer] | None = None
+        self._offered: tuple[bytes, checking.Offer] | None = None  # of which listing, by digest
         self._known = anyio.Event()  # how it is, for the first time
         self._again = anyio.Event()  # look after it at once
         self._calls = 0
@@ -82,10 +85,10 @@ class Link:
         """Connect, look after it, and connect again."""
         try:
             while True:
-                is_final = await self._connected()
+                at_once = await self._connected()
                 if self._rests_after is not None:
                     return
-                await self._pause(0.0 if is_final else self._probe_seconds)
+                await self._pause(0.0 if at_once else self._probe_seconds)
         finally:
             self._ended_at = time.monotonic()
             self._known.set()
@@ -120,10 +123,12 @@ class Link:
 
     def _offer(self, listing: Listing) -> checking.Offer:
         """What is taken of it; what is listed as before is not looked at again."""
-        if self._listed is None or self._listed[0] != listing.tools:
+        told = json.dumps([listing.tools, listing.is_whole]).encode()
+        digest = hashlib.sha256(told).digest()
+        if self._offered is None or self._offered[0] != digest:
             offer = checking.offer(listing.tools, is_whole=listing.is_whole, taken=self._taken)
-            self._listed = (listing.tools, offer)
-        return self._listed[1]
+            self._offered = (digest, offer)
+        return self._offered[1]
 
     def _rests(self) -> bool:
         if self._rests_after is None or self._calls:
@@ -163,6 +168,7 @@ class Link:
             ToolsDown: its server is down, or broke off.
             ToolNotFound: it has none of that name.
             InvalidRequest, TooLarge: the arguments are not what it takes.
+            TooMany: as many calls wait as may.
             TimedOut: it has not answered in ``seconds``.
         """
         server = self._server
@@ -176,6 +182,12 @@ class Link:
                 hint=f"It has: {names}." if names else None,
             )
         checking.arguments(info.input_schema, arguments)
+        if self._calls >= MAX_CALLS:
+            raise TooMany(
+                f"{MAX_CALLS} calls of the tool server {self.name} are not answered yet.",
+                hint="Wait for one of them.",
+                details={"retry_after_seconds": 1},
+            )
         self._calls += 1
         try:
             with anyio.fail_after(seconds):

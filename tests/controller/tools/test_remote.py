@@ -37,7 +37,7 @@ from tests.serving import listening
 from tests.tool_server import Running, running
 from tests.waiting import eventually
 from workspace.client import Carrel
-from workspace.errors import CarrelError, InvalidRequest, TimedOut, ToolNotFound, ToolsDown
+from workspace.errors import CarrelError, InvalidRequest, TimedOut, ToolNotFound, ToolsDown, TooMany
 
 pytestmark = pytest.mark.anyio
 SECRET = "Marzipan7Q-secret"
@@ -316,7 +316,14 @@ async def test_a_call_that_hangs_ends_and_others_do_not_wait(
         await carrel.add_tools("good", others.url("good"))
         await until_state(carrel, "good", "up")
         (held,) = app.state.parts.tools._remotes.values()
+        monkeypatch.setattr(link, "MAX_CALLS", 2)
         hanging = asyncio.ensure_future(held.link.call("sleep", {}, seconds=1.0))
+        another = asyncio.ensure_future(held.link.call("sleep", {}, seconds=0.5))
+        await asyncio.sleep(0)
+        with pytest.raises(TooMany):
+            await carrel.call_tool("good", "echo", {"text": "a"})
+        with pytest.raises(TimedOut):
+            await another
         began = time.monotonic()
         await carrel.call_tool("good", "echo", {"text": "a"})
         assert not hanging.done() or time.monotonic() - began > 1
