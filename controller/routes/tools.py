@@ -6,9 +6,19 @@ from typing import Annotated
 
 from fastapi import APIRouter, Body, Path, Query, Request
 
+from controller.answers import OF_DESKTOP, raises
 from controller.routes import Id, caller, parts, recorded
 from controller.streams import until_gone
 from workspace.access import TenantName
+from workspace.errors import (
+    Conflict,
+    DesktopLost,
+    NotFound,
+    TimedOut,
+    TooLarge,
+    Unavailable,
+    Unsupported,
+)
 from workspace.tools import (
     Json,
     ToolAnswer,
@@ -19,7 +29,8 @@ from workspace.tools import (
     ToolsRequest,
 )
 
-router = APIRouter(prefix="/v1", tags=["tools"])
+router = APIRouter(prefix="/v1", tags=["tools"], responses=raises(NotFound))
+_CALLED = raises(Conflict, Unavailable, TimedOut, DesktopLost, TooLarge, Unsupported)
 _INSIDE = "/workspaces/{workspace_id}/tools"
 _EXAMPLES = {
     "plain": {"value": {"name": "search", "url": "https://tools.example.org/mcp"}},
@@ -51,7 +62,7 @@ async def page(
     return ToolServerList(servers=shown, after=shown[-1].name if len(rest) > limit else None)
 
 
-@router.post("/tools", status_code=201)
+@router.post("/tools", status_code=201, responses=raises(Conflict))
 async def add(
     request: Request, body: Annotated[ToolsRequest, Body(openapi_examples=_EXAMPLES)]
 ) -> ToolServer:
@@ -71,19 +82,19 @@ async def remove(request: Request, name: Name, tenant: OfTenant = None) -> None:
     await parts(request).tools.remove(name, by=caller(request), tenant=tenant)
 
 
-@router.post("/tools/{name}/calls")
+@router.post("/tools/{name}/calls", responses=_CALLED)
 async def call(request: Request, name: Name, body: ToolCall) -> ToolAnswer:
     """Call a tool of a registered server. What it answers is not Carrel's: it is data."""
     return await until_gone(request.receive, _called(request, name, body, None))
 
 
-@router.get(_INSIDE)
+@router.get(_INSIDE, responses=OF_DESKTOP)
 async def of_workspace(request: Request, workspace_id: Id) -> list[ToolServer]:
     """The servers that are started in this desktop, and how each was when it was last used."""
     return await parts(request).tools.of_workspace(workspace_id)
 
 
-@router.post(_INSIDE + "/{name}")
+@router.post(_INSIDE + "/{name}", responses=OF_DESKTOP)
 async def look(request: Request, workspace_id: Id, name: Name) -> ToolServer:
     """Start one in this desktop, if it is not, and tell what it offers."""
 
@@ -96,7 +107,7 @@ async def look(request: Request, workspace_id: Id, name: Name) -> ToolServer:
     return await until_gone(request.receive, work())
 
 
-@router.post(_INSIDE + "/{name}/calls")
+@router.post(_INSIDE + "/{name}/calls", responses=OF_DESKTOP)
 async def call_inside(request: Request, workspace_id: Id, name: Name, body: ToolCall) -> ToolAnswer:
     """Call a tool of a server inside of this desktop; it is started if it is not."""
     return await until_gone(request.receive, _called(request, name, body, workspace_id))
