@@ -38,6 +38,7 @@ _MODULES = (
     "__init__.py",
     "actions.py",
     "control.py",
+    "egress.py",
     "elements.py",
     "errors.py",
     "frames.py",

@@ -1,0 +1,69 @@
+"""Which addresses a desktop may reach, whatever name stands for them.
+
+Only what is public: of IPv6 that is what the internet has (2000::/3), without the forms that carry
+an IPv4 address in them and lead there (6to4, Teredo, NAT64, mapped), which are refused rather than
+taken apart. An operator may name private networks that count as public; link-local addresses, where
+clouds keep their machines' credentials, never do.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Sequence
+
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+_PUBLIC6 = ipaddress.IPv6Network("2000::/3")
+_METADATA = frozenset(
+    ipaddress.ip_address(address)
+    for address in ("100.100.100.200", "168.63.129.16", "192.0.0.192", "fd00:ec2::254")
+)
+_REFUSED = tuple(
+    (ipaddress.ip_network(network), what)
+    for network, what in (
+        ("0.0.0.0/8", "this network"),
+        ("10.0.0.0/8", "private"),
+        ("100.64.0.0/10", "a carrier's own"),
+        ("127.0.0.0/8", "loopback"),
+        ("169.254.0.0/16", "link-local"),
+        ("172.16.0.0/12", "private"),
+        ("192.0.0.0/24", "reserved"),
+        ("192.0.2.0/24", "for documents"),
+        ("192.88.99.0/24", "6to4"),
+        ("192.168.0.0/16", "private"),
+        ("198.18.0.0/15", "for benchmarks"),
+        ("198.51.100.0/24", "for documents"),
+        ("203.0.113.0/24", "for documents"),
+        ("224.0.0.0/4", "multicast"),
+        ("240.0.0.0/4", "reserved"),
+        ("2001::/23", "reserved, or Teredo"),
+        ("2001:db8::/32", "for documents"),
+        ("2002::/16", "6to4"),
+        ("3fff::/20", "for documents"),
+    )
+)
+
+
+def networks(texts: Sequence[str]) -> tuple[Network, ...]:
+    """
+    Raises:
+        ValueError: one is no network.
+    """
+    return tuple(ipaddress.ip_network(text.strip()) for text in texts if text.strip())
+
+
+def why_refused(address: Address, private: Sequence[Network] = ()) -> str | None:
+    """Why it may not be reached; None if it may. ``private``: networks that an operator permits."""
+    if address.is_link_local or address in _METADATA:
+        return "link-local, or of the machine's own metadata"
+    if any(address in network for network in private):
+        return None
+    for network, what in _REFUSED:
+        if address in network:
+            return what
+    if isinstance(address, ipaddress.IPv6Address) and address not in _PUBLIC6:
+        return "not a public IPv6 address"
+    if not address.is_global or address.is_multicast:
+        return "not a public address"
+    return None

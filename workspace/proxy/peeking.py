@@ -1,0 +1,104 @@
+"""What lies ready on a socket, looked at and left there: who speaks what, and for whom.
+
+Nothing is taken that the next reader would need, and what does not come in time is not waited for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import Callable
+
+from workspace.proxy import hello
+from workspace.proxy.requests import HEAD_SECONDS, MAX_HEAD_BYTES
+from workspace.proxy.resolving import Refused
+
+_BACKOFF_SECONDS = (0.002, 0.25)
+
+
+def peek(sock: socket.socket, count: int) -> bytes | None:
+    """What lies ready on a socket, and stays there; None if nothing does yet."""
+    try:
+        return sock.recv(count, socket.MSG_PEEK)
+    except (BlockingIOError, InterruptedError):
+        return None
+
+
+async def readable(*socks: socket.socket, seconds: float) -> list[socket.socket]:
+    """Those on which something came, or which ended; none if that took too long."""
+    loop = asyncio.get_running_loop()
+    came: asyncio.Future[None] = loop.create_future()
+
+    def wake() -> None:
+        if not came.done():
+            came.set_result(None)
+
+    for sock in socks:
+        loop.add_reader(sock, wake)
+    try:
+        await asyncio.wait_for(came, seconds)
+    except asyncio.TimeoutError:
+        return []
+    finally:
+        for sock in socks:
+            loop.remove_reader(sock)
+    return [sock for sock in socks if peek(sock, 1) is not None]
+
+
+async def head(sock: socket.socket) -> bytes:
+    """The head of a request, and nothing of what follows; as much as came, if it is none."""
+    found = await until(
+        sock,
+        lambda data: b"\r\n\r\n" in data or b"\n\n" in data or not b"CONNECT ".startswith(data[:8]),
+        seconds=HEAD_SECONDS,
+    )
+    ends = [at + len(end) for end in (b"\r\n\r\n", b"\n\n") if (at := found.find(end)) >= 0]
+    if not found.startswith(b"CONNECT "):
+        return found
+    return sock.recv(min(ends) if ends else len(found))
+
+
+async def server_name(sock: socket.socket) -> str | None:
+    def is_whole(data: bytes) -> bool:
+        try:
+            hello.server_name(data)
+        except hello.Unfinished:
+            return False
+        except ValueError:
+            pass
+        return True
+
+    found = await until(sock, is_whole, seconds=HEAD_SECONDS)
+    try:
+        return hello.server_name(found)
+    except (ValueError, hello.Unfinished) as error:
+        raise Refused(f"its TLS is not understood: {error}") from None
+
+
+async def until(
+    sock: socket.socket, is_enough: Callable[[bytes], bool], *, seconds: float
+) -> bytes:
+    """What lies ready on a socket, and stays there, once it is enough, its end, or too late."""
+    loop = asyncio.get_running_loop()
+    until, wait = loop.time() + seconds, _BACKOFF_SECONDS[0]
+    if not await readable(sock, seconds=seconds):
+        return b""
+    size = -1
+    while True:
+        data = peek(sock, MAX_HEAD_BYTES) or b""
+        if is_enough(data) or not data or len(data) >= MAX_HEAD_BYTES or loop.time() > until:
+            return data
+        wait = _BACKOFF_SECONDS[0] if len(data) > size else min(wait * 2, _BACKOFF_SECONDS[1])
+        size = len(data)
+        await asyncio.sleep(wait)
+
+
+async def leave(sock: socket.socket) -> None:
+    """Close it so that what was said last arrives: what came and was not read would undo that."""
+    with contextlib.suppress(OSError):
+        sock.shutdown(socket.SHUT_WR)
+        for _ in range(16):
+            if not sock.recv(MAX_HEAD_BYTES):
+                break
+    sock.close()
