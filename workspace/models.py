@@ -20,6 +20,7 @@ from pydantic import (
 )
 
 from workspace.control import Control
+from workspace.egress import Egress, EgressLimits, Secret, SecretUse, covers
 
 WORKSPACE_ID = r"^[a-z0-9]{8,20}$"
 TEMPLATE_NAME = r"^[a-z0-9][a-z0-9-]{0,62}$"
@@ -176,6 +177,22 @@ class Template(_Input):
     keep_frames: Annotated[
         KeepFrames, Field(description="keep pictures of before and after actions as artifacts")
     ] = "none"
+    egress: Annotated[Egress, Field(description="what its desktops reach if nobody asks")] = "none"
+    egress_max: Annotated[
+        Egress | None, Field(description="what may be asked for at most; default: egress")
+    ] = None
+    egress_limits: EgressLimits = EgressLimits()
+
+    @model_validator(mode="after")
+    def _within_its_own(self) -> Template:
+        if self.egress_max is not None and not covers(self.egress_max, self.egress):
+            raise ValueError("egress_max permits less than egress does")
+        return self
+
+    @property
+    def most_egress(self) -> Egress:
+        """What a claim, and whoever uses a desktop, may ask for at most."""
+        return self.egress if self.egress_max is None else self.egress_max
 
 
 State = Literal["queued", "starting", "ready", "paused", "releasing", "released", "failed"]
@@ -240,6 +257,13 @@ class WorkspaceRequest(_Input):
     keep_frames: Annotated[KeepFrames | None, Field(description="in place of the template's")] = (
         None
     )
+    egress: Annotated[
+        Egress | None, Field(description="in place of the template's, and within what it permits")
+    ] = None
+    secrets: Annotated[
+        list[Secret],
+        Field(max_length=20, description="put into requests by the proxy; never in the desktop"),
+    ] = []
     queue_seconds: Annotated[
         float, Field(ge=0, le=86400, description="waits that long for a place; 0: fails at once")
     ] = 60
@@ -274,6 +298,8 @@ class Workspace(_Output):
     idle_seconds: float | None = None
     when_idle: IdleAction = "release"
     keep_frames: KeepFrames = "none"
+    egress: Egress = "none"
+    secrets: list[SecretUse] = []
     queue: QueuePlace | None = None
     watch_url: str = ""
     control: Control | None = None  # of the person who has mouse and keyboard

@@ -12,7 +12,9 @@ from typing import Annotated, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from workspace.egress import Egress, Secret
 from workspace.models import WORKSPACE_ID, Stats, Template
+from workspace.proxy.tally import Tally
 
 
 class Endpoint(BaseModel):
@@ -100,6 +102,29 @@ class Backend(Protocol):
     async def foreground(self, workspace_id: str) -> None:
         """Its processor time counts as any other's from now on; where that is not told apart,
         or nothing of the sandbox is left, nothing happens.
+        """
+        ...
+
+    async def set_egress(
+        self,
+        workspace_id: str,
+        *,
+        egress: Egress | None = None,
+        secrets: Sequence[Secret] | None = None,
+    ) -> None:
+        """Let it out by other rules, with other secrets; what is None stays as it is.
+
+        In force when this returns; what is open and no longer permitted is broken off.
+
+        Raises:
+            WorkspaceNotFound: there is no such sandbox.
+            Unsupported: this backend has no way out.
+        """
+        ...
+
+    def tally(self, workspace_id: str) -> Tally | None:
+        """What comes of its connections; it stays valid when the sandbox ends. None if it has no
+        way out.
         """
         ...
 

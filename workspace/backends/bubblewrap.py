@@ -14,12 +14,14 @@ import asyncio
 import base64
 import contextlib
 import errno
+import logging
 import os
 import re
 import secrets
+import ssl
 import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from workspace.backends import (
@@ -36,6 +38,7 @@ from workspace.backends.base import Endpoint, Mount, PauseResult
 from workspace.backends.supervised import Supervised, end
 from workspace.desktopd import locality
 from workspace.desktopd.config import Config
+from workspace.egress import Egress, Secret
 from workspace.errors import (
     BackendUnavailable,
     CarrelError,
@@ -48,6 +51,14 @@ from workspace.errors import (
 )
 from workspace.folders import check_own
 from workspace.models import WORKSPACE_ID, Stats, Template
+from workspace.proxy import joining
+from workspace.proxy.addresses import networks
+from workspace.proxy.certificates import Authority, NoCertificate
+from workspace.proxy.held import Held
+from workspace.proxy.policy import Policy
+from workspace.proxy.resolving import Resolve
+from workspace.proxy.service import Proxy
+from workspace.proxy.tally import Tally
 
 READY_SECONDS = 60.0
 DESKTOP_SECONDS = 30.0  # of those, for the desktop's own programs
@@ -56,6 +67,7 @@ MEASURE_SECONDS = 1.0
 _MAX_SOCKET_PATH = 107
 _ID = re.compile(WORKSPACE_ID)
 _GONE = "There is no such sandbox."
+log = logging.getLogger(__name__)
 
 
 class BubblewrapBackend:
@@ -68,6 +80,8 @@ class BubblewrapBackend:
         runtime_dir: what set-up built; passable for others as well.
         volume_dir: the volumes, as the homes; without it there are none.
         tool_dir: packages of tool servers, seen by desktops whose template names such servers.
+        egress_private: private networks that desktops may be let reach, as public ones are.
+        resolve, upstream: see :class:`workspace.proxy.service.Proxy`.
         command: what is run inside in place of desktopd.
     """
 
@@ -79,6 +93,9 @@ class BubblewrapBackend:
         volume_dir: str | Path | None = None,
         tool_dir: str | Path | None = None,
         *,
+        egress_private: Sequence[str] = (),
+        resolve: Resolve | None = None,
+        upstream: Callable[[], ssl.SSLContext] = ssl.create_default_context,
         ready_seconds: float = READY_SECONDS,
         command: Sequence[str] = sandbox.DESKTOPD,
     ) -> None:
@@ -89,6 +106,9 @@ class BubblewrapBackend:
         self._tool_dir = Path(tool_dir) if tool_dir else None
         self._ready_seconds = ready_seconds
         self._command = tuple(command)
+        self._private = networks(egress_private)
+        self._resolve, self._upstream = resolve, upstream
+        self._outside: dict[str, Held] = {}  # the proxies
         self._running: dict[str, Supervised] = {}
         self._host: tuple[sandbox.Host, cgroups.Group] | None = None
 
@@ -104,7 +124,10 @@ class BubblewrapBackend:
         folder, _ = self._places(workspace_id)
         token = secrets.token_urlsafe(32)
         patience = BACKGROUND_PATIENCE if background else 1.0
-        spec = await asyncio.to_thread(self._spec, workspace_id, template, token, volume, patience)
+        authority = await asyncio.to_thread(self._authority)
+        spec = await asyncio.to_thread(
+            self._spec, workspace_id, template, token, volume, patience, authority
+        )
         if background:
             spec["weight"] = cgroups.BACKGROUND_WEIGHT
         try:
@@ -116,7 +139,9 @@ class BubblewrapBackend:
         try:
             running = await Supervised.spawn(spec)
             self._running[workspace_id] = running
+            self._open(workspace_id, template, authority)
             await running.until_ready(spec["ready_seconds"])
+            self._serve(workspace_id)
         except BaseException as error:
             await self.stop(workspace_id)
             if isinstance(error, StartFailed):
@@ -135,6 +160,9 @@ class BubblewrapBackend:
 
     async def _stop(self, workspace_id: str) -> None:
         folder, disk = self._places(workspace_id)
+        outside = self._outside.pop(workspace_id, None)
+        if outside is not None:
+            await outside.close()
         running = self._running.pop(workspace_id, None)
         if running is not None:
             await running.let_go()
@@ -169,6 +197,46 @@ class BubblewrapBackend:
     async def stats(self, workspace_id: str) -> Stats:
         """See :class:`~workspace.backends.base.Backend`. The disk's use is some seconds old."""
         return await asyncio.to_thread(self._stats, workspace_id)
+
+    async def set_egress(
+        self,
+        workspace_id: str,
+        *,
+        egress: Egress | None = None,
+        secrets: Sequence[Secret] | None = None,
+    ) -> None:
+        """See :class:`~workspace.backends.base.Backend`."""
+        outside = self._outside.get(workspace_id)
+        if outside is None:
+            raise WorkspaceNotFound(f"There is no sandbox {workspace_id}.")
+        await outside.change(egress=egress, secrets=secrets)
+
+    def tally(self, workspace_id: str) -> Tally | None:
+        """See :class:`~workspace.backends.base.Backend`."""
+        outside = self._outside.get(workspace_id)
+        return outside.tally if outside is not None else None
+
+    def _authority(self) -> Authority | None:
+        """Of a new desktop; without one, secrets go into plain HTTP alone."""
+        if self._host is None:
+            self._host = (sandbox.look(), cgroups.find_parents())
+        if not self._host[0].bundle:
+            return None
+        try:
+            return Authority.make()
+        except NoCertificate as error:
+            log.warning("no certificates for desktops: %s", error)
+            return None
+
+    def _open(self, workspace_id: str, template: Template, authority: Authority | None) -> None:
+        policy = Policy(template.egress, self._private, template.egress_limits)
+        proxy = Proxy(policy, Tally(), authority, resolve=self._resolve, upstream=self._upstream)
+        self._outside[workspace_id] = Held(proxy)
+
+    def _serve(self, workspace_id: str) -> None:
+        listener = self._running[workspace_id].way_out()
+        if listener is not None:
+            self._outside[workspace_id].start(listener)
 
     def _list(self) -> Sequence[str]:
         found: set[str] = set()
@@ -236,6 +304,7 @@ class BubblewrapBackend:
         token: str,
         mount: Mount | None,
         patience: float,
+        authority: Authority | None,
     ) -> supervisor.Spec:
         """What the supervisor is to make; looks at the machine on the first call."""
         folder, disk = self._places(workspace_id)
@@ -271,6 +340,7 @@ class BubblewrapBackend:
             locale=template.locale,
             timezone=template.timezone,
             keyboard=template.keyboard,
+            defaults=joining.environment(has_authority=authority is not None),
             environment=template.environment,
             startup=template.startup,
             tools=template.tools,
@@ -285,6 +355,7 @@ class BubblewrapBackend:
             memory_mib=template.memory_mib,
             machine_id=uuid.uuid4().hex,
             tools=self._tools() if template.tools else None,
+            certificate=authority.certificate.decode() if authority is not None else "",
             command=self._command,
         )
         if parents["kind"] == "scope":
@@ -303,6 +374,7 @@ class BubblewrapBackend:
             "weight": cgroups.NORMAL_WEIGHT,
             "disk_mib": template.disk_mib,
             "ready_seconds": self._ready_seconds * patience,
+            "egress": -1,  # Supervised knows
         }
 
     def _tools(self) -> Path | None:

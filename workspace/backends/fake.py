@@ -25,8 +25,10 @@ from pathlib import Path
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from workspace.backends.base import Endpoint, Mount, PauseResult
+from workspace.egress import Egress, Secret
 from workspace.errors import BY_CODE, StartFailed, Unsupported, WorkspaceNotFound
 from workspace.models import Stats, Template
+from workspace.proxy.tally import Tally
 from workspace.testing import FakeDesktop, serving
 
 # `read` ends with the pipe. The path is an argument: no shell ever parses it.
@@ -83,6 +85,18 @@ class FakeBackend:
 
     async def foreground(self, workspace_id: str) -> None:
         pass
+
+    async def set_egress(
+        self,
+        workspace_id: str,
+        *,
+        egress: Egress | None = None,
+        secrets: Sequence[Secret] | None = None,
+    ) -> None:
+        self._get(workspace_id)  # it has no programs that could go out
+
+    def tally(self, workspace_id: str) -> Tally | None:
+        return None
 
     async def stats(self, workspace_id: str) -> Stats:
         self._get(workspace_id)

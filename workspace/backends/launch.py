@@ -18,6 +18,7 @@ from typing import NamedTuple
 from workspace.backends import cgroups
 
 LISTEN_FD, CONFIG_FD, READY_FD, SECCOMP_FD, INFO_FD, ARGUMENTS_FD, FIRST_DATA_FD = range(10, 17)
+EGRESS_FD = 9
 _PR_SET_PDEATHSIG, _PR_SET_NO_NEW_PRIVS = 1, 38
 _MAX_FILES = (8192, 65_536)
 _HIGH_FD = 200  # above every fixed number
@@ -40,6 +41,7 @@ def bubblewrap(
     limits: cgroups.Limits,
     file_bytes: int,
     listener: int,
+    egress: int,
     config: str,
     seccomp: bytes,
     data: Sequence[str],
@@ -60,7 +62,7 @@ def bubblewrap(
     files.append(memory_file(seccomp))
     numbers = {0: null, 1: log_end, 2: log_end}
     numbers |= {LISTEN_FD: listener, CONFIG_FD: files[0], READY_FD: ready_end}
-    numbers |= {SECCOMP_FD: files[-1], INFO_FD: info_end}
+    numbers |= {SECCOMP_FD: files[-1], INFO_FD: info_end, EGRESS_FD: egress}
     numbers |= {ARGUMENTS_FD + index: fd for index, fd in enumerate(files[1:-1])}
     parent = os.getpid()
     libc = ctypes.CDLL(None, use_errno=True)

@@ -10,15 +10,17 @@ fixed numbers, so nothing of them has a path in the sandbox that could lead back
 
 from __future__ import annotations
 
+import contextlib
 import re
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from workspace.backends.launch import (
     ARGUMENTS_FD,
     CONFIG_FD,
+    EGRESS_FD,
     FIRST_DATA_FD,
     INFO_FD,
     LISTEN_FD,
@@ -26,6 +28,7 @@ from workspace.backends.launch import (
     SECCOMP_FD,
 )
 from workspace.errors import BackendUnavailable
+from workspace.proxy import joining
 
 UID = 1000
 HOME = "/home/user"
@@ -37,7 +40,7 @@ BWRAP = "/usr/bin/bwrap"
 # gitconfig (registries with tokens), ssl/private, default, security.
 ETC = (
     "X11", "alternatives", "bash.bashrc", "bash_completion", "ca-certificates",
-    "ca-certificates.conf", "chromium", "chromium.d", "dbus-1", "debian_version", "emacs",
+    "ca-certificates.conf", "chromium.d", "dbus-1", "debian_version", "emacs",
     "firefox", "firefox-esr", "fonts", "glvnd", "gtk-2.0", "gtk-3.0", "gtk-4.0", "host.conf",
     "inputrc", "java-11-openjdk", "java-17-openjdk", "java-21-openjdk", "ld.so.cache",
     "ld.so.conf", "ld.so.conf.d", "libreoffice", "locale.alias", "localtime", "lsb-release",
@@ -49,9 +52,13 @@ ETC = (
 # Browsers and IDEs whose packages install there. What else lies in /opt may be anybody's.
 OPT = ("/opt/google", "/opt/jetbrains")
 
+# Their policies are composed: what the machine's own say, and what tells them of the way out.
+BROWSERS = ("/etc/chromium", "/etc/opt/chrome")
+_MANAGED = "policies/managed"
+
 _FOLDERS = (
-    "/etc", "/etc/ssl", "/home", "/mnt", "/opt", "/opt/carrel", "/root", "/run/lock", "/srv",
-    "/var/cache", "/var/lib", "/var/lib/dbus", "/var/lib/xkb", "/var/log",
+    "/etc", "/etc/opt", "/etc/ssl", "/home", "/mnt", "/opt", "/opt/carrel", "/root", "/run/lock",
+    "/srv", "/var/cache", "/var/lib", "/var/lib/dbus", "/var/lib/xkb", "/var/log",
 )  # fmt: skip
 
 _FILES = {
@@ -80,6 +87,7 @@ ENVIRONMENT = {
 DESKTOPD = (
     "/usr/bin/python3", "-I", "-S", f"{SOURCE}/desktopd.py",
     "--config-fd", str(CONFIG_FD), "--listen-fd", str(LISTEN_FD), "--ready-fd", str(READY_FD),
+    "--egress-fd", str(EGRESS_FD),
 )  # fmt: skip
 
 
@@ -90,6 +98,8 @@ class Host(NamedTuple):
     folders: tuple[str, ...]  # of the same: those that are folders
     opt: tuple[str, ...]  # the folders of OPT that are there
     bwrap_version: tuple[int, ...]
+    browsers: tuple[str, ...] = ()  # files of BROWSERS
+    bundle: str = ""  # the certificates that the machine trusts
 
 
 def look() -> Host:
@@ -109,8 +119,24 @@ def look() -> Host:
         links={str(path): str(path.readlink()) for path in roots if path.is_symlink()},
         folders=tuple(str(path) for path in roots if path.is_dir() and not path.is_symlink()),
         opt=tuple(path for path in OPT if Path(path).is_dir() and not Path(path).is_symlink()),
+        browsers=tuple(path for folder in BROWSERS for path in _settings(Path(folder))),
+        bundle=_bundle(),
         bwrap_version=tuple(int(part) for part in re.findall(r"\d+", done.stdout)[:3]),
     )
+
+
+def _settings(folder: Path) -> Iterator[str]:
+    """What is to be bound of a browser's settings: all, but for the folders that are composed."""
+    composed = {folder, folder / "policies", folder / _MANAGED}
+    for parent in sorted(composed):
+        with contextlib.suppress(OSError):
+            yield from (str(path) for path in sorted(parent.iterdir()) if path not in composed)
+
+
+def _bundle() -> str:
+    with contextlib.suppress(OSError, UnicodeDecodeError):
+        return Path(joining.BUNDLE).read_text("ascii")
+    return ""
 
 
 def isolation(host: Host) -> list[str]:
@@ -141,9 +167,12 @@ def command_line(
     memory_mib: int,
     machine_id: str,
     tools: Path | None = None,
+    certificate: str = "",
     command: Sequence[str] = DESKTOPD,
 ) -> tuple[list[str], list[str]]:
     """What to run, and the contents that ARGUMENTS_FD and the following must hold.
+
+    ``certificate``, in PEM, is trusted inside; there is to be none where the machine has no bundle.
 
     bubblewrap reads its arguments from a descriptor: its command line can be seen from inside.
     """
@@ -164,9 +193,21 @@ def command_line(
     arguments += ["--ro-bind-try", "/var/cache/fontconfig", "/var/cache/fontconfig"]
     for name in ETC:
         arguments += ["--ro-bind-try", f"/etc/{name}", f"/etc/{name}"]
-    files = {**_FILES, "machine-id": machine_id + "\n"}
+    for path in BROWSERS:
+        for part in (path, f"{path}/policies", f"{path}/{_MANAGED}"):
+            arguments += ["--perms", "0755", "--dir", part]
+    for path in host.browsers:
+        arguments += ["--ro-bind-try", path, path]
+    files = {f"/etc/{name}": text for name, text in _FILES.items()}
+    files["/etc/machine-id"] = machine_id + "\n"
+    for path in BROWSERS:
+        files[f"{path}/{_MANAGED}/carrel.json"] = joining.browser_policy(certificate)
+    if certificate:
+        files[joining.CERTIFICATE] = certificate
+        files[joining.BUNDLE] = host.bundle + certificate  # bound over the machine's
     for fd, name in enumerate(files, FIRST_DATA_FD):
-        arguments += ["--perms", "0644", "--file", str(fd), f"/etc/{name}"]
+        how = "--ro-bind-data" if name == joining.BUNDLE else "--file"
+        arguments += ["--perms", "0644", how, str(fd), name]
     for path in host.opt:
         arguments += ["--ro-bind-try", path, path]
     arguments += ["--ro-bind", str(source), SOURCE, "--ro-bind", str(dependencies), DEPENDENCIES]

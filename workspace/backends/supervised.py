@@ -14,11 +14,13 @@ import logging
 import os
 import select
 import signal
+import socket
 from pathlib import Path
 from typing import Any
 
 from workspace.backends import launch, remains, runtime, supervisor, volumes
 from workspace.errors import BackendUnavailable, CarrelError, DiskFull, StartFailed, VolumeInUse
+from workspace.proxy import joining
 
 REMOVE_SECONDS = 60.0  # a home of a million files takes long
 _APPEND = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
@@ -35,11 +37,13 @@ class Supervised:
         pipe: int,
         folder: str,
         volume: volumes.Volume | None,
+        egress: socket.socket,
     ) -> None:
         self.volume = volume
         self._process = process
         self._pipe = pipe  # as long as it is open, the sandbox lives
         self._folder = folder
+        self._egress = egress
         self._ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._why = "The sandbox's supervisor was killed."
         self._reading = asyncio.ensure_future(self._read())
@@ -49,20 +53,24 @@ class Supervised:
         scope = spec["parents"]["kind"] == "scope"
         kept = ("XDG_RUNTIME_DIR", "DBUS_SESSION_BUS_ADDRESS") if scope else ()
         theirs, ours = os.pipe()  # close-on-exec: no other child holds it open
-        given = launch.memory_file(json.dumps(spec).encode())
+        outside, inside = socket.socketpair()
+        outside.setblocking(False)
+        given = launch.memory_file(json.dumps({**spec, "egress": inside.fileno()}).encode())
         words = os.open(f"{spec['folder']}/{remains.LOG}", _APPEND, 0o600)
         try:
             process = await asyncio.create_subprocess_exec(
                 runtime.PYTHON, "-I", "-S", supervisor.__file__, str(given),
                 stdin=theirs, stdout=asyncio.subprocess.PIPE, stderr=words,
-                pass_fds=[given], limit=_MAX_STATUS_BYTES,
+                pass_fds=[given, inside.fileno()], limit=_MAX_STATUS_BYTES,
                 env={name: os.environ[name] for name in kept if name in os.environ},
             )  # fmt: skip
-            return cls(process, ours, spec["folder"], spec["volume"])
+            return cls(process, ours, spec["folder"], spec["volume"], outside)
         except BaseException:
             os.close(ours)
+            outside.close()
             raise
         finally:
+            inside.close()
             for fd in (theirs, given, words):
                 os.close(fd)
 
@@ -72,6 +80,10 @@ class Supervised:
             await asyncio.wait_for(asyncio.shield(self._ready), seconds + REMOVE_SECONDS)
         except asyncio.TimeoutError:
             raise StartFailed("The sandbox's supervisor does not answer.") from None
+
+    def way_out(self) -> socket.socket | None:
+        """The socket that its proxy is to listen on, once it is ready; None if it sent none."""
+        return joining.received(self._egress)
 
     async def until_ended(self) -> str:
         await asyncio.shield(self._reading)
@@ -93,6 +105,7 @@ class Supervised:
         pipe, self._pipe = self._pipe, -1
         if pipe >= 0:
             os.close(pipe)
+            self._egress.close()
 
     async def _read(self) -> None:
         assert self._process.stdout is not None, "it is a pipe"

@@ -57,6 +57,7 @@ class Spec(TypedDict):
     weight: int
     disk_mib: int
     ready_seconds: float
+    egress: int  # a socket that the sandbox sends one out by
 
 
 class Ended(Exception):
@@ -160,11 +161,13 @@ class Supervisor:
                 limits=spec["limits"],
                 file_bytes=spec["disk_mib"] << 20,
                 listener=listener.fileno(),
+                egress=spec["egress"],
                 config=spec["config"],
                 seccomp=base64.b64decode(spec["seccomp"]),
                 data=spec["data"],
                 mount=mount,
             )
+        os.close(spec["egress"])
         state["bwrap"] = remains.process(child.pid)
         self._save()
         exited = os.pidfd_open(child.pid)

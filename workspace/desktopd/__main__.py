@@ -1,11 +1,12 @@
 """desktopd: the daemon inside every desktop.
 
 ``desktopd.py --config-fd C --listen-fd L --ready-fd R`` where a supervisor hands it open files, or
-``--config FILE --listen HOST:PORT``. It serves before the desktop is up (503 ``not_ready`` until
-then) and says once on R how the start went. It ends, and everything it started with it,
-on SIGTERM or SIGINT (exit code 0); within a bounded time (:mod:`ending`). When the X server is gone
-everything on the screen is started anew, and the next observation says so; the daemon ends (exit
-code 1) if that fails, or came too often.
+``--config FILE --listen HOST:PORT``. By ``--egress-fd`` it sends out, once, the socket that the
+desktop's way out is to listen on (:func:`_hand_out`). It serves before the desktop is up (503
+``not_ready`` until then) and says once on R how the start went. It ends, and everything it started
+with it, on SIGTERM or SIGINT (exit code 0); within a bounded time (:mod:`ending`). When the X
+server is gone everything on the screen is started anew, and the next observation says so; the
+daemon ends (exit code 1) if that fails, or came too often.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from workspace.desktopd.children import Children, forbid_tracing
 from workspace.desktopd.config import MAX_CONFIG_BYTES, Config
 from workspace.desktopd.ending import Ending
 from workspace.desktopd.session import Session
+from workspace.egress import PROXY_PORT
 from workspace.errors import CarrelError, InvalidRequest, StartFailed
 
 if TYPE_CHECKING:
@@ -56,6 +58,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         config = _read_config(arguments)
         listener = _listen(arguments)
+        if arguments.egress_fd is not None:
+            _hand_out(arguments.egress_fd)
     except CarrelError as error:
         _report(arguments.ready_fd, error)
         return 2
@@ -83,8 +87,9 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     listen.add_argument("--listen-fd", type=int)
     listen.add_argument("--listen", metavar="HOST:PORT")
     parser.add_argument("--ready-fd", type=int)
+    parser.add_argument("--egress-fd", type=int)
     arguments = parser.parse_args(argv)
-    for fd in (arguments.config_fd, arguments.listen_fd, arguments.ready_fd):
+    for fd in (arguments.config_fd, arguments.listen_fd, arguments.ready_fd, arguments.egress_fd):
         if fd is not None:
             os.set_inheritable(fd, False)
     return arguments
@@ -115,6 +120,18 @@ def _listen(arguments: argparse.Namespace) -> socket.socket:
         return listener
     except (OSError, ValueError) as error:
         raise StartFailed(f"The daemon cannot listen: {error}.") from error
+
+
+def _hand_out(fd: int) -> None:
+    """Listen for the proxy outside, in this network, before any program of the desktop runs."""
+    try:
+        with (
+            socket.socket(fileno=fd) as out,
+            socket.create_server(("127.0.0.1", PROXY_PORT), backlog=512) as listener,
+        ):
+            socket.send_fds(out, [b"\0"], [listener.fileno()])
+    except OSError as error:
+        raise StartFailed(f"The way out of the desktop cannot be made: {error}.") from error
 
 
 def _report(ready_fd: int | None, error: CarrelError | None) -> None:

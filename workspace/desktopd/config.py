@@ -36,6 +36,9 @@ class Config(BaseModel):
     locale: Locale = "C.UTF-8"
     timezone: TimeZone | None = None
     keyboard: Keyboard = "us"
+    defaults: Annotated[
+        Environment, Field(description="of the environment, where nothing else is said")
+    ] = {}
     environment: Environment = {}
     startup: Annotated[
         list[Annotated[str, Field(min_length=1, max_length=4096)]],

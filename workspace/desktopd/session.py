@@ -108,6 +108,7 @@ class Session:
             dict(_DEFAULTS)
             | dict(_NAMES[config.session])
             | locality.environment(locale=config.locale, timezone=config.timezone)
+            | config.defaults
             | config.environment
             | _places(home, runtime, os.path.join(self._folder, "xauthority")),
             oom_score_adj=config.oom_score_adj,

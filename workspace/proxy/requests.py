@@ -15,12 +15,14 @@ from typing import NamedTuple, Protocol
 import h11
 
 from workspace.egress import Secret, normal_host
+from workspace.proxy.patience import Watch
 from workspace.proxy.resolving import Failed, Refused
 from workspace.proxy.streams import Stream
 
 HEAD_SECONDS = 15.0
 NEXT_SECONDS = 60.0  # until another request of the same connection
 IDLE_SECONDS = 300.0  # within one
+SOCKET_SECONDS = 1800.0  # of a WebSocket on which nothing moves
 MAX_HEAD_BYTES = 64 << 10
 _TARGET = re.compile(r"http://(?P<authority>[^/?#\\@\s]+)(?P<path>[/?][^#\s]*)?", re.IGNORECASE)
 _AUTHORITY = re.compile(r"(?P<host>\[[^\[\]]*\]|[^:\[\]]+)(?::(?P<port>[0-9]{1,5}))?", re.DOTALL)
@@ -106,25 +108,33 @@ class Relay:
         self._reached: Reached | None = None
         self._target: Target | None = None  # of what is reached
         self._server: h11.Connection | None = None
+        self._watch = Watch()
 
     async def run(self, reached: Reached | None = None) -> None:
         """Until the client ends, or one request cannot be passed on."""
         self._reached, self._target = reached, self._fixed if reached else None
-        seconds = HEAD_SECONDS
         target: Target | None = None
+        is_first = True
         try:
+            self._watch.start(HEAD_SECONDS)
             while True:
-                event = await asyncio.wait_for(self._next(), seconds)
+                event = await self._next()
+                self._watch.moved(IDLE_SECONDS)
                 if not isinstance(event, h11.Request):
                     return
-                target = None
                 target, path = self._judge(event)
                 if not await self._pass(event, target, path):
                     return
-                seconds = NEXT_SECONDS
-        except asyncio.TimeoutError:
-            if seconds == HEAD_SECONDS:
-                await self._refuse(408, "no request came in time", target)
+                target = None
+                is_first = False
+                self._watch.moved(NEXT_SECONDS)
+        except asyncio.CancelledError:
+            if not self._watch.is_late:
+                raise
+            if target is not None:
+                await self._refuse(504, "nothing moved for too long", target, "failed")
+            elif is_first:
+                await self._refuse(408, "no request came in time", None)
         except h11.RemoteProtocolError as error:
             await self._refuse(error.error_status_hint, f"that is not HTTP: {error}", target)
         except Malformed as error:
@@ -134,6 +144,7 @@ class Relay:
         except Failed as error:
             await self._refuse(502, str(error), target, "failed")
         finally:
+            self._watch.stop()
             self._leave()
 
     async def _refuse(
@@ -247,7 +258,8 @@ class Relay:
         if data and self._reached is not None:
             self._reached.moved(len(data), 0)
             try:
-                await asyncio.wait_for(self._reached.stream.write(data), IDLE_SECONDS)
+                await self._reached.stream.write(data)
+                self._watch.moved(IDLE_SECONDS)
             except OSError as error:
                 raise Failed(f"the server broke off: {error.strerror or error}") from error
 
@@ -255,7 +267,8 @@ class Relay:
         assert self._server is not None, "it is reached"
         while True:
             if event is h11.NEED_DATA:
-                data = await asyncio.wait_for(self._client.read(), IDLE_SECONDS)
+                data = await self._client.read()
+                self._watch.moved(IDLE_SECONDS)
                 self._conn.receive_data(data)
             elif isinstance(event, h11.Data):
                 await self._up(self._server.send(h11.Data(data=bytes(event.data))))
@@ -273,14 +286,15 @@ class Relay:
             try:
                 event = server.next_event()
                 if event is h11.NEED_DATA:
-                    data = await asyncio.wait_for(reached.stream.read(), IDLE_SECONDS)
+                    data = await reached.stream.read()
+                    self._watch.moved(IDLE_SECONDS)
                     reached.moved(0, len(data))
                     server.receive_data(data)
                     continue
             except h11.RemoteProtocolError as error:
                 raise Failed(f"what the server says is not HTTP: {error}") from error
-            except (OSError, asyncio.TimeoutError) as error:
-                raise Failed(f"the server broke off: {error or 'nothing came'}") from error
+            except OSError as error:
+                raise Failed(f"the server broke off: {error.strerror or error}") from error
             if isinstance(event, h11.InformationalResponse):
                 if event.status_code == 101:
                     if not upgrade:
@@ -296,7 +310,8 @@ class Relay:
             else:
                 raise Failed("the server broke off")
             if sent:
-                await asyncio.wait_for(self._client.write(sent), IDLE_SECONDS)
+                await self._client.write(sent)
+                self._watch.moved(IDLE_SECONDS)
             if isinstance(event, h11.EndOfMessage):
                 return
 
@@ -316,14 +331,16 @@ class Relay:
             while data:
                 reached.moved(len(data), 0)
                 await reached.stream.write(data)
-                data = await asyncio.wait_for(client.read(), IDLE_SECONDS * 6)
+                self._watch.moved(SOCKET_SECONDS)
+                data = await client.read()
 
         async def down() -> None:
             data = late or await reached.stream.read()
             while data:
                 reached.moved(0, len(data))
                 await client.write(data)
-                data = await asyncio.wait_for(reached.stream.read(), IDLE_SECONDS * 6)
+                self._watch.moved(SOCKET_SECONDS)
+                data = await reached.stream.read()
 
         tasks = [asyncio.ensure_future(up()), asyncio.ensure_future(down())]
         try:

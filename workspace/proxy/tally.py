@@ -7,8 +7,10 @@ their verdict. What is handed out at a time, and how often, bounds the log.
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from workspace.egress import Connections, EgressUse
 
@@ -19,10 +21,11 @@ _Kind = tuple[str, int, str, str, str]
 
 
 class Tally:
-    """One desktop's. ``arrived`` is called when there is something to tell, by any thread."""
+    """One desktop's; who empties it made it, on its own loop."""
 
-    def __init__(self, arrived: Callable[[], None] = lambda: None) -> None:
-        self._arrived = arrived
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._some = asyncio.Event()
         self._lock = threading.Lock()
         self._kinds: dict[_Kind, list[int]] = {}
         self.open = 0
@@ -50,17 +53,36 @@ class Tally:
     ) -> None:
         """A connection has ended, or a request was refused."""
         kind = (_clean(host), port, verdict, _clean(reason), secret)
+        self._add(kind, (1, up, down))
+        if verdict == "refused":
+            self._refused += 1
+        else:
+            self._allowed += 1
+
+    def _add(self, kind: _Kind, more: tuple[int, int, int]) -> None:
         with self._lock:
             if kind not in self._kinds and len(self._kinds) >= MAX_KINDS:
-                kind = ("*", 0, verdict, "too many to tell each", "")
+                kind = ("*", 0, kind[2], "too many to tell each", "")
             counts = self._kinds.setdefault(kind, [0, 0, 0])
-            for index, more in enumerate((1, up, down)):
-                counts[index] += more
-            if verdict == "refused":
-                self._refused += 1
-            else:
-                self._allowed += 1
-        self._arrived()
+            for index, each in enumerate(more):
+                counts[index] += each
+        with contextlib.suppress(RuntimeError):  # its loop has ended: nobody waits any more
+            self._loop.call_soon_threadsafe(self._some.set)
+
+    async def until_some(self) -> None:
+        """Until there is something to tell."""
+        while True:
+            self._some.clear()
+            with self._lock:
+                if self._kinds:
+                    return
+            await self._some.wait()
+
+    def give_back(self, lines: Sequence[Connections]) -> None:
+        """What was taken and could not be told."""
+        for line in lines:
+            kind = (line.host, line.port, line.verdict, line.reason, line.secret)
+            self._add(kind, (line.count, line.bytes_up, line.bytes_down))
 
     def take(self) -> Sequence[Connections]:
         """The next lines, each of which is told once; the kinds that came most often first."""
