@@ -31,6 +31,7 @@ from controller.templates import Templates
 from tests.postgres import Postgres
 from workspace.backends.base import Endpoint, Mount, PauseResult
 from workspace.client import Carrel
+from workspace.egress import Egress, EgressUse, Secret
 from workspace.errors import TimedOut
 from workspace.models import ErrorInfo, Node, Screen, Stats, Template, Workspace, WorkspaceRequest
 
@@ -76,6 +77,17 @@ class Simulated:
         return _There(workspace_id)
 
     async def claimed(self, workspace_id: str, ttl_seconds: float) -> None: ...
+
+    async def set_egress(
+        self,
+        workspace_id: str,
+        *,
+        egress: Egress | None = None,
+        secrets: Sequence[Secret] | None = None,
+    ) -> None: ...
+
+    async def egress(self, workspace_id: str) -> EgressUse:
+        return EgressUse()
 
     async def locate(self, workspace_id: str) -> Located | None:
         return _There(workspace_id)

@@ -36,6 +36,7 @@ GET HEAD /static/{path:path}
 ANY      /mcp
 ANY      /.well-known/{path:path}
 POST     /v1/leases/{sandbox}
+POST     /v1/leases/{sandbox}/connections
 GET POST /v1/login
 GET      /v1/login/oidc
 GET      /v1/login/oidc/callback
@@ -61,6 +62,7 @@ GET   /v1/workspaces/{workspace_id}/clipboard
 GET   /v1/workspaces/{workspace_id}/control
 GET   /v1/workspaces/{workspace_id}/events
 GET WS /v1/workspaces/{workspace_id}/events/stream
+GET   /v1/workspaces/{workspace_id}/egress
 GET   /v1/workspaces/{workspace_id}/files
 GET   /v1/workspaces/{workspace_id}/files/list
 GET   /v1/workspaces/{workspace_id}/files/stat
@@ -97,6 +99,7 @@ POST   /v1/workspaces/{workspace_id}/applications
 POST   /v1/workspaces/{workspace_id}/artifacts
 PUT    /v1/workspaces/{workspace_id}/clipboard
 POST DELETE /v1/workspaces/{workspace_id}/control
+POST   /v1/workspaces/{workspace_id}/egress
 PUT    /v1/workspaces/{workspace_id}/environment
 POST   /v1/workspaces/{workspace_id}/extend
 PUT DELETE /v1/workspaces/{workspace_id}/files

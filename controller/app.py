@@ -19,7 +19,7 @@ from contextlib import (
 )
 from importlib.metadata import version
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 import anyio
@@ -53,6 +53,7 @@ from controller.routes import (
     Parts,
     artifacts,
     control,
+    egress,
     files,
     following,
     keys,
@@ -99,6 +100,7 @@ _ROUTERS = (
     volumes,
     screen,
     control,
+    egress,
     requests,
     windows,
     ui,
@@ -242,12 +244,13 @@ def _remove_if_empty(folder: Path) -> None:
         folder.rmdir()
 
 
-def _bubblewrap(settings: Settings) -> dict[str, str]:
-    places = {
+def _bubblewrap(settings: Settings) -> dict[str, Any]:  # Any: JSON values
+    places: dict[str, Any] = {  # Any: as above
         "run_dir": str(settings.sockets),
         "disk_dir": str(settings.disks),
         "volume_dir": str(settings.volumes),
         "tool_dir": str(settings.tools),
+        "egress_private": [each for each in settings.egress_private.split(",") if each.strip()],
     }
     if settings.runtime_dir is not None:
         places["runtime_dir"] = str(settings.runtime_dir)

@@ -32,7 +32,7 @@ from workspace.errors import CarrelError, Forbidden, InvalidRequest, Unauthorize
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 _PROBES = frozenset({"/healthz", "/readyz"})
-_LEASE = "/v1/leases/{sandbox}"
+_LEASES = frozenset({"/v1/leases/{sandbox}", "/v1/leases/{sandbox}/connections"})
 _KEY_NAMES = frozenset({"key", "api_key", "apikey", "api-key", "token", "access_token", "bearer"})
 
 
@@ -92,7 +92,7 @@ class Gate:
         found = _found(scope)
         if found.rule is not None:
             scope["rule"] = found.rule.path  # what is refused here is counted by it
-        if found.rule is not None and found.rule.path == _LEASE:
+        if found.rule is not None and found.rule.path in _LEASES:
             self._auth.check_lease(found.parameters["sandbox"], head.authorization)
             return None
         if head.authorization is not None and scope["path"] != "/mcp":

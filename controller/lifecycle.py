@@ -8,7 +8,7 @@ several controllers over one database each workspace has one keeper. Any of them
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
@@ -33,6 +33,7 @@ from controller.store.volumes import Owner
 from controller.templates import Templates
 from workspace.backends.base import Endpoint
 from workspace.desktop import Desktop
+from workspace.egress import Egress, EgressState, EgressUse
 from workspace.errors import CarrelError, Unavailable, WorkspaceEnded, WorkspaceNotFound
 from workspace.models import (
     DEFAULT_TENANT,
@@ -203,6 +204,36 @@ class Lifecycle:
             "extend", actor=actor, workspace_id=workspace_id, ttl_seconds=ttl_seconds
         )
         return live.workspace
+
+    async def set_egress(
+        self, workspace_id: str, decide: Callable[[Workspace], Egress]
+    ) -> Workspace:
+        """Let it out by the rules that ``decide`` makes of it; in force when this returns."""
+        for _ in range(TRIES):
+            live = await self._get_live(workspace_id)
+            async with live.ruling:
+                egress = decide(live.workspace)
+                await self.cluster.set_egress(live.workspace.sandbox, egress=egress)
+                live.change(egress=egress)
+                await self.keeping.save(live)
+            if not live.is_lost:
+                return live.workspace
+        raise Unavailable("Other controllers change this workspace at the same time.")
+
+    async def egress(self, workspace_id: str) -> EgressState:
+        """Its rules, and what came of them."""
+        workspace = await self.get(workspace_id)
+        use = EgressUse()
+        if workspace.state in ("ready", "paused"):
+            use = await self.cluster.egress(workspace.sandbox)
+        return EgressState(egress=workspace.egress, secrets=workspace.secrets, use=use)
+
+    async def of_sandbox(self, sandbox: str) -> str | None:
+        """The id of the workspace that has, or had, a sandbox; None while it is warm."""
+        if (live := self.keeping.of(sandbox)) is not None:
+            return live.workspace.id
+        workspace = await self.store.get_of(sandbox)
+        return None if workspace is None else workspace.id
 
     async def note_screen(self, workspace_id: str, screen: Screen) -> None:
         """Have it told with the screen that it now has."""

@@ -21,6 +21,7 @@ from controller.places import Ticket
 from controller.store.volumes import Owner
 from workspace.backends.base import Endpoint, Mount, PauseResult
 from workspace.desktop import Desktop
+from workspace.egress import Egress, EgressUse, Secret
 from workspace.errors import CarrelError, DesktopLost, WorkspaceEnded, from_wire
 from workspace.models import (
     ErrorInfo,
@@ -81,6 +82,14 @@ class Cluster(Protocol):
     async def claimed(self, workspace_id: str, ttl_seconds: float) -> None: ...
     async def locate(self, workspace_id: str) -> Located | None: ...
     async def extend(self, workspace_id: str, ttl_seconds: float) -> None: ...
+    async def set_egress(
+        self,
+        workspace_id: str,
+        *,
+        egress: Egress | None = None,
+        secrets: Sequence[Secret] | None = None,
+    ) -> None: ...
+    async def egress(self, workspace_id: str) -> EgressUse: ...
     async def pause(self, workspace_id: str) -> PauseResult: ...
     async def resume(self, workspace_id: str) -> None: ...
     async def stop(self, workspace_id: str) -> None: ...
@@ -152,6 +161,7 @@ class Live:
         self.desktop: Desktop | None = None
         self.saving = anyio.Lock()
         self.scope = anyio.CancelScope(deadline=time.monotonic() + seconds)
+        self.ruling = anyio.Lock()  # held by who changes its rules of egress
         self.turned = anyio.Event()  # its state has changed; then there is another one
         self.turning = anyio.Lock()  # held by who pauses or resumes it
         self.pausing: Pausing | None = None  # the last one
@@ -217,7 +227,7 @@ def recipe(template: Template, request: WorkspaceRequest) -> Template:
 def shape(template: Template) -> str:
     """What a desktop of it was started as: only the same can stand in for it."""
     fixed = template.model_dump_json(
-        exclude={"description", "pool", "idle_seconds", "when_idle", "keep_frames"},
+        exclude={"description", "pool", "idle_seconds", "when_idle", "keep_frames", "egress_max"},
     )
     return hashlib.sha256(fixed.encode()).hexdigest()[:32]
 
@@ -252,6 +262,8 @@ def begin(request: WorkspaceRequest, template: Template, *, owner: Owner) -> Liv
         idle_seconds=request.idle_seconds or template.idle_seconds,
         when_idle=request.when_idle or template.when_idle,
         keep_frames=request.keep_frames or template.keep_frames,
+        egress=template.egress if request.egress is None else request.egress,
+        secrets=[secret.use for secret in request.secrets],
     )
     return Live(workspace, request.ttl_seconds, owner=owner.name)
 

@@ -17,6 +17,7 @@ from pydantic import AfterValidator, AliasChoices, Field, SecretStr, model_valid
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from workspace import logs
+from workspace.proxy.addresses import networks
 
 
 def _default_home() -> Path:
@@ -46,6 +47,11 @@ def _artifacts(where: str) -> str:
 def _origins(urls: str) -> str:
     """Origins by commas, each as a browser sends it."""
     return ",".join(_origin(url.strip()).lower() for url in urls.split(",") if url.strip())
+
+
+def _networks(texts: str) -> str:
+    networks(texts.split(","))
+    return texts
 
 
 Folder = Annotated[Path, AfterValidator(_absolute)]
@@ -148,6 +154,12 @@ class Settings(BaseSettings):
     webhook_secret: Annotated[
         SecretStr | None, Field(description="signs those calls: HMAC-SHA256 of the body")
     ] = None
+
+    egress_private: Annotated[
+        str,
+        AfterValidator(_networks),
+        Field(description="by commas: private networks that desktops may be let reach"),
+    ] = ""
 
     run_dir: Annotated[Folder | None, Field(description="short folder for sockets")] = None
     disk_dir: Annotated[Folder | None, Field(description="where desktops' homes lie")] = None

@@ -41,7 +41,8 @@ class Starting:
     async def start(self, live: Live, request: WorkspaceRequest, template: Template) -> None:
         """Make the claim, and bring up what it got."""
         began = time.monotonic()
-        is_prepared = not (request.environment or request.setup)
+        own_rules = live.workspace.egress != template.egress or bool(request.secrets)
+        is_prepared = not (request.environment or request.setup or own_rules)
         if (await self._keeping.pools.pool(template)).max is not None:
             live.change(state="queued")  # it is none of the template's until it may be one
         how = await self._claim(live, request, template, is_prepared)
@@ -57,6 +58,10 @@ class Starting:
                 self._keeping.metrics.waits.observe(waited)
         self._keeping.metrics.claims[template.name, served] += 1
         live.endpoint, live.desktop = handed.endpoint, handed.desktop
+        if own_rules:  # a warm one was started with its template's
+            await self._keeping.cluster.set_egress(
+                live.workspace.sandbox, egress=live.workspace.egress, secrets=request.secrets
+            )
         if request.environment:
             await handed.desktop.set_environment(request.environment)
         for index, command in enumerate(request.setup):
@@ -160,7 +165,7 @@ class Starting:
         place = await self._keeping.volumes.take(live.workspace, owner=owner)
         located = await self._keeping.cluster.start(
             live.workspace.sandbox,
-            template,
+            template.model_copy(update={"egress": live.workspace.egress}),
             ttl_seconds=max(0.0, live.deadline - time.monotonic()),
             timeout_seconds=START_SECONDS,
             avoid=await self._keeping.store.operated.draining(),

@@ -21,8 +21,10 @@ from typing import TYPE_CHECKING, Any
 
 from ray_cluster import leases
 from ray_cluster.relay import Relay
+from ray_cluster.reports import Reports
 from workspace import backends
 from workspace.backends.base import Mount
+from workspace.egress import Secret
 from workspace.errors import (
     CarrelError,
     DesktopLost,
@@ -192,6 +194,12 @@ class DesktopActor:
         self._relay_url = ""
         self._relaying = asyncio.Lock()
         self._is_paused = False
+        terms = spec["lease"]
+        self._controllers = terms and leases.Controllers(
+            terms["urls"], spec["workspace_id"], terms["token"]
+        )
+        self._reports: Reports | None = None
+        self._reporting: asyncio.Task[None] | None = None
         self._answering = 0
         self._answered = asyncio.Event()
         self._life = Life(
@@ -231,6 +239,29 @@ class DesktopActor:
             return {}
 
         return await self._answer(claimed())
+
+    async def set_egress(self, terms: Wire) -> Wire:
+        """Let it out by other rules (``egress``), or with other ``secrets``; not null."""
+
+        async def set_egress() -> Wire:
+            egress, secrets = terms["egress"], terms["secrets"]
+            await self._running().set_egress(
+                self._spec["workspace_id"],
+                egress=egress,
+                secrets=None if secrets is None else [Secret.model_validate(it) for it in secrets],
+            )
+            return {}
+
+        return await self._answer(set_egress())
+
+    async def egress(self) -> Wire:
+        """What went out and came in."""
+
+        async def egress() -> Wire:
+            tally = self._running().tally(self._spec["workspace_id"])
+            return {} if tally is None else tally.use.model_dump()
+
+        return await self._answer(egress())
 
     async def pause(self) -> Wire:
         async def pause() -> Wire:
@@ -309,6 +340,10 @@ class DesktopActor:
         endpoint = await self._backend.start(
             spec["workspace_id"], template, background=spec["background"], volume=volume
         )
+        tally = self._backend.tally(spec["workspace_id"])
+        if tally is not None and self._controllers is not None:
+            self._reports = Reports(tally, self._controllers.tell_connections)
+            self._reporting = asyncio.ensure_future(self._reports.run())
         return self._backend, endpoint
 
     async def _stop(self) -> None:
@@ -316,13 +351,16 @@ class DesktopActor:
             await self._relay.close()
         if self._backend is not None:
             await self._backend.stop(self._spec["workspace_id"])
+        if self._reports is not None and self._reporting is not None:
+            self._reporting.cancel()
+            await self._reports.finish()
 
     async def _renew(self, terms: Wire | None) -> None:
         """End the desktop once nobody wants it, or nobody can be asked any more."""
         if terms is None:
             return
-        life = self._life
-        controllers = leases.Controllers(terms["urls"], self._spec["workspace_id"], terms["token"])
+        life, controllers = self._life, self._controllers
+        assert controllers is not None, "it has terms"
         belief = leases.Belief()
 
         def ask() -> Awaitable[leases.Answer]:

@@ -14,7 +14,7 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Coroutine, Mapping
+from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
@@ -24,6 +24,7 @@ from ray_cluster.connection import HEAD_SECONDS, connect, disconnect
 from ray_cluster.handles import PREFIX, Handles
 from ray_cluster.leases import Lease
 from workspace.backends.base import Endpoint, Mount, PauseResult
+from workspace.egress import Egress, EgressUse, Secret
 from workspace.errors import (
     BackendUnavailable,
     CarrelError,
@@ -224,6 +225,27 @@ class Cluster:
         now, and is no longer in the background. One call to its actor. Raises like :meth:`extend`.
         """
         await self._handles.tell(workspace_id, "claimed", ttl_seconds)
+
+    async def set_egress(
+        self,
+        workspace_id: str,
+        *,
+        egress: Egress | None = None,
+        secrets: Sequence[Secret] | None = None,
+    ) -> None:
+        """Let the desktop out by other rules, with other secrets; None: as they are.
+
+        The secrets go to its actor by a call, which Ray keeps nowhere, and lie in its memory alone.
+
+        Raises:
+            WorkspaceNotFound, WorkspaceEnded, NotReady.
+        """
+        told = None if secrets is None else [each.model_dump(mode="json") for each in secrets]
+        await self._handles.tell(workspace_id, "set_egress", {"egress": egress, "secrets": told})
+
+    async def egress(self, workspace_id: str) -> EgressUse:
+        """What went out of the desktop, and came in. Raises as above."""
+        return EgressUse.model_validate(await self._handles.tell(workspace_id, "egress"))
 
     async def pause(self, workspace_id: str) -> PauseResult:
         """Freeze the desktop: it answers nothing until :meth:`resume`. Again is success.

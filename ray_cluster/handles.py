@@ -81,7 +81,7 @@ class Handles:
         self,
         workspace_id: str,
         what: str,
-        *arguments: float,
+        *arguments: object,
         seconds: float = RAY_SECONDS,
     ) -> Wire:
         """One call to a desktop's actor, and what it answers.

@@ -30,7 +30,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 from urllib.parse import urlsplit
 
-PATH = "/v1/leases/"
+PATH, CONNECTIONS = "/v1/leases/", "/connections"
 # 10,000 desktops then ask 333 times a second: a fifth of one core of a controller.
 RENEW_SECONDS = 30.0
 GRACE_SECONDS = 300.0
@@ -173,11 +173,18 @@ class Controllers:
     async def ask(self, state: str, remaining_seconds: float) -> Answer:
         """Tell one of them how it is, and hear what it says. Takes ASK_SECONDS for each at most."""
         said = {"state": state, "remaining_seconds": round(remaining_seconds, 3)}
-        body = json.dumps(said).encode()
+        return await self._say("", json.dumps(said).encode())
+
+    async def tell_connections(self, lines: bytes) -> bool:
+        """What came of its connections, as JSON; whether that was heard."""
+        return not isinstance(await self._say(CONNECTIONS, lines), Silent)
+
+    async def _say(self, path: str, body: bytes) -> Answer:
         why = "there is none to ask"
         for url in tuple(self._urls):
             try:
-                answer = await asyncio.wait_for(self._post(_address(url), body), ASK_SECONDS)
+                posting = self._post(_address(url), path, body)
+                answer = await asyncio.wait_for(posting, ASK_SECONDS)
             except asyncio.TimeoutError:
                 why = f"{url} took longer than {ASK_SECONDS:.0f} s"
                 continue
@@ -191,7 +198,7 @@ class Controllers:
             why = f"{url}: {answer.why}"
         return Silent(why[:500])
 
-    async def _post(self, url: str, body: bytes) -> Answer:
+    async def _post(self, url: str, path: str, body: bytes) -> Answer:
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise ValueError("that is no http address")
@@ -205,7 +212,7 @@ class Controllers:
         try:
             # HTTP/1.0: its answer has one length, or ends with the connection; it has no chunks.
             writer.write(
-                f"POST {parts.path.rstrip('/')}{PATH}{self._sandbox} HTTP/1.0\r\n"
+                f"POST {parts.path.rstrip('/')}{PATH}{self._sandbox}{path} HTTP/1.0\r\n"
                 f"Host: {parts.netloc}\r\n"
                 f"Authorization: Bearer {self._token}\r\n"
                 "Content-Type: application/json\r\n"

@@ -21,12 +21,14 @@ from pydantic import TypeAdapter
 
 from workspace import errors, settings, transport
 from workspace.calls.artifacts import ArtifactCalls
+from workspace.calls.egress import EgressCalls
 from workspace.calls.events import EventCalls
 from workspace.calls.keys import KeyCalls, ShareCalls
 from workspace.calls.tools import ToolCalls
 from workspace.calls.volumes import VolumeCalls
 from workspace.control import HumanRequest, HumanRequestList
 from workspace.desktop import Desktop
+from workspace.egress import Egress, Secret
 from workspace.fleet import NodeChange, PoolChange, PoolStatus, Status
 from workspace.http1 import client_transport
 from workspace.models import (
@@ -60,7 +62,7 @@ _NODES = TypeAdapter(list[Node])
 _POOLS = TypeAdapter(list[PoolStatus])
 
 
-class Carrel(VolumeCalls, EventCalls, KeyCalls, ShareCalls, ArtifactCalls, ToolCalls):
+class Carrel(VolumeCalls, EventCalls, KeyCalls, ShareCalls, ArtifactCalls, ToolCalls, EgressCalls):
     """Claims, lists and releases desktops of one controller, with one key.
 
     Every method may raise :class:`~workspace.errors.Unavailable` (no controller answers there),
@@ -133,6 +135,8 @@ class Carrel(VolumeCalls, EventCalls, KeyCalls, ShareCalls, ArtifactCalls, ToolC
         idle_seconds: float | None = None,
         when_idle: IdleAction | None = None,
         keep_frames: KeepFrames | None = None,
+        egress: Egress | None = None,
+        secrets: Sequence[Secret | Mapping[str, str]] = (),
         key: str | None = None,
         queue_seconds: float = QUEUE_SECONDS,
         timeout_seconds: float = READY_SECONDS,
@@ -157,6 +161,8 @@ class Carrel(VolumeCalls, EventCalls, KeyCalls, ShareCalls, ArtifactCalls, ToolC
             idle_seconds=idle_seconds,
             when_idle=when_idle,
             keep_frames=keep_frames,
+            egress=egress,
+            secrets=secrets,
             key=key,
             queue_seconds=queue_seconds,
             timeout_seconds=timeout_seconds,
@@ -181,6 +187,8 @@ class Carrel(VolumeCalls, EventCalls, KeyCalls, ShareCalls, ArtifactCalls, ToolC
         idle_seconds: float | None = None,
         when_idle: IdleAction | None = None,
         keep_frames: KeepFrames | None = None,
+        egress: Egress | None = None,
+        secrets: Sequence[Secret | Mapping[str, str]] = (),
         key: str | None = None,
         queue_seconds: float = QUEUE_SECONDS,
         wait: bool = True,
@@ -194,12 +202,15 @@ class Carrel(VolumeCalls, EventCalls, KeyCalls, ShareCalls, ArtifactCalls, ToolC
         ``volume`` names a home that stays when the workspace ends; it is made if there is none.
         Once nobody has used or watched it for ``idle_seconds`` it is released, or with
         ``when_idle="pause"`` paused until it is used again. ``keep_frames`` ("changed", "all")
-        keeps pictures of before and after its actions, as :meth:`artifacts`. The same ``key`` again
-        answers with the same workspace, not another one. It waits ``queue_seconds`` for a place at
-        most.
+        keeps pictures of before and after its actions, as :meth:`artifacts`. It reaches what
+        ``egress`` says ("none", "internet", or a list of hosts) within what its template permits;
+        each of ``secrets`` (name, host, value; header) is put into requests to its host on the way
+        out, and is never in the desktop. The same ``key`` again answers with the same workspace,
+        not another one. It waits ``queue_seconds`` for a place at most.
 
         Raises:
             TemplateNotFound: there is no such template.
+            Forbidden: its template does not permit that egress.
             InvalidRequest: there is no such locale, time zone or keyboard layout.
             VolumeInUse: another workspace has the volume.
             NoCapacity: no node has room.
@@ -223,6 +234,8 @@ class Carrel(VolumeCalls, EventCalls, KeyCalls, ShareCalls, ArtifactCalls, ToolC
             idle_seconds=idle_seconds,
             when_idle=when_idle,
             keep_frames=keep_frames,
+            egress=egress,
+            secrets=[_secret(it) for it in secrets],
             key=key,
             queue_seconds=queue_seconds,
             wait=False,
@@ -230,7 +243,7 @@ class Carrel(VolumeCalls, EventCalls, KeyCalls, ShareCalls, ArtifactCalls, ToolC
         # Shielded, and bounded by the request's own timeout: a caller that goes away now would
         # leave a workspace behind whose id nobody knows.
         with anyio.CancelScope(shield=True):
-            body = await self._call("POST", "/v1/workspaces", json=request.model_dump())
+            body = await self._call("POST", "/v1/workspaces", json=request.model_dump(mode="json"))
         workspace = Workspace.model_validate_json(body)
         if not wait:
             return workspace
@@ -481,6 +494,10 @@ def _path(workspace_id: str) -> str:
     if re.fullmatch(WORKSPACE_ID, workspace_id) is None:
         raise errors.WorkspaceNotFound(f"There is no desktop {workspace_id[:80]!r}.")
     return f"/v1/workspaces/{workspace_id}"
+
+
+def _secret(given: Secret | Mapping[str, str]) -> Secret:
+    return asked(Secret.model_validate, given)
 
 
 def _why_ended(workspace: Workspace) -> errors.CarrelError:

@@ -42,3 +42,8 @@ def api_key() -> str | None:
         return (home() / "api-key").read_text(encoding="ascii").strip() or None
     except (OSError, UnicodeDecodeError):
         return None
+
+
+def variable(name: str) -> str | None:
+    """A variable that a caller names: a value that is to be on no command line."""
+    return os.environ.get(name)

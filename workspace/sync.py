@@ -244,6 +244,8 @@ class SyncCarrel:
     pause = _carrel(Carrel.pause)
     resume = _carrel(Carrel.resume)
     stats = _carrel(Carrel.stats)
+    egress = _carrel(Carrel.egress)
+    set_egress = _carrel(Carrel.set_egress)
     templates = _carrel(Carrel.templates)
     add_template = _carrel(Carrel.add_template)
     nodes = _carrel(Carrel.nodes)

@@ -9,7 +9,9 @@ import typer
 
 from controller.cli import output
 from controller.cli.connect import controller, run
+from controller.cli.egress import rules
 from controller.cli.output import Json
+from workspace import settings
 
 Id = Annotated[str, typer.Argument(metavar="ID", help="The desktop's id, as `carrel ls` tells it.")]
 
@@ -49,6 +51,17 @@ def new(
         Literal["none", "changed", "all"] | None,
         typer.Option(help="Keep pictures of before and after actions: `carrel artifacts`."),
     ] = None,
+    egress: Annotated[
+        list[str] | None,
+        typer.Option(metavar="RULES", help="What it reaches: none, internet, or hosts by commas."),
+    ] = None,
+    secret: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=HOST[:PORT]",
+            help="Put into requests there, and never in it; its value is the variable NAME here.",
+        ),
+    ] = None,
     key: Annotated[
         str | None, typer.Option(help="The same key again: the same desktop, not another.")
     ] = None,
@@ -59,6 +72,7 @@ def new(
 ) -> None:
     """Make a desktop; prints its id when it is ready to act."""
     environment = dict(_pair(item) for item in env or [])
+    secrets = [_secret(item) for item in secret or []]
 
     async def main() -> None:
         async with controller() as carrel:
@@ -73,6 +87,8 @@ def new(
                     idle_seconds=idle,
                     when_idle=when_idle,
                     keep_frames=keep_frames,
+                    egress=rules(egress),
+                    secrets=secrets,
                     key=key,
                     queue_seconds=queue,
                 )
@@ -234,3 +250,13 @@ def _pair(item: str) -> tuple[str, str]:
     if not equals or not name:
         raise typer.BadParameter(f"{item!r} is not K=V", param_hint="--env")
     return name, value
+
+
+def _secret(item: str) -> dict[str, str]:
+    name, equals, host = item.partition("=")
+    if not equals or not name or not host:
+        raise typer.BadParameter(f"{item!r} is not NAME=HOST", param_hint="--secret")
+    value = settings.variable(name)
+    if not value:
+        raise typer.BadParameter(f"the variable {name} is not set", param_hint="--secret")
+    return {"name": name, "host": host, "value": value}

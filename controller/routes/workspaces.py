@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from fastapi import APIRouter, Body, Query, Request
 
+from controller import egress
 from controller.answers import OF_DESKTOP, OF_WORKSPACE
 from controller.routes import Id, caller, parts
 from controller.streams import until_gone
@@ -49,6 +50,7 @@ async def create(
     A caller that hangs up while it waits leaves no desktop behind.
     """
     who, own = caller(request), parts(request)
+    egress.check(body, own.templates.get(body.template), who)
     claiming = own.lifecycle.claim(body, actor=who.name, tenant=who.tenant)
     return own.shown(await until_gone(request.receive, claiming), who)
 

@@ -68,6 +68,8 @@ workspaces = Table(
     Column("keep_frames", String(10), nullable=False, server_default="none"),
     Column("cpus", Float),
     Column("memory_mib", Integer),
+    Column("egress", JSON, nullable=False, server_default='"none"'),
+    Column("secrets", JSON, nullable=False, server_default="[]"),
     Index(None, "created_at", "id"),
     Index(None, "state", "created_at", "id"),
     Index(None, "tenant", "created_at", "id"),

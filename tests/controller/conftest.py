@@ -22,6 +22,7 @@ from controller.store.tables import workspaces
 from tests.postgres import Postgres, postgres
 from workspace.backends.base import Endpoint, Mount, PauseResult
 from workspace.backends.fake import FakeBackend
+from workspace.egress import Egress, EgressUse, Secret
 from workspace.errors import NoCapacity, WorkspaceNotFound
 from workspace.models import ErrorInfo, Node, Stats, Template, Workspace
 
@@ -58,6 +59,8 @@ class LocalCluster:
         self.is_down = False
         self.paused: set[str] = set()
         self.turns: list[str] = []  # each pause and resume that it was asked for
+        self.egress_of: dict[str, Egress] = {}  # by sandbox, as is the next
+        self.secrets_of: dict[str, Sequence[Secret]] = {}
 
     async def start(
         self,
@@ -82,6 +85,7 @@ class LocalCluster:
                 self.backend.start(workspace_id, template, volume=volume), timeout_seconds
             )
             self.live[workspace_id] = located = Located(workspace_id, endpoint)
+            self.egress_of[workspace_id] = template.egress
         finally:
             self.starting.discard(workspace_id)
         self.ttl[workspace_id] = ttl_seconds
@@ -92,6 +96,22 @@ class LocalCluster:
 
     async def claimed(self, workspace_id: str, ttl_seconds: float) -> None:
         self.ttl[workspace_id] = ttl_seconds
+
+    async def set_egress(
+        self,
+        workspace_id: str,
+        *,
+        egress: Egress | None = None,
+        secrets: Sequence[Secret] | None = None,
+    ) -> None:
+        await self.backend.set_egress(workspace_id, egress=egress, secrets=secrets)
+        if egress is not None:
+            self.egress_of[workspace_id] = egress
+        if secrets is not None:
+            self.secrets_of[workspace_id] = secrets
+
+    async def egress(self, workspace_id: str) -> EgressUse:
+        return EgressUse()
 
     async def locate(self, workspace_id: str) -> Located | None:
         return self.live.get(workspace_id)

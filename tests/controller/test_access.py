@@ -57,6 +57,7 @@ ANYBODY = {
     "POST /v1/logout",
     f"POST {WORKSPACE}/viewer",
     "POST /v1/leases/{sandbox}",
+    "POST /v1/leases/{sandbox}/connections",
 }
 LINK_VIEWS = {f"GET {WORKSPACE}{path}" for path in ("", "/screenshot", "/viewer")}
 LINK_VIEWS |= {f"WATCH {WORKSPACE}/vnc"}
@@ -283,7 +284,7 @@ async def test_every_route_is_for_those_that_it_is_meant_for(site: Site) -> None
                 else:
                     code = await code_of(http, asked, path, who)
                 expected = who.refusal(asked)
-                if asked.path == "/v1/leases/{sandbox}" or asked.name == "POST /v1/login":
+                if asked.path.startswith("/v1/leases/") or asked.name == "POST /v1/login":
                     expected = {"unauthorized", "invalid_request"}
                 elif asked.path == WORKSPACE + "/viewer" and asked.method == "POST":
                     expected = {"invalid_request", "unauthorized"}

@@ -20,7 +20,11 @@ from tests.controller.conftest import KEY, add_template, claim
 pytestmark = pytest.mark.anyio
 _BASE = "/v1/workspaces/{workspace_id}"
 # They change nothing: a question with a body, and what nodes ask for every desktop all the time.
-HARMLESS = {f"POST {_BASE}/wait", "POST /v1/leases/{sandbox}"}
+HARMLESS = {
+    f"POST {_BASE}/wait",
+    "POST /v1/leases/{sandbox}",
+    "POST /v1/leases/{sandbox}/connections",
+}
 # The same as with POST: they are one line of the log, once a minute.
 HARMLESS |= {
     f"{method} {_BASE}/ports/{{port}}/{{path:path}}" for method in ("PUT", "PATCH", "DELETE")
@@ -32,6 +36,7 @@ EXAMPLES: dict[str, tuple[dict[str, Any], str]] = {
     f"POST {_BASE}/extend": ({"json": {"ttl_seconds": 60}}, "extend"),
     f"POST {_BASE}/pause": ({}, "pause"),
     f"POST {_BASE}/resume": ({}, "resume"),
+    f"POST {_BASE}/egress": ({"json": {"egress": "none"}}, "egress_rules"),
     f"POST {_BASE}/viewer": ({}, "viewer"),
     f"POST {_BASE}/actions": ({"json": {"type": "click", "x": 1, "y": 2}}, "act"),
     f"POST {_BASE}/screen": ({"json": {"width": 800}}, "screen"),

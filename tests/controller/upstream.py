@@ -17,6 +17,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from tests.controller.conftest import Located
 from workspace.backends.base import Endpoint
+from workspace.egress import Egress, EgressUse, Secret
 from workspace.errors import DiskFull
 from workspace.models import ErrorInfo, Node, Stats, Template
 from workspace.testing import serving
@@ -175,6 +176,17 @@ class UpstreamCluster:
         return Located(workspace_id, self.endpoint)
 
     async def claimed(self, workspace_id: str, ttl_seconds: float) -> None: ...
+
+    async def set_egress(
+        self,
+        workspace_id: str,
+        *,
+        egress: Egress | None = None,
+        secrets: Sequence[Secret] | None = None,
+    ) -> None: ...
+
+    async def egress(self, workspace_id: str) -> EgressUse:
+        return EgressUse()
 
     async def locate(self, workspace_id: str) -> Located | None:
         return Located(workspace_id, self.endpoint)
