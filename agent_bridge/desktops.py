@@ -19,6 +19,7 @@ from pydantic import Field
 from agent_bridge import pictures
 from agent_bridge.caller import Caller, view_of
 from agent_bridge.inputs import Input, OnDesktop
+from workspace.egress import Egress, RuleText
 from workspace.errors import CarrelError, TimedOut
 from workspace.models import Workspace
 
@@ -50,6 +51,18 @@ class DesktopCreate(Input):
             "says",
         ),
     ] = 0
+    egress: Annotated[
+        tuple[RuleText, ...],
+        Field(
+            max_length=50,
+            description="hosts it may reach, within what its template permits: example.org, "
+            "*.example.org, host:port; or internet alone; []: as the template says",
+        ),
+    ] = ()
+
+    @property
+    def rules(self) -> Egress | None:
+        return "internet" if self.egress == ("internet",) else list(self.egress) or None
 
 
 class DesktopList(Input):
@@ -73,6 +86,7 @@ async def desktop_create(caller: Caller, asked: DesktopCreate) -> list[ContentBl
         volume=asked.volume or None,
         idle_seconds=asked.idle_seconds or None,
         when_idle="pause" if asked.idle_seconds else None,
+        egress=asked.rules,
         wait=False,
     )
     try:
@@ -120,6 +134,7 @@ def _described(caller: Caller, workspace: Workspace) -> dict[str, Any]:  # Any: 
         "screen": view_of(workspace).size,
         "watch_url": workspace.watch_url,
         "volume": workspace.volume or "",
+        "egress": workspace.egress if workspace.egress != "none" else "",
         "seconds_left": max(0, int(left)) if workspace.ended_at is None else 0,
     }
     if workspace.state == "paused":

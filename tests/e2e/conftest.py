@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 START_SECONDS = 60
+OUTSIDE = "127.0.0.2"
 STOP_SECONDS = 15  # what a SIGTERM may take, whatever is live
 
 
@@ -86,6 +87,7 @@ def stop(service: Service) -> None:
 
 @pytest.fixture(scope="session")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    running = start(tmp_path_factory.mktemp("home"))
+    # That address of loopback stands for what desktops may be let reach.
+    running = start(tmp_path_factory.mktemp("home"), CARREL_EGRESS_PRIVATE=f"{OUTSIDE}/32")
     yield running
     stop(running)
