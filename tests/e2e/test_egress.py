@@ -51,31 +51,31 @@ def test_a_desktop_goes_out_by_its_rules(service: Service, site: Site) -> None:
     target = f"{OUTSIDE}:{site.server_port}"
     made = service.carrel("new", "light", "--egress", target, "--json")
     assert made.returncode == 0, made.stderr
-    desktop = json.loads(made.stdout)["id"]
+    name = json.loads(made.stdout)["id"]
+    with SyncCarrel(service.url, service.key) as carrel:
+        desktop = carrel.desktop(name)
 
-    def curl(url: str) -> str:
-        return service.carrel("exec", desktop, "--", "curl", "-sS", url).stdout
+        def curl(url: str) -> str:
+            return desktop.run(f"curl -sS {url}").stdout
 
-    assert curl(f"http://{target}/") == "hello"
-    assert "is not among this desktop's egress rules" in curl("http://example.org/")
-    assert service.carrel("egress", desktop, "--allow", "127.0.0.3:*").returncode == 0
-    assert "127.0.0.3 is loopback" in curl("http://127.0.0.3:22/")
-    state = json.loads(service.carrel("egress", desktop, "--deny", target, "--json").stdout)
-    assert state["egress"] == ["127.0.0.3:*"]
-    assert (state["use"]["allowed"], state["use"]["refused"]) == (1, 2)
-    assert "not among" in curl(f"http://{target}/")
+        def lines() -> list[dict[str, object]]:
+            return [it.data for it in carrel.events(name).events if it.kind == "egress"]
 
-    def lines() -> list[dict[str, object]]:
-        with SyncCarrel(service.url, service.key) as carrel:
-            return [it.data for it in carrel.events(desktop).events if it.kind == "egress"]
-
-    until(lambda: len(lines()) >= 4)
-    (allowed,) = [line for line in lines() if line["verdict"] == "allowed"]
-    assert (allowed["host"], allowed["port"], allowed["count"]) == (OUTSIDE, site.server_port, 1)
-    assert int(str(allowed["bytes_down"])) > 5
-    service.carrel("exec", desktop, "--", "curl", "-s", "http://late.example/")
-    assert service.carrel("rm", desktop).returncode == 0
-    assert any(line["host"] == "late.example" for line in lines())  # told as it ended
+        assert curl(f"http://{target}/") == "hello"
+        assert "is not among this desktop's egress rules" in curl("http://example.org/")
+        carrel.set_egress(name, allow=["127.0.0.3:*"])
+        assert "127.0.0.3 is loopback" in curl("http://127.0.0.3:22/")
+        state = json.loads(service.carrel("egress", name, "--deny", target, "--json").stdout)
+        assert state["egress"] == ["127.0.0.3:*"]
+        assert (state["use"]["allowed"], state["use"]["refused"]) == (1, 2)
+        assert "not among" in curl(f"http://{target}/")
+        until(lambda: len(lines()) >= 4)
+        (allowed,) = [line for line in lines() if line["verdict"] == "allowed"]
+        assert (allowed["host"], allowed["port"]) == (OUTSIDE, site.server_port)
+        assert int(str(allowed["bytes_down"])) > 5
+        curl("http://late.example/")
+        carrel.release(name)
+        assert any(line["host"] == "late.example" for line in lines())  # told as it ended
 
 
 def test_a_secret_is_put_in_on_the_way(service: Service, site: Site) -> None:

@@ -19,7 +19,7 @@ from workspace.egress import (
     parse_rule,
     permits,
 )
-from workspace.proxy.addresses import networks, why_refused
+from workspace.proxy.addresses import is_own, networks, why_refused
 
 EGRESS: TypeAdapter[Egress] = TypeAdapter(Egress)
 _labels = st.from_regex(r"[a-z]([a-z0-9-]{0,8}[a-z0-9])?", fullmatch=True)
@@ -135,6 +135,11 @@ def test_what_is_public(address: ipaddress.IPv4Address | ipaddress.IPv6Address) 
 @pytest.mark.parametrize("text", ["8.8.8.8", "1.1.1.1", "2606:4700:4700::1111", "2a00:1450::1"])
 def test_the_internet_is_public(text: str) -> None:
     assert why_refused(ipaddress.ip_address(text)) is None
+
+
+def test_a_nodes_own_addresses_are_known() -> None:
+    assert is_own(ipaddress.ip_address("127.0.0.1"))
+    assert not is_own(ipaddress.ip_address("192.0.2.1"))
 
 
 def test_what_an_operator_permits() -> None:

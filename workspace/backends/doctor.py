@@ -50,6 +50,7 @@ def checks(runtime_dir: Path | None = None) -> list[Check]:
         _browser(),
         _pictures(),
         _program("recordings", ("ffmpeg",), "ffmpeg"),
+        _program("secrets over TLS", ("openssl",), "openssl"),
         _fonts(),
         _container(),
         check_memory(Path("/proc/meminfo").read_text(encoding="ascii")),

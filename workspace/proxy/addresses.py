@@ -2,13 +2,15 @@
 
 Only what is public: of IPv6 that is what the internet has (2000::/3), without the forms that carry
 an IPv4 address in them and lead there (6to4, Teredo, NAT64, mapped), which are refused rather than
-taken apart. An operator may name private networks that count as public; link-local addresses, where
-clouds keep their machines' credentials, never do.
+taken apart. A node's own address is none, however public: what listens there trusts its neighbours.
+An operator may name private networks that count as public; link-local addresses, where clouds keep
+their machines' credentials, never do.
 """
 
 from __future__ import annotations
 
 import ipaddress
+import socket
 from collections.abc import Sequence
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -53,6 +55,17 @@ def networks(texts: Sequence[str]) -> tuple[Network, ...]:
     return tuple(ipaddress.ip_network(text.strip()) for text in texts if text.strip())
 
 
+def is_own(address: Address) -> bool:
+    """Whether it is this machine's: then what is sent there leaves from there. Nothing is sent."""
+    family = socket.AF_INET6 if address.version == 6 else socket.AF_INET
+    with socket.socket(family, socket.SOCK_DGRAM) as sock:
+        try:
+            sock.connect((str(address), 9))
+        except OSError:
+            return False
+        return bool(sock.getsockname()[0] == str(address))
+
+
 def why_refused(address: Address, private: Sequence[Network] = ()) -> str | None:
     """Why it may not be reached; None if it may. ``private``: networks that an operator permits."""
     if address.is_link_local or address in _METADATA:
@@ -66,4 +79,6 @@ def why_refused(address: Address, private: Sequence[Network] = ()) -> str | None
         return "not a public IPv6 address"
     if not address.is_global or address.is_multicast:
         return "not a public address"
+    if is_own(address):
+        return "this node's own"
     return None

@@ -131,11 +131,12 @@ class Proxy:
 
     def change(self, policy: Policy) -> None:
         """Go by other rules; what is open and no more permitted ends."""
+        is_looked_into = policy.is_list and not self.policy.is_list
         self.policy = policy
         for flow in list(self.flows):
-            why = policy.why_refused(*flow.target)
-            is_other = list(policy.secrets_for(*flow.target)) != list(flow.secrets)
-            if why is not None or (is_other and (flow.secrets or policy.secrets)):
+            is_refused = policy.why_refused(*flow.target) is not None
+            has_others = list(policy.secrets_for(*flow.target)) != list(flow.secrets)
+            if is_refused or has_others or is_looked_into:
                 flow.break_off("its rules changed")
 
     # What requests ask for: the Gate.
@@ -172,7 +173,6 @@ class Proxy:
     async def _connect(self, target: Target) -> Flow:
         self.permit(target)
         addresses = await self._resolver.addresses(target.host, self.policy.private)
-        self.permit(target)  # it may have changed meanwhile
         loop = asyncio.get_running_loop()
         why = "it has no address"
         until = loop.time() + CONNECT_SECONDS
@@ -184,6 +184,7 @@ class Proxy:
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 left = min(ADDRESS_SECONDS, until - loop.time())
                 await asyncio.wait_for(loop.sock_connect(sock, (address, target.port)), left)
+                self.permit(target)  # it may have changed meanwhile
                 return Flow(self, target, address, Plain(sock))
             except (OSError, asyncio.TimeoutError) as error:
                 sock.close()
