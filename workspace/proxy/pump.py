@@ -13,6 +13,7 @@ import threading
 from collections.abc import Callable
 
 CHUNK_BYTES = 64 << 10
+HALF_SECONDS = 60.0  # one side has ended, and the other says no more
 _ERRORS = (BlockingIOError, InterruptedError)
 _shared = threading.local()
 
@@ -91,7 +92,9 @@ async def pump(
     *,
     idle_seconds: float,
 ) -> None:
-    """Until both ends have ended. ``moved`` is told of bytes up and down; what it raises ends it.
+    """Until both ends have ended, or one has and the other is silent.
+
+    ``moved`` is told of bytes up and down; what it raises ends it.
 
     Raises:
         OSError: a side broke off.
@@ -119,10 +122,12 @@ async def pump(
         ways.append(_Way(client, server, lambda n: count(n, 0), done))
         ways.append(_Way(server, client, lambda n: count(0, n), done))
         while not over.done():
-            left = last + idle_seconds - loop.time()
+            is_half = any(way.is_over for way in ways)
+            left = last + (min(HALF_SECONDS, idle_seconds) if is_half else idle_seconds)
+            left -= loop.time()
             if left <= 0:
                 raise TimeoutError
-            await asyncio.wait([over], timeout=left)
+            await asyncio.wait([over], timeout=min(left, HALF_SECONDS))
         over.result()
     finally:
         for way in ways:

@@ -14,13 +14,14 @@ import logging
 import re
 import socket
 import ssl
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import h11
 
-from workspace.egress import Secret, address_of, normal_host
+from workspace.egress import address_of, normal_host
 from workspace.proxy import socks
 from workspace.proxy.certificates import Authority, NoCertificate
+from workspace.proxy.flows import Flow
 from workspace.proxy.peeking import head, leave, peek, readable, server_name, until
 from workspace.proxy.policy import Policy
 from workspace.proxy.pump import pump
@@ -34,7 +35,7 @@ from workspace.proxy.requests import (
     authority,
 )
 from workspace.proxy.resolving import Failed, Refused, Resolve, Resolver
-from workspace.proxy.streams import Plain, Stream, Tls
+from workspace.proxy.streams import Plain, Tls
 from workspace.proxy.tally import Tally
 
 CONNECT_SECONDS = 10.0
@@ -42,45 +43,11 @@ ADDRESS_SECONDS = 4.0  # one of several
 IDLE_SECONDS = 1800.0  # of a tunnel on which nothing moves
 _ACCEPTS = 16  # at a turn of the loop
 _PAUSE_SECONDS = 0.5
+_LINGER_SECONDS, _MOST_TURNED_AWAY = 0.5, 64
 _HTTP_LINE = re.compile(rb"[A-Z]{3,20} [^\r\n]+ HTTP/1\.[01]\r?\n")
 _TLS_HANDSHAKE = 22
 _FULL = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 log = logging.getLogger(__name__)
-
-
-class Flow:
-    """A server that is connected to, for one client: what is judged again when rules change."""
-
-    def __init__(self, proxy: Proxy, target: Target, address: str, stream: Stream) -> None:
-        self._proxy, self.target, self.address, self.stream = proxy, target, address, stream
-        self.secrets: Sequence[Secret] = ()
-        self.up = self.down = 0
-        self.verdict, self.reason = "allowed", ""
-        self._task = asyncio.current_task()
-        proxy.flows.add(self)
-
-    def moved(self, up: int, down: int) -> None:
-        self.up += up
-        self.down += down
-        self._proxy.moved(up, down)
-
-    def break_off(self, reason: str) -> None:
-        self.reason = self.reason or reason
-        if self._task is not None:
-            self._task.cancel()
-
-    def close(self) -> None:
-        self.stream.close()
-        if self in self._proxy.flows:
-            self._proxy.flows.discard(self)
-            self._proxy.tally.note(
-                *self.target,
-                self.verdict,
-                self.reason,
-                up=self.up,
-                down=self.down,
-                secret=",".join(secret.name for secret in self.secrets)[:64],
-            )
 
 
 class Proxy:
@@ -107,6 +74,7 @@ class Proxy:
         self._upstream: ssl.SSLContext | None = None
         self.flows: set[Flow] = set()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._turned_away: list[socket.socket] = []
         self._listener: socket.socket | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -128,6 +96,9 @@ class Proxy:
         while self._tasks:
             await asyncio.wait(set(self._tasks), timeout=5)
         self._resolver.close()
+        for sock in self._turned_away:
+            sock.close()
+        self._turned_away.clear()
 
     def change(self, policy: Policy) -> None:
         """Go by other rules; what is open and no more permitted ends."""
@@ -185,7 +156,7 @@ class Proxy:
                 left = min(ADDRESS_SECONDS, until - loop.time())
                 await asyncio.wait_for(loop.sock_connect(sock, (address, target.port)), left)
                 self.permit(target)  # it may have changed meanwhile
-                return Flow(self, target, address, Plain(sock))
+                return Flow(self, target, Plain(sock))
             except (OSError, asyncio.TimeoutError) as error:
                 sock.close()
                 why = getattr(error, "strerror", None) or "it does not answer"
@@ -215,14 +186,30 @@ class Proxy:
             if len(self._tasks) >= most:
                 reason = f"this desktop has its {most} connections already"
                 self.note(None, "refused", reason)
-                with contextlib.suppress(OSError):
-                    sock.send(answer(503, reason))
-                sock.close()
+                self._turn_away(sock, answer(503, reason))
                 continue
             task = self._loop.create_task(self._client(sock))
             self._tasks.add(task)
             self.tally.open = len(self._tasks)
             task.add_done_callback(self._ended)
+
+    def _turn_away(self, sock: socket.socket, said: bytes) -> None:
+        """Answer without a task; what the client has said by then is read, so that it hears."""
+        assert self._loop is not None, "it is started"
+        with contextlib.suppress(OSError):
+            sock.send(said)
+            sock.shutdown(socket.SHUT_WR)
+        if len(self._turned_away) >= _MOST_TURNED_AWAY:
+            self._turned_away.pop(0).close()
+        self._turned_away.append(sock)
+        self._loop.call_later(_LINGER_SECONDS, self._forget, sock)
+
+    def _forget(self, sock: socket.socket) -> None:
+        if sock in self._turned_away:
+            self._turned_away.remove(sock)
+            with contextlib.suppress(OSError):
+                sock.recv(MAX_HEAD_BYTES)
+            sock.close()
 
     def _resume(self) -> None:
         if self._listener is not None and self._loop is not None:

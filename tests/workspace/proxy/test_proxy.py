@@ -8,6 +8,7 @@ import ssl
 
 import pytest
 
+from tests.waiting import eventually
 from tests.workspace.proxy.conftest import (
     INSIDE,
     OUTSIDE,
@@ -123,6 +124,30 @@ async def test_half_of_a_tunnel_may_end_first(world: World) -> None:
             break
         await asyncio.sleep(0.02)
     assert (lines[0].bytes_up, lines[0].bytes_down) == (3_000_000, 7)
+
+
+async def test_a_server_that_never_ends_does_not_hold_its_tunnel(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from workspace.proxy import pump
+
+    monkeypatch.setattr(pump, "HALF_SECONDS", 0.3)
+    gone = asyncio.Event()
+
+    async def stay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await gone.wait()
+        writer.close()
+
+    async with await asyncio.start_server(stay, OUTSIDE, 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        world.permit(f"ok.test:{port}")
+        _, _, writer = await world.connect(f"ok.test:{port}")
+        await asyncio.sleep(0.5)
+        assert world.proxy.tally.use.open == 1  # as long as nobody has ended
+        writer.write(b"\0")
+        writer.close()
+        await eventually(lambda: world.proxy.tally.use.open == 0)
+        gone.set()
 
 
 async def test_with_no_way_out_it_says_so(world: World) -> None:
