@@ -13,6 +13,7 @@ import threading
 from collections.abc import Sequence
 
 from workspace.egress import Egress, Secret
+from workspace.errors import Unavailable
 from workspace.proxy.policy import Policy
 from workspace.proxy.service import Proxy
 from workspace.proxy.tally import Tally
@@ -45,7 +46,11 @@ class Held:
     async def change(
         self, *, egress: Egress | None = None, secrets: Sequence[Secret] | None = None
     ) -> None:
-        """Other rules, other secrets; in force when this returns."""
+        """Other rules, other secrets; in force when this returns.
+
+        Raises:
+            Unavailable: the thread does not answer; they may come into force yet.
+        """
         policy = self._proxy.policy
         if egress is not None:
             policy = policy.with_egress(egress)
@@ -55,8 +60,13 @@ class Held:
         async def change() -> None:
             self._proxy.change(policy)
 
+        if not self._thread.is_alive():  # it serves nobody yet
+            return self._proxy.change(policy)
         changing = asyncio.run_coroutine_threadsafe(change(), self._loop)
-        await asyncio.wait_for(asyncio.wrap_future(changing), _CLOSE_SECONDS)
+        try:
+            await asyncio.wait_for(asyncio.wrap_future(changing), _CLOSE_SECONDS)
+        except asyncio.TimeoutError as error:
+            raise Unavailable("The desktop's proxy does not answer.") from error
 
     async def close(self) -> None:
         """End it and its thread. Again is success."""

@@ -15,6 +15,7 @@ from typing import NamedTuple, Protocol
 import h11
 
 from workspace.egress import Secret, normal_host
+from workspace.proxy.masking import Mask, masked, words_of
 from workspace.proxy.patience import Watch
 from workspace.proxy.resolving import Failed, Refused
 from workspace.proxy.streams import Stream
@@ -250,6 +251,9 @@ class Relay:
             kept.append((b"Transfer-Encoding", b"chunked"))
         if upgrade:
             kept += [(b"Connection", b"Upgrade"), (b"Upgrade", b"websocket")]
+        if secrets:  # what comes back is looked through for them
+            kept = [it for it in kept if it[0] != b"accept-encoding"]
+            kept.append((b"Accept-Encoding", b"identity"))
         for secret in put.values():
             kept.append((secret.header.encode(), secret.value.get_secret_value().encode()))
         return kept
@@ -282,6 +286,8 @@ class Relay:
         server, reached = self._server, self._reached
         assert server is not None, "it is reached"
         assert reached is not None, "it is reached"
+        words = words_of(reached.secrets)
+        mask = Mask(words)
         while True:
             try:
                 event = server.next_event()
@@ -302,11 +308,12 @@ class Relay:
                     return await self._switch(event)
                 continue
             if isinstance(event, h11.Response):
-                sent = self._conn.send(_response(event))
+                sent = self._conn.send(_response(event, words))
             elif isinstance(event, h11.Data):
-                sent = self._conn.send(h11.Data(data=bytes(event.data)))
+                sent = self._conn.send(h11.Data(data=mask.feed(bytes(event.data))))
             elif isinstance(event, h11.EndOfMessage):
-                sent = self._conn.send(h11.EndOfMessage())
+                sent = self._conn.send(h11.Data(data=mask.end())) or b""
+                sent += self._conn.send(h11.EndOfMessage()) or b""
             else:
                 raise Failed("the server broke off")
             if sent:
@@ -371,8 +378,8 @@ def _is_websocket(request: h11.Request) -> bool:
     return request.method == b"GET" and wanted == [b"websocket"]
 
 
-def _response(event: h11.Response) -> h11.Response:
-    headers = _own(event.headers)
+def _response(event: h11.Response, words: Sequence[bytes]) -> h11.Response:
+    headers = [(name, masked(value, words)) for name, value in _own(event.headers)]
     if any(name == b"transfer-encoding" for name, _ in event.headers):
         headers = [(name, value) for name, value in headers if name != b"content-length"]
     return h11.Response(status_code=event.status_code, headers=headers, reason=event.reason)

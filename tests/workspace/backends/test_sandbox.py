@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,7 @@ import pytest
 from workspace import backends
 from workspace.backends import sandbox
 from workspace.errors import InvalidRequest
+from workspace.proxy.certificates import Authority
 
 HOST = sandbox.Host(
     links={"/bin": "usr/bin", "/lib64": "usr/lib64"},
@@ -92,3 +94,43 @@ def test_an_unknown_backend_names_the_known_ones() -> None:
         backends.create("doker")
     assert "bubblewrap" in caught.value.hint
     assert "fake" in caught.value.hint
+
+
+def test_browsers_are_told_of_the_way_out_beside_what_the_machine_tells_them() -> None:
+    theirs = "/etc/chromium/policies/managed/company.json"
+    certificate = Authority.make().certificate.decode()
+    host = HOST._replace(browsers=("/etc/chromium/master_preferences", theirs), bundle="trusted\n")
+    given, data = sandbox.command_line(
+        host,
+        home=Path("/home"),
+        source=Path("/r/src"),
+        dependencies=Path("/r/deps"),
+        memory_mib=1024,
+        machine_id="0" * 32,
+        certificate=certificate,
+    )
+    given = data[0].split("\0")
+    assert ["--ro-bind-try", theirs, theirs] == given[(at := given.index(theirs)) - 1 : at + 2]
+    at = given.index("/etc/chromium/policies/managed/carrel.json")
+    policy = json.loads(data[int(given[at - 1]) - 15])
+    assert policy["ProxySettings"]["ProxyServer"] == "127.0.0.1:3128"
+    assert len(policy["CACertificates"]) == 1
+    at = given.index("/etc/ssl/certs/ca-certificates.crt")
+    assert given[at - 2] == "--ro-bind-data"
+    assert data[int(given[at - 1]) - 15] == "trusted\n" + certificate
+    assert "PRIVATE" not in "".join(data)
+    assert "--ro-bind-data" not in arguments()[0]  # without a certificate the machine's own is seen
+
+
+def test_the_machines_own_settings_of_browsers_are_found(tmp_path: Path) -> None:
+    managed = tmp_path / "policies" / "managed"
+    managed.mkdir(parents=True)
+    for path in (tmp_path / "master_preferences", managed / "company.json"):
+        path.write_text("{}")
+    (tmp_path / "policies" / "recommended").mkdir()
+    assert list(sandbox._settings(tmp_path)) == [
+        str(tmp_path / "master_preferences"),
+        str(tmp_path / "policies" / "recommended"),
+        str(managed / "company.json"),
+    ]
+    assert list(sandbox._settings(tmp_path / "none")) == []

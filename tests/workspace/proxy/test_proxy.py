@@ -7,6 +7,8 @@ import socket
 import ssl
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tests.waiting import eventually
 from tests.workspace.proxy.conftest import (
@@ -21,6 +23,7 @@ from tests.workspace.proxy.conftest import (
 from workspace.egress import EgressLimits, Secret
 from workspace.proxy.addresses import networks
 from workspace.proxy.certificates import Authority
+from workspace.proxy.masking import Mask
 from workspace.proxy.policy import Policy
 
 WORD = SECRET_WORD.encode()
@@ -277,6 +280,36 @@ async def test_a_secret_over_http() -> None:
         lines = world.told()
         assert {line.secret for line in lines if line.host == "api.test"} >= {"api"}
         assert "s3cret" not in repr(lines) + repr(world.proxy.policy)
+
+
+async def test_a_secret_that_is_sent_back_is_masked() -> None:
+    token = b"s3cret-Value"
+    async with around() as world:
+        world.names["api.test"] = [OUTSIDE]
+        port = world.web.port
+        world.permit(f"api.test:{port}")
+        secret = Secret.model_validate({**SECRET, "host": f"api.test:{port}"})
+        world.proxy.change(world.proxy.policy.with_secrets([secret]))
+        body = b"<Bearer " + token + b"> s3cret-s3cret-Val" + token + b"s3cr"
+        chunks = b"".join(b"1\r\n%c\r\n" % byte for byte in body) + b"0\r\n\r\n"
+        echoed = b"X-Echo: Bearer " + token + b"\r\n"
+        for framing in (
+            b"Content-Length: %d\r\n\r\n" % len(body) + body,
+            b"Transfer-Encoding: chunked\r\n\r\n" + chunks,
+        ):
+            world.web.answer = b"HTTP/1.1 200 OK\r\n" + echoed + framing
+            said = await world.get(f"http://api.test:{port}/", "Accept-Encoding: gzip, br")
+            assert token not in said
+            assert b"X-Echo: Bearer ************\r\n".lower() in said.lower()
+            assert b"accept-encoding: identity" in world.web.seen[-1].lower()
+            assert b"gzip" not in world.web.seen[-1]
+
+
+@given(st.lists(st.sampled_from([b"s3c", b"ret-Va", b"lue", b"s", b"\n", b"s3cret-Value"])))
+def test_masking_loses_nothing_and_lets_nothing_through(parts: list[bytes]) -> None:
+    mask = Mask([b"s3cret-Value"])
+    told = b"".join([mask.feed(part) for part in parts]) + mask.end()
+    assert told == b"".join(parts).replace(b"s3cret-Value", b"*" * 12)
 
 
 async def test_a_secret_over_tls() -> None:
