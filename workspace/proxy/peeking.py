@@ -15,6 +15,15 @@ from workspace.proxy.requests import HEAD_SECONDS, MAX_HEAD_BYTES
 from workspace.proxy.resolving import Refused
 
 _BACKOFF_SECONDS = (0.002, 0.25)
+# By any of them a server could be asked for another host than the tunnel's.
+_METHODS = tuple(
+    f"{method}{space}".encode()
+    for space in " \t"
+    for method in (
+        "GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH", "PROPFIND",
+        "PROPPATCH", "MKCOL", "COPY", "MOVE", "LOCK", "UNLOCK", "SEARCH", "REPORT", "QUERY", "PRI",
+    )
+)  # fmt: skip
 
 
 def peek(sock: socket.socket, count: int) -> bytes | None:
@@ -44,6 +53,14 @@ async def readable(*socks: socket.socket, seconds: float) -> list[socket.socket]
         for sock in socks:
             loop.remove_reader(sock)
     return [sock for sock in socks if peek(sock, 1) is not None]
+
+
+def is_request(data: bytes) -> bool | None:
+    """Whether that begins as a request of HTTP does; None if it may yet."""
+    said = data.lstrip().upper()
+    if said.startswith(_METHODS):
+        return True
+    return None if any(method.startswith(said) for method in _METHODS) else False
 
 
 async def head(sock: socket.socket) -> bytes:

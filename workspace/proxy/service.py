@@ -11,7 +11,6 @@ import asyncio
 import contextlib
 import errno
 import logging
-import re
 import socket
 import ssl
 from collections.abc import Callable
@@ -22,7 +21,7 @@ from workspace.egress import address_of, normal_host
 from workspace.proxy import socks
 from workspace.proxy.certificates import Authority, NoCertificate
 from workspace.proxy.flows import Flow
-from workspace.proxy.peeking import head, leave, peek, readable, server_name, until
+from workspace.proxy.peeking import head, is_request, leave, peek, readable, server_name, until
 from workspace.proxy.policy import Policy
 from workspace.proxy.pump import pump
 from workspace.proxy.requests import (
@@ -44,7 +43,6 @@ IDLE_SECONDS = 1800.0  # of a tunnel on which nothing moves
 _ACCEPTS = 16  # at a turn of the loop
 _PAUSE_SECONDS = 0.5
 _LINGER_SECONDS, _MOST_TURNED_AWAY = 0.5, 64
-_HTTP_LINE = re.compile(rb"[A-Z]{3,20} [^\r\n]+ HTTP/1\.[01]\r?\n")
 _TLS_HANDSHAKE = 22
 _FULL = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 log = logging.getLogger(__name__)
@@ -315,10 +313,8 @@ class Proxy:
             return "tls"
         if flow.target.port == 80:
             return "http"
-        if chr(first).isupper():
-            line = await until(sock, lambda data: b"\n" in data, seconds=3)
-            return "http" if _HTTP_LINE.match(line) else "other"
-        return "other"
+        said = await until(sock, lambda data: is_request(data) is not None, seconds=3)
+        return "other" if is_request(said) is False else "http"
 
     def _check_name(self, name: str | None, target: Target) -> None:
         if name is None:

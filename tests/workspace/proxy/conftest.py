@@ -56,7 +56,7 @@ class Web:
                 )
                 writer.write(said)
                 await writer.drain()
-        except (asyncio.IncompleteReadError, OSError):
+        except (asyncio.IncompleteReadError, asyncio.LimitOverrunError, OSError, ValueError):
             pass
         finally:
             writer.close()

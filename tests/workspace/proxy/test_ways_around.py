@@ -7,12 +7,14 @@ another name stands for, or a name that is not permitted on the very server that
 from __future__ import annotations
 
 import asyncio
+import random
 import struct
 
 import pytest
 
+from tests.waiting import eventually
 from tests.workspace.proxy.conftest import INSIDE, OUTSIDE, SECRET_WORD, World
-from workspace.proxy import hello
+from workspace.proxy import hello, peeking, requests, service
 
 WORD = SECRET_WORD.encode()
 
@@ -88,6 +90,13 @@ RULES = {
     "another Host in a tunnel": _connect("ok.test:{out}", _get("/", "evil.test")),
     "another Host, later in a tunnel": _connect(
         "ok.test:{out}", _get("/", "ok.test:{out}", "X: y") + _get("/later", "evil.test")
+    ),
+    "another version in a tunnel": _connect(
+        "ok.test:{out}", "GET / HTTP/1.9\r\nHost: evil.test\r\n\r\n"
+    ),
+    "another Host after an empty line": _connect("ok.test:{out}", "\r\n" + _get("/", "evil.test")),
+    "small letters in a tunnel": _connect(
+        "ok.test:{out}", "get / HTTP/1.1\r\nHost: evil.test\r\n\r\n"
     ),
     "a whole URL in a tunnel": _connect("ok.test:{out}", _get("http://evil.test/", "ok.test")),
     "no Host in a tunnel": _connect("ok.test:{out}", "GET / HTTP/1.1\r\n\r\n"),
@@ -238,6 +247,72 @@ async def test_a_permitted_name_in_tls_goes_through(world: World) -> None:
     assert WORD in await asyncio.wait_for(reader.read(1000), 10)
     writer.close()
     assert world.web.seen[0].startswith(sent)
+
+
+async def test_whatever_is_said_is_answered_or_ends(
+    world: World, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Messages with bytes changed, cut, doubled: no defect, nothing that stays open."""
+    for module in (peeking, requests, service):
+        monkeypatch.setattr(module, "HEAD_SECONDS", 0.3)
+    draw = random.Random(11)
+    host = f"ok.test:{world.web.port}"
+    chunked = f"POST http://{host}/ HTTP/1.1\r\nHost: {host}\r\nTransfer-Encoding: chunked\r\n\r\n"
+    seeds = [
+        _get(f"http://{host}/", host).encode(),
+        (chunked + "5\r\nhello\r\n0\r\n\r\n").encode(),
+        _connect(host, _get("/", host)).encode(),
+        _connect(host).encode() + client_hello("ok.test"),
+        _socks(3, b"ok.test", -2)[:-2]
+        + struct.pack(">H", world.web.port)
+        + client_hello("ok.test"),
+    ]
+
+    async def say(data: bytes) -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", world.port)
+        try:
+            writer.write(data)
+            writer.write_eof()
+            await asyncio.wait_for(reader.read(), 10)
+        except ConnectionError:
+            pass
+        finally:
+            writer.close()
+
+    def changed(seed: bytes) -> bytes:
+        data = bytearray(seed)
+        for _ in range(draw.randint(1, 4)):
+            at = draw.randrange(len(data))
+            kind = draw.randrange(4)
+            if kind == 0:
+                data[at] = draw.randrange(256)
+            elif kind == 1:
+                del data[at : at + draw.randint(1, 9)]
+            elif kind == 2:
+                data[at:at] = data[at : at + 30]
+            else:
+                data[at:at] = draw.randbytes(draw.randint(1, 9))
+            data = data or bytearray(b"x")
+        return bytes(data)
+
+    for _ in range(10):
+        await asyncio.gather(*(say(changed(seed)) for seed in seeds for _ in range(3)))
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]
+    assert not world.private.seen
+    await eventually(lambda: world.proxy.tally.use.open == 0)
+    assert not world.proxy.flows
+
+
+@pytest.mark.parametrize(
+    ("data", "is_so"),
+    [
+        (b"GET / HTTP/1.1", True), (b"\r\n get\t/", True), (b"OPTIONS * ", True), (b"GE", None),
+        (b"", None), (b"\r\n", None), (b"AMQP\0\0\x09\x01", False), (b"SSH-2.0-x", False),
+        (b"\0\0\0\x08", False), (b"GETX ", False), (b"PRI * HTTP/2.0", True),
+    ],
+)  # fmt: skip
+def test_what_begins_as_a_request_does(data: bytes, is_so: bool | None) -> None:
+    assert peeking.is_request(data) is is_so
 
 
 def test_server_names() -> None:
