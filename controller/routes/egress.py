@@ -7,10 +7,13 @@ from typing import Annotated
 from fastapi import APIRouter, Body, Request
 
 from controller import egress
+from controller.answers import OF_DESKTOP
 from controller.routes import Id, caller, parts, recorded
 from workspace.egress import EgressChange, EgressState
 
-router = APIRouter(prefix="/v1/workspaces/{workspace_id}/egress", tags=["egress"])
+router = APIRouter(
+    prefix="/v1/workspaces/{workspace_id}/egress", tags=["egress"], responses=OF_DESKTOP
+)
 _EXAMPLES = {
     "list": {
         "summary": "These, and nothing else",
