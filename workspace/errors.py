@@ -5,15 +5,19 @@
     │   ├── MethodNotAllowed 405  that path has no such method
     │   ├── OffScreen             a coordinate outside the screen (never clamped)
     │   ├── UnknownKey            no key of that name; the hint offers the nearest
-    │   └── UntypableText         a control character that no keyboard types
+    │   ├── UntypableText         a control character that no keyboard types
+    │   └── ScriptFailed          JavaScript that was evaluated threw
     ├── Unauthorized 401, Forbidden 403
     ├── NotFound 404              WorkspaceNotFound, TemplateNotFound, FileMissing,
     │                             ProcessNotFound, WindowNotFound, ElementNotFound,
     │                             ApplicationNotFound, VolumeNotFound, KeyNotFound,
-    │                             LinkNotFound, ArtifactNotFound, ToolsNotFound, ToolNotFound
+    │                             LinkNotFound, ArtifactNotFound, ToolsNotFound,
+    │                             ToolNotFound, TabNotFound,
+    │                             StaleRef (the element is not on the page any more)
     ├── Conflict 409              NotReady, TemplateExists, IsADirectory, NotADirectory, FileExists,
     │                             PortTaken, VolumeInUse, HumanInControl (the agent's input waits),
-    │                             ControlTaken (another person has mouse and keyboard)
+    │                             ControlTaken (another person has mouse and keyboard),
+    │                             NoBrowser, DialogOpen, NotActionable, PageFailed (of pages)
     ├── TooMany 429               RateLimited, QuotaExceeded: `Retry-After` says when to come again
     ├── WorkspaceEnded 410        it was released, ran out or failed; the message says which
     ├── TooLarge 413
@@ -132,6 +136,16 @@ class ElementNotFound(NotFound):
     default_hint = "Ask for the elements again (GET /ui or ui_tree): what is on the screen changed."
 
 
+class StaleRef(NotFound):
+    code = "stale_ref"
+    default_hint = "Read the page again: refs are of what was there when it was read."
+
+
+class TabNotFound(NotFound):
+    code = "tab_not_found"
+    default_hint = "List the tabs again: it may have been closed."
+
+
 class ApplicationNotFound(NotFound):
     code = "application_not_found"
     default_hint = "List the desktop's applications, or start a command as a process."
@@ -223,6 +237,38 @@ class ControlTaken(Conflict):
 
     code = "control_taken"
     default_hint = "Wait until it is handed back, or ask its holder."
+
+
+class NoBrowser(Conflict):
+    code = "no_browser"
+    default_hint = "Navigate to an address: that opens the browser."
+
+
+class DialogOpen(Conflict):
+    """A dialog holds up the page."""
+
+    code = "dialog_open"
+    default_hint = "Answer it with the action dialog (accept, or not; text for a prompt)."
+
+
+class NotActionable(Conflict):
+    """The element is there, but cannot be used now: covered, disabled, moving or hidden."""
+
+    code = "not_actionable"
+    default_hint = "Look at a screenshot, or read the page again."
+
+
+class PageFailed(Conflict):
+    """The page could not be loaded, or has crashed."""
+
+    code = "page_failed"
+    default_hint = "Check the address, and whether this desktop may reach it."
+
+
+class ScriptFailed(InvalidRequest):
+    """JavaScript that was evaluated threw."""
+
+    code = "script_failed"
 
 
 class TooMany(CarrelError):

@@ -19,6 +19,7 @@ from pydantic import (
     model_validator,
 )
 
+from workspace.browsing import BrowserSettings
 from workspace.control import Control
 from workspace.egress import Egress, EgressLimits, Secret, SecretUse, covers
 
@@ -193,6 +194,8 @@ class Template(_Input):
     def most_egress(self) -> Egress:
         """What a claim, and whoever uses a desktop, may ask for at most."""
         return self.egress if self.egress_max is None else self.egress_max
+
+    browser: BrowserSettings = BrowserSettings()
 
 
 State = Literal["queued", "starting", "ready", "paused", "releasing", "released", "failed"]

@@ -345,6 +345,7 @@ class BubblewrapBackend:
             startup=template.startup,
             tools=template.tools,
             disk_mib=template.disk_mib,
+            browser=template.browser,
             start_seconds=DESKTOP_SECONDS * patience,
         )
         argv, data = sandbox.command_line(

@@ -37,6 +37,7 @@ _PACKAGE = Path(__file__).resolve().parents[1]
 _MODULES = (
     "__init__.py",
     "actions.py",
+    "browsing.py",
     "control.py",
     "egress.py",
     "elements.py",

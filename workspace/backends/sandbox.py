@@ -11,6 +11,7 @@ fixed numbers, so nothing of them has a path in the sandbox that could lead back
 from __future__ import annotations
 
 import contextlib
+import json
 import re
 import subprocess
 from collections.abc import Iterator, Sequence
@@ -27,6 +28,7 @@ from workspace.backends.launch import (
     READY_FD,
     SECCOMP_FD,
 )
+from workspace.desktopd.browser.chromium import FLAGS
 from workspace.errors import BackendUnavailable
 from workspace.proxy import joining
 
@@ -40,7 +42,7 @@ BWRAP = "/usr/bin/bwrap"
 # gitconfig (registries with tokens), ssl/private, default, security.
 ETC = (
     "X11", "alternatives", "bash.bashrc", "bash_completion", "ca-certificates",
-    "ca-certificates.conf", "chromium.d", "dbus-1", "debian_version", "emacs",
+    "ca-certificates.conf", "dbus-1", "debian_version", "emacs",
     "firefox", "firefox-esr", "fonts", "glvnd", "gtk-2.0", "gtk-3.0", "gtk-4.0", "host.conf",
     "inputrc", "java-11-openjdk", "java-17-openjdk", "java-21-openjdk", "ld.so.cache",
     "ld.so.conf", "ld.so.conf.d", "libreoffice", "locale.alias", "localtime", "lsb-release",
@@ -91,12 +93,43 @@ DESKTOPD = (
 )  # fmt: skip
 
 
+# Chromium's managed policies: what of it is for a person at home, and would ask an agent things.
+# Its place is composed, so no policy of the machine's own holds in a desktop.
+POLICY = {
+    "AutofillAddressEnabled": False,
+    "AutofillCreditCardEnabled": False,
+    "BackgroundModeEnabled": False,
+    "BrowserSignin": 0,
+    "DefaultBrowserSettingEnabled": False,
+    "DefaultGeolocationSetting": 2,
+    "DefaultNotificationsSetting": 2,
+    "DefaultPopupsSetting": 2,
+    "HideWebStoreIcon": True,
+    "MetricsReportingEnabled": False,
+    "NTPCardsVisible": False,
+    "PasswordManagerEnabled": False,
+    "PromotionsEnabled": False,
+    "PromptForDownloadLocation": False,
+    "ScreenCaptureAllowed": False,
+    "SearchSuggestEnabled": False,
+    "ShoppingListEnabled": False,
+    "SyncDisabled": True,
+    "TranslateEnabled": False,
+    "UserFeedbackAllowed": False,
+}
+# Debian's launcher sources what lies there, for every Chromium that is started.
+_FLAGS = f"""\
+export CHROMIUM_FLAGS="$CHROMIUM_FLAGS {" ".join(FLAGS)}"
+"""
+
+
 class Host(NamedTuple):
     """What of the host the arguments depend on."""
 
     links: dict[str, str]  # of /bin, /lib ...: those that are links, and where they lead
     folders: tuple[str, ...]  # of the same: those that are folders
     opt: tuple[str, ...]  # the folders of OPT that are there
+    chromium: tuple[str, ...]  # the files of /etc/chromium.d
     bwrap_version: tuple[int, ...]
     browsers: tuple[str, ...] = ()  # files of BROWSERS
     bundle: str = ""  # the certificates that the machine trusts
@@ -118,6 +151,9 @@ def look() -> Host:
     return Host(
         links={str(path): str(path.readlink()) for path in roots if path.is_symlink()},
         folders=tuple(str(path) for path in roots if path.is_dir() and not path.is_symlink()),
+        chromium=tuple(
+            sorted(path.name for path in Path("/etc/chromium.d").glob("*") if path.is_file())
+        ),
         opt=tuple(path for path in OPT if Path(path).is_dir() and not Path(path).is_symlink()),
         browsers=tuple(path for folder in BROWSERS for path in _settings(Path(folder))),
         bundle=_bundle(),
@@ -198,10 +234,14 @@ def command_line(
             arguments += ["--perms", "0755", "--dir", part]
     for path in host.browsers:
         arguments += ["--ro-bind-try", path, path]
+    for name in host.chromium:
+        arguments += ["--ro-bind-try", f"/etc/chromium.d/{name}", f"/etc/chromium.d/{name}"]
     files = {f"/etc/{name}": text for name, text in _FILES.items()}
     files["/etc/machine-id"] = machine_id + "\n"
+    files["/etc/chromium.d/carrel"] = _FLAGS
+    policy = json.dumps(POLICY | joining.browser_policy(certificate))
     for path in BROWSERS:
-        files[f"{path}/{_MANAGED}/carrel.json"] = joining.browser_policy(certificate)
+        files[f"{path}/{_MANAGED}/carrel.json"] = policy
     if certificate:
         files[joining.CERTIFICATE] = certificate
         files[joining.BUNDLE] = host.bundle + certificate  # bound over the machine's

@@ -10,6 +10,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from workspace.browsing import BrowserSettings
 from workspace.models import (
     Environment,
     Keyboard,
@@ -53,4 +54,5 @@ class Config(BaseModel):
     disk_mib: Annotated[
         int | None, Field(ge=1, le=1 << 20, description="limit of the home folder for uploads")
     ] = None
+    browser: BrowserSettings = BrowserSettings()
     start_seconds: Annotated[float, Field(gt=0, le=600)] = 30.0

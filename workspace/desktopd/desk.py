@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,7 @@ from workspace.errors import NotReady
 from workspace.summary import summary_of
 
 if TYPE_CHECKING:
+    from workspace.desktopd.browser.pages import Pages
     from workspace.desktopd.recorder import Recorder
     from workspace.desktopd.screen import Screen
 
@@ -43,6 +45,8 @@ class Desk:
     started_at: float = field(default_factory=time.monotonic)
     restarts: int = 0  # how often the X server died, and all on the screen was started anew
     is_restart_told: bool = True
+    open_pages: Callable[[Hands], Pages] | None = None
+    _pages: Pages | None = None
 
     @property
     def screen(self) -> Screen | None:
@@ -51,6 +55,18 @@ class Desk:
     @screen.setter
     def screen(self, screen: Screen | None) -> None:
         self._screen = self.hands.screen = screen
+
+    @property
+    def pages(self) -> Pages:
+        """The browser's, made when it is first asked for: it is a lot to load."""
+        if self._pages is None:
+            assert self.open_pages is not None
+            self._pages = self.open_pages(self.hands)
+        return self._pages
+
+    async def close_pages(self) -> None:
+        if self._pages is not None:
+            await self._pages.aclose()
 
     @property
     def idle_seconds(self) -> float:

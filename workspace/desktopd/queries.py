@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from workspace import actions as a
+from workspace import browsing as b
 from workspace import elements
 from workspace.control import Person, Ticket
 from workspace.desktopd.rfb import Role
@@ -180,6 +181,56 @@ class UiMarks(Query):
     scale: Annotated[float, Field(gt=0, le=1)] = 1.0
     window: elements.WindowId | None = None
     limit: elements.MaxElements = 200
+
+
+class OfTab(Query):
+    """``GET /browser/pdf``, and what the next ones have too."""
+
+    tab: b.TabId | None = None
+
+
+class PageRead(OfTab):
+    """``GET /browser/read``; ``find`` and ``role`` bring only the elements that fit."""
+
+    format: b.ReadFormat = "tree"
+    limit: b.Chars = b.DEFAULT_CHARS
+    after: b.Offset = 0
+    ref: b.Ref | None = None
+    find: b.Words | None = None
+    role: Annotated[str, Field(min_length=1, max_length=40)] | None = None
+    all: bool = False
+
+    @model_validator(mode="after")
+    def _of_trees(self) -> PageRead:
+        if self.format != "tree" and (self.find or self.role or self.all):
+            raise ValueError("find, role and all are for the format tree")
+        return self
+
+
+class PageLog(OfTab):
+    """``GET /browser/log``."""
+
+    kind: b.LogKind = "console"
+    contains: b.Words | None = None
+    level: Annotated[str, Field(min_length=1, max_length=40)] | None = None
+    failed: bool = False
+    after: b.Offset = 0
+    limit: Annotated[int, Field(ge=1, le=500)] = 100
+
+
+class PagePicture(OfTab):
+    """``GET /browser/picture``."""
+
+    ref: b.Ref | None = None
+    full_page: bool = False
+    format: Literal["jpeg", "png"] = "jpeg"
+    quality: Annotated[int, Field(ge=1, le=100)] = 80
+
+    @model_validator(mode="after")
+    def _one(self) -> PagePicture:
+        if self.ref is not None and self.full_page:
+            raise ValueError("give a ref, or full_page, not both")
+        return self
 
 
 class Watch(Query):

@@ -13,7 +13,7 @@ import asyncio
 import logging
 import math
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 
@@ -49,6 +49,7 @@ logger = logging.getLogger(__name__)
 HELD_SECONDS = 60.0
 COMMAND_SECONDS = 0.5  # at most, from a chord to its effect
 _Seen = a.Image | a.Delta
+_Play = Callable[[Settling | None], Awaitable[_Seen | None]]
 _LOOKS = (a.Screenshot, a.Zoom, a.CursorPosition)
 _NO_INPUT = (*_LOOKS, a.Wait)
 
@@ -152,8 +153,63 @@ class Screen:
                 action was done.
             DesktopLost: the X server went away.
         """
+        needs_hands = not all(isinstance(each, _NO_INPUT) for each in actions)
+        seen = await self._turned(
+            partial(self._play_all, actions),
+            last=actions[-1] if actions else None,
+            only_looks=all(isinstance(action, _LOOKS) for action in actions),
+            settle_ms=settle_ms,
+            observe=observe,
+            hands=hands,
+            needs_hands=needs_hands,
+        )
+        return _unless_known(seen, actions)
+
+    async def around(
+        self,
+        work: Callable[[], Awaitable[None]],
+        *,
+        settle_ms: int = 0,
+        observe: a.Observe = "none",
+        hands: Hands | None = None,
+    ) -> a.Observation:
+        """Have ``work`` do something to what is on the screen; all else is as in :meth:`act`.
+
+        Raises:
+            HumanInControl: as there; and whatever ``work`` raises.
+        """
+
+        async def play(mark: Settling | None) -> _Seen | None:
+            if self._hands is None:
+                await work()
+            else:
+                with self._hands.acting():
+                    await work()
+            return None
+
+        return await self._turned(
+            play,
+            last=None,
+            only_looks=False,
+            settle_ms=settle_ms,
+            observe=observe,
+            hands=hands,
+            needs_hands=True,
+        )
+
+    async def _turned(
+        self,
+        play: _Play,
+        *,
+        last: a.Action | None,
+        only_looks: bool,
+        settle_ms: int,
+        observe: a.Observe,
+        hands: Hands | None,
+        needs_hands: bool,
+    ) -> a.Observation:
         async with self._turn:
-            if hands is not None and not all(isinstance(each, _NO_INPUT) for each in actions):
+            if hands is not None and needs_hands:
                 await hands.agents_turn()
             started = time.monotonic()
             self._hands = hands
@@ -163,38 +219,33 @@ class Screen:
                 # What it presses is let go too if its caller leaves while the screen settles.
                 with self._display.talking():
                     async with self._releasing_on_failure():
-                        seen = await self._act(actions, settle_ms, observe, started)
-                return _unless_known(seen, actions)
+                        if settle_ms == 0 and observe == "none":
+                            self._damage.rouse(anew=True)  # before, too: the answer may come soon
+                            picture = await play(None)
+                            self._damage.rouse(anew=True)
+                            return self._observation(started, picture)
+                        watch = partial(self._watched, play, last, only_looks, settle_ms, started)
+                        if observe != "frame":
+                            return await watch(None)
+                        async with self._keyboard.asking() as before:
+                            return await watch(before)
             finally:
                 self._start_watchdog()
 
-    async def _act(
-        self, actions: Sequence[a.Action], settle_ms: int, observe: a.Observe, started: float
-    ) -> a.Observation:
-        if settle_ms == 0 and observe == "none":
-            self._damage.rouse(anew=True)  # before, too: the answer may come at once
-            picture = await self._play_all(actions, None)
-            self._damage.rouse(anew=True)
-            return self._observation(started, picture)
-        if observe == "frame":
-            async with self._keyboard.asking() as before:
-                return await self._watched(actions, settle_ms, started, before)
-        return await self._watched(actions, settle_ms, started, None)
-
     async def _watched(
         self,
-        actions: Sequence[a.Action],
+        play: _Play,
+        last: a.Action | None,
+        only_looks: bool,
         settle_ms: int,
         started: float,
         before: asyncio.Task[Holder] | None,
     ) -> a.Observation:
-        last = actions[-1] if actions else None
         wanted = last if isinstance(last, a.Screenshot | a.Zoom) else a.Screenshot()
         mark = self._damage.mark()
         try:
-            picture = await self._play_all(actions, mark)
+            picture = await play(mark)
             settled: bool | None = None
-            only_looks = all(isinstance(action, _LOOKS) for action in actions)
             if settle_ms > 0 and not only_looks:
                 is_plain = before is not None and wanted == a.Screenshot()
                 prepare = partial(self._picture, wanted) if is_plain else None

@@ -10,6 +10,7 @@ import asyncio
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import uvicorn
 
@@ -17,11 +18,15 @@ from workspace.desktopd.app import create_app
 from workspace.desktopd.config import Config
 from workspace.desktopd.desk import Desk
 from workspace.desktopd.files import Files
+from workspace.desktopd.hands import Hands
 from workspace.desktopd.recorder import Recorder
 from workspace.desktopd.session import Session
 from workspace.desktopd.shell import Shell
 from workspace.desktopd.toolservers import ToolServers
 from workspace.protocols import HttpProtocol, WebSocketProtocol
+
+if TYPE_CHECKING:
+    from workspace.desktopd.browser.pages import Pages
 
 KEEP_ALIVE_SECONDS = 60
 MAX_MESSAGE_BYTES = 16 << 20
@@ -42,6 +47,7 @@ class Service:
             vnc_path=session.vnc_path,
             recorder=Recorder(session.programs, files),
             tools=ToolServers(session.programs, config.tools),
+            open_pages=lambda hands: _pages(session, config, files, hands),
         )
         self._server = _Server(_config(self.desk, config.token))
         self.ended = asyncio.ensure_future(self._server.serve(sockets=[listener]))
@@ -50,12 +56,26 @@ class Service:
         """Take no more requests, and end what they began; ``ended`` is when they are answered."""
         self._server.should_exit = True
         await self.desk.recorder.aclose()
+        await self.desk.close_pages()
         await self.desk.shell.aclose()
         await self.desk.tools.aclose()
         if self.desk.screen is not None:
             await self.desk.screen.aclose()
         self.desk.waiting.close()
         self.desk.hands.close()
+
+
+def _pages(session: Session, config: Config, files: Files, hands: Hands) -> Pages:
+    from workspace.desktopd.browser.pages import Pages
+
+    return Pages(
+        session.programs,
+        files,
+        hands,
+        session.folder,
+        config.browser,
+        oom_score_adj=config.oom_score_adj,
+    )
 
 
 class _Server(uvicorn.Server):

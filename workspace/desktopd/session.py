@@ -96,13 +96,13 @@ class Session:
         self._children = children
         self._parts: list[_Part] = []
         self._watchers: list[asyncio.Task[None]] = []
-        self._folder = os.path.join(runtime, "carrel")
+        self.folder = os.path.join(runtime, "carrel")
         self._began = time.monotonic()
         self._marks: list[str] = []
         self._window_managers = 1
         self.is_under_way = asyncio.Event()  # only programs have yet to do something, or it failed
         self.ended = asyncio.Event()
-        self.vnc_path = os.path.join(self._folder, "vnc")
+        self.vnc_path = os.path.join(self.folder, "vnc")
         self.programs = Programs(
             children,
             dict(_DEFAULTS)
@@ -110,7 +110,7 @@ class Session:
             | locality.environment(locale=config.locale, timezone=config.timezone)
             | config.defaults
             | config.environment
-            | _places(home, runtime, os.path.join(self._folder, "xauthority")),
+            | _places(home, runtime, os.path.join(self.folder, "xauthority")),
             oom_score_adj=config.oom_score_adj,
         )
 
@@ -180,7 +180,7 @@ class Session:
     async def _start(self) -> Screen:
         config = self._config
         locality.check(locale=config.locale, timezone=config.timezone, keyboard=config.keyboard)
-        os.makedirs(self._folder, mode=0o700, exist_ok=True)
+        os.makedirs(self.folder, mode=0o700, exist_ok=True)
         os.makedirs("/tmp/.X11-unix", mode=0o1777, exist_ok=True)
         self._write_cookie()
         starting_x, starting_bus = self._start_x(), self._start_bus()
@@ -205,7 +205,7 @@ class Session:
 
     async def _make_locale(self) -> None:
         """Make the locale that is asked for, if it is not installed."""
-        folder = os.path.join(self._folder, "locales")
+        folder = os.path.join(self.folder, "locales")
         making = locality.making(self._config.locale, folder)
         if making is not None:
             os.makedirs(folder, mode=0o755, exist_ok=True)
@@ -316,7 +316,7 @@ class Session:
 
     def _start_bus(self) -> asyncio.Future[bytes]:
         ready, theirs = os.pipe()
-        address = f"--address=unix:path={self._folder}/bus"
+        address = f"--address=unix:path={self.folder}/bus"
         command = ["dbus-daemon", "--session", "--nofork", address, f"--print-address={theirs}"]
         return self._part_with_pipe("dbus-daemon", command, ready, theirs)
 

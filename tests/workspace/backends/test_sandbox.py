@@ -14,6 +14,7 @@ HOST = sandbox.Host(
     links={"/bin": "usr/bin", "/lib64": "usr/lib64"},
     folders=("/lib",),
     opt=("/opt/google",),
+    chromium=("default-flags",),
     bwrap_version=(0, 8, 0),
 )
 
@@ -75,6 +76,24 @@ def test_composed_files_have_their_descriptor_each() -> None:
             assert data[int(given[index + 1]) - 15] == "0" * 32 + "\n"
         if word == "--file" and given[index + 2] == "/etc/passwd":
             assert "user:x:1000:1000" in data[int(given[index + 1]) - 15]
+
+
+def test_chromium_is_attachable_and_managed_and_keeps_its_flags() -> None:
+    given, data = arguments()
+    composed = {
+        given[index + 2]: data[int(given[index + 1]) - 15]
+        for index, word in enumerate(given)
+        if word == "--file"
+    }
+    flags = composed["/etc/chromium.d/carrel"]
+    assert "--remote-debugging-port=9222" in flags
+    assert "--user-data-dir=$HOME/" in flags
+    policy = json.loads(composed["/etc/chromium/policies/managed/carrel.json"])
+    assert policy["BrowserSignin"] == 0
+    assert composed["/etc/opt/chrome/policies/managed/carrel.json"] == json.dumps(policy)
+    bound = {given[i + 1] for i, word in enumerate(given) if word.startswith("--ro-bind")}
+    assert "/etc/chromium.d/default-flags" in bound
+    assert not {"/etc/chromium", "/etc/chromium.d"} & bound  # a policy of the machine's
 
 
 def test_the_hosts_layout_is_repeated() -> None:

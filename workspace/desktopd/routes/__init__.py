@@ -5,6 +5,7 @@ from __future__ import annotations
 from starlette.routing import BaseRoute
 
 from workspace.desktopd.routes import (
+    browser,
     control,
     files,
     ports,
@@ -22,6 +23,7 @@ ROUTES: list[BaseRoute] = [
     *control.ROUTES,
     *windows.ROUTES,
     *ui.ROUTES,
+    *browser.ROUTES,
     *waiting.ROUTES,
     *processes.ROUTES,
     *files.ROUTES,
