@@ -98,6 +98,19 @@ POST   /v1/workspaces/{workspace_id}/actions
 POST   /v1/workspaces/{workspace_id}/applications
 POST   /v1/workspaces/{workspace_id}/artifacts
 PUT    /v1/workspaces/{workspace_id}/clipboard
+POST   /v1/workspaces/{workspace_id}/browser/act
+GET    /v1/workspaces/{workspace_id}/browser/downloads
+POST   /v1/workspaces/{workspace_id}/browser/downloads/{download}/cancel
+POST   /v1/workspaces/{workspace_id}/browser/evaluate
+GET    /v1/workspaces/{workspace_id}/browser/log
+POST   /v1/workspaces/{workspace_id}/browser/navigate
+GET    /v1/workspaces/{workspace_id}/browser/pdf
+GET    /v1/workspaces/{workspace_id}/browser/picture
+GET    /v1/workspaces/{workspace_id}/browser/read
+POST PUT /v1/workspaces/{workspace_id}/browser/state
+GET POST /v1/workspaces/{workspace_id}/browser/tabs
+POST   /v1/workspaces/{workspace_id}/browser/trace
+POST   /v1/workspaces/{workspace_id}/browser/wait
 POST DELETE /v1/workspaces/{workspace_id}/control
 POST   /v1/workspaces/{workspace_id}/egress
 PUT    /v1/workspaces/{workspace_id}/environment

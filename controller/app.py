@@ -52,6 +52,7 @@ from controller.requests import Requests
 from controller.routes import (
     Parts,
     artifacts,
+    browser,
     control,
     egress,
     files,
@@ -104,6 +105,7 @@ _ROUTERS = (
     requests,
     windows,
     ui,
+    browser,
     waiting,
     processes,
     files,

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import httpx
 
+from workspace.calls.browser import BrowserCalls
 from workspace.calls.control import ControlCalls
 from workspace.calls.files import FileCalls
 from workspace.calls.ports import PortCalls
@@ -56,6 +57,7 @@ def connect(
 class Desktop(
     ScreenCalls,
     UiCalls,
+    BrowserCalls,
     ShellCalls,
     FileCalls,
     PortCalls,
@@ -64,7 +66,7 @@ class Desktop(
     RecordingCalls,
     ControlCalls,
 ):
-    """One desktop: screen, keyboard, mouse, shell, files, clipboard, windows.
+    """One desktop: screen, keyboard, mouse, browser, shell, files, clipboard, windows.
 
     Every method may raise :class:`~workspace.errors.DesktopLost` (the connection broke; nothing is
     retried) and :class:`~workspace.errors.TimedOut`.

@@ -84,7 +84,7 @@ async def act(
                 began = time.perf_counter()
                 seen = await target.act(*body, settle_ms=settle_ms, observe=observe)
                 took = time.perf_counter() - began
-            event["seen"] = _seen(seen)
+            event["seen"] = seen_as_told(seen)
         _count(own.lifecycle.metrics, body, seen, took)
         await own.lifecycle.note_size(workspace_id, seen.screen)
         if seen.restarted:
@@ -124,7 +124,7 @@ def _told(action: a.Action) -> dict[str, Any]:  # Any: JSON values
     return {"type": action.type}
 
 
-def _seen(observation: a.Observation) -> dict[str, Any]:  # Any: JSON values
+def seen_as_told(observation: a.Observation) -> dict[str, Any]:  # Any: JSON values
     """What the caller got to see, as the log tells of it: no picture and no text of the screen.
 
     ``frame`` names the picture's bytes; ``digest`` is of all else but texts and times.

@@ -22,6 +22,7 @@ _BASE = "/v1/workspaces/{workspace_id}"
 # They change nothing: a question with a body, and what nodes ask for every desktop all the time.
 HARMLESS = {
     f"POST {_BASE}/wait",
+    f"POST {_BASE}/browser/wait",
     "POST /v1/leases/{sandbox}",
     "POST /v1/leases/{sandbox}/connections",
 }
@@ -47,6 +48,17 @@ EXAMPLES: dict[str, tuple[dict[str, Any], str]] = {
     f"POST {_BASE}/windows/{{window}}/state": ({"json": {"state": "normal"}}, "window"),
     f"POST {_BASE}/windows/{{window}}/focus": ({}, "window"),
     f"POST {_BASE}/windows/{{window}}/close": ({}, "window"),
+    f"POST {_BASE}/browser/navigate": ({"json": {"url": "http://a/"}}, "browser_navigate"),
+    f"POST {_BASE}/browser/act": (
+        {"json": {"actions": [{"type": "click", "ref": "r1"}]}},
+        "browser_act",
+    ),
+    f"POST {_BASE}/browser/tabs": ({"json": {"do": "new"}}, "browser_tab"),
+    f"POST {_BASE}/browser/evaluate": ({"json": {"expression": "1"}}, "browser_evaluate"),
+    f"POST {_BASE}/browser/downloads/{{download}}/cancel": ({}, "browser_download_cancel"),
+    f"POST {_BASE}/browser/state": ({}, "browser_state_saved"),
+    f"PUT {_BASE}/browser/state": ({"json": {}}, "browser_state_loaded"),
+    f"POST {_BASE}/browser/trace": ({"json": {"do": "start"}}, "browser_trace"),
     f"POST {_BASE}/applications": ({"json": {"name": "mousepad"}}, "application"),
     f"POST {_BASE}/processes": ({"json": {"command": "true"}}, "process"),
     f"POST {_BASE}/processes/{{job}}/stdin": ({"content": b"a"}, "stdin"),
@@ -95,6 +107,7 @@ _NAMES = {
     "window": "1",
     "port": "3000",
     "path": "a",
+    "download": "d1",
     "job": "j1",
     "name": "home",
     "node_id": "n1",
@@ -195,6 +208,27 @@ async def test_no_secret_is_in_the_database(http: httpx.AsyncClient, settings: S
         ("GET", f"{base}/clipboard?key={MARK}", {}),
         ("GET", "/v1/events", {"headers": {"Authorization": f"Bearer {MARK}"}}),
         ("POST", f"{base}/applications", {"json": {"name": "mousepad", "arguments": [MARK]}}),
+        ("POST", f"{base}/browser/navigate", {"json": {"url": f"http://u:{MARK}@a/?k={MARK}"}}),
+        ("POST", f"{base}/browser/tabs", {"json": {"do": "new", "url": f"http://a/?k={MARK}"}}),
+        ("POST", f"{base}/browser/evaluate", {"json": {"expression": f"'{MARK}'"}}),
+        (
+            "PUT",
+            f"{base}/browser/state",
+            {"json": {"cookies": [{"name": "s", "value": MARK, "domain": "a"}]}},
+        ),
+        (
+            "POST",
+            f"{base}/browser/act",
+            {
+                "json": {
+                    "actions": [
+                        {"type": "fill", "ref": "r1", "text": MARK},
+                        {"type": "select", "ref": "r1", "values": [MARK]},
+                        {"type": "dialog", "text": MARK},
+                    ]
+                }
+            },
+        ),
     ]
     for observe in ("none", "frame"):
         for action in (
