@@ -128,7 +128,7 @@ async def _act(
         )
     said = "; ".join(_said(item) for item in asked[: len(acting)])
     if seen is not None:
-        said = f"Done: {said}. {_effect(seen, view)}"
+        said = f"Done: {said}. {effect_of(seen, view)}"
     if pictured == "none" and seen is not None and looking is None:
         return [TextContent(type="text", text=f"{said} {_where(seen, view)}")]
     if looking is None and seen is not None and _fits(seen.screenshot, view):
@@ -233,7 +233,7 @@ def _said(asked: FlatAction) -> str:
     return " ".join(words)
 
 
-def _effect(seen: a.Observation, view: View) -> str:
+def effect_of(seen: a.Observation, view: View) -> str:
     said = summary_of(seen, view.region_to_picture)
     return said or "Whether it had an effect was not looked at."
 

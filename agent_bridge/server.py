@@ -16,6 +16,7 @@ from importlib.metadata import version
 from typing import Any
 
 import anyio
+from mcp import MCPError
 from mcp.server.auth.middleware.auth_context import get_access_token
 from mcp.server.auth.provider import AccessToken
 from mcp.server.auth.settings import AuthSettings
@@ -24,6 +25,7 @@ from mcp.server.lowlevel import Server
 from mcp.server.subscriptions import InMemorySubscriptionBus, ListenHandler, ToolsListChanged
 from mcp.server.transport_security import TransportSecuritySettings
 from mcp.types import (
+    INVALID_PARAMS,
     CallToolRequestParams,
     CallToolResult,
     ListToolsResult,
@@ -55,8 +57,16 @@ def make_server(
     ``listening`` tells those who ask for it that the list has changed.
     """
 
-    async def list_tools(_: Context, __: PaginatedRequestParams | None) -> ListToolsResult:
-        return ListToolsResult(tools=[*tools.TOOLS, *await others.offered(caller_of())])
+    async def list_tools(context: Context, _: PaginatedRequestParams | None) -> ListToolsResult:
+        asked = context.request.query_params if isinstance(context.request, Request) else {}
+        try:
+            toolsets = asked.get("toolsets")
+            listed = list(tools.chosen(toolsets))
+        except CarrelError as error:
+            raise MCPError(INVALID_PARAMS, str(error)) from error
+        if tools.with_others(toolsets):
+            listed += await others.offered(caller_of())
+        return ListToolsResult(tools=listed)
 
     async def call_tool(context: Context, params: CallToolRequestParams) -> CallToolResult:
         async def progress(elapsed: float, message: str) -> None:

@@ -104,7 +104,7 @@ def least(asked: Asked) -> str:
         return "viewer" if method == "GET" else "operator"
     if path == "/v1/templates":
         return "user" if method == "GET" else "operator"
-    if path.endswith("/export") or "/ports/{port}" in path:
+    if path.endswith("/export") or "/ports/{port}" in path or "/browser/" in path:
         return "user"
     return "viewer" if method in ("GET", "WATCH") or path.endswith("/stream") else "user"
 
@@ -225,6 +225,7 @@ class Rest:
 def path_of(asked: Asked, workspace_id: object) -> str:
     names = {"workspace_id": workspace_id, "sandbox": "abcdefghjk", "window": 1}
     unknown = {"job": "j1", "name": "v", "node_id": "n0", "template": "no", "key_id": "abcdefghjk"}
+    unknown |= {"download": "d1"}
     unknown |= {"share": "abcdefghjk", "artifact_id": "abcdefghjk", "ticket": "abcdef"}
     unknown |= {"port": "3000", "path": Rest()}
     return asked.path.format(**names, **unknown)
@@ -359,6 +360,10 @@ CALLS: dict[str, dict[str, Any]] = {
     "file_write": {"desktop_id": "{}", "path": "a", "content": "b"},
     "file_list": {"desktop_id": "{}"},
     "request_human": {"desktop_id": "{}", "ticket": "abcdef"},
+    "browser_navigate": {"desktop_id": "{}", "url": "http://localhost"},
+    "browser_act": {"desktop_id": "{}", "actions": [{"action": "click", "ref": "r1"}]},
+    "browser_read": {"desktop_id": "{}"},
+    "browser_tabs": {"desktop_id": "{}"},
     "pool_scale": {},
     "desktop_destroy": {"desktop_id": "{}"},
 }
@@ -367,7 +372,7 @@ LEAST |= dict.fromkeys(
     ("ui_tree", "file_read", "file_list", "request_human", "screenshot"), "viewer"
 )
 # They first look how large the desktop is.
-LOOKS = {"computer", "computer_batch", "screenshot", "wait_for", "windows", "launch"}
+LOOKS = {"browser_act", "computer", "computer_batch", "screenshot", "wait_for", "windows", "launch"}
 
 
 def told(who: Who, tool: str) -> str:
