@@ -21,6 +21,7 @@ from contextlib import suppress
 
 from workspace.desktopd.children import Child, drain
 from workspace.desktopd.programs import Programs
+from workspace.desktopd.threads import in_thread
 from workspace.errors import Unavailable
 
 logger = logging.getLogger(__name__)
@@ -38,6 +39,7 @@ FLAGS = (
     "--disable-background-networking",
     "--disable-component-update",
     "--disable-sync",
+    "--disable-back-forward-cache",  # what comes from it is no navigation that Playwright sees
 )
 _NAMES = ("chromium", "google-chrome", "google-chrome-stable", "chromium-browser")
 _START_SECONDS = 20.0
@@ -45,6 +47,8 @@ _LOOK_SECONDS = 0.05
 _ASK_SECONDS = 1.0
 _TAIL_BYTES = 2000
 _MAX_ANSWER = 64 << 10
+_MAX_PREFERENCES = 4 << 20
+_END_SECONDS = 3.0
 
 
 def endpoint_of(answer: bytes) -> str | None:
@@ -94,6 +98,24 @@ async def _ask() -> bytes:
             await writer.wait_closed()
 
 
+def _holder(profile: str) -> int | None:
+    """The process that has a profile, if it lives; its lock is a link to "host-pid"."""
+    try:
+        pid = int(os.readlink(os.path.join(profile, "SingletonLock")).rpartition("-")[2])
+    except (OSError, ValueError):
+        return None
+    return pid if os.path.exists(f"/proc/{pid}") else None
+
+
+def _noted_its_end(profile: str) -> bool:
+    try:
+        with open(os.path.join(profile, "Default", "Preferences"), "rb") as file:
+            told = json.loads(file.read(_MAX_PREFERENCES))
+        return bool(told["profile"]["exit_type"] != "Crashed")
+    except (OSError, ValueError, LookupError, TypeError):
+        return False
+
+
 class Chromium:
     """Starts the browser; ``child`` is the one that was started last, None of one found."""
 
@@ -127,6 +149,19 @@ class Chromium:
             f"The browser does not answer on port {PORT} after {_START_SECONDS:g} s.",
             hint="If a Chromium runs with a profile or port of its own, close it and try again.",
         )
+
+    async def ended_well(self) -> bool:
+        """Of a browser that has gone: whether it was closed, and did not crash or get killed.
+
+        It notes that in its profile as it ends; whoever is killed does not.
+        """
+        profile = os.path.join(self._programs.home, PROFILE)
+        deadline = asyncio.get_running_loop().time() + _END_SECONDS
+        while asyncio.get_running_loop().time() < deadline:
+            if _holder(profile) is None:
+                break
+            await asyncio.sleep(_LOOK_SECONDS)
+        return await in_thread(lambda: _noted_its_end(profile))
 
     def _start(self, url: str) -> None:
         path = self._programs.environment.get("PATH")

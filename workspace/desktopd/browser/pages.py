@@ -89,6 +89,7 @@ class Pages:
         self._tabs: dict[Page, Tab] = {}
         self._next_tab = 1
         self._current: Tab | None = None
+        self._last: Tab | None = None  # the same, though it may be gone
         self._notes: deque[str] = deque(maxlen=MAX_NOTES)
         self._restarted_at = float("-inf")
         self._why_none = ""
@@ -147,14 +148,18 @@ class Pages:
         try:
             answer = await tab.bounded(going, wanted.seconds + 1, what)
         except TimedOut as error:
-            if page.url in ("", "about:blank"):
-                raise
+            with suppress(Exception):
+                if tab.cdp is not None:
+                    await asyncio.wait_for(tab.cdp.send("Page.stopLoading"), 1)
             error.message = f"{what} was not over after {wanted.seconds:g} s; a part may be there."
             raise
         except PageFailed as error:
-            if "ERR_ABORTED" in error.message:  # it was no page, but a file to be saved
+            if "ERR_ABORTED" in error.message and not tab.is_crashed:  # a file to be saved
                 self._note("The address brought no page. If it is a file, see the downloads.")
                 return None
+            # Its error page comes a moment later, and would break off what is asked next.
+            with suppress(Exception):
+                await page.wait_for_url("chrome-error://**", wait_until="commit", timeout=1000)
             raise
         return None if answer is None else int(answer.status)
 
@@ -549,26 +554,21 @@ class Pages:
         await attached.lost.wait()
         if self._is_closed:
             return
-        last = self._current.address if self._current is not None else "about:blank"
+        last = self._last.address if self._last is not None else "about:blank"
         self._tabs.clear()
         self._current = None
-        child = self._chromium.child
-        if child is not None:
-            with suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(child.exited.wait(), 2)
-        code = 0 if child is None else child.exit_code
-        if code == 0:
+        if await self._chromium.ended_well():
             self._why_none = "The browser was closed."
             return
         if time.monotonic() - self._restarted_at < _AGAIN_SECONDS:
-            self._why_none = f"The browser ended again (exit code {code}), and stays ended."
+            self._why_none = "The browser ended unexpectedly again, and stays ended."
             return
         self._restarted_at = time.monotonic()
-        self._note(f"The browser had ended (exit code {code}) and was started again.")
+        self._note("The browser had ended unexpectedly and was started again.")
         try:
             await self._need(starts=True, url=last)
         except CarrelError as error:
-            self._why_none = f"The browser ended (exit code {code}). {error}"
+            self._why_none = f"The browser ended unexpectedly. {error}"
 
     def _on_page(self, attached: Attached, page: Page) -> None:
         if len(self._tabs) >= MAX_TABS:
@@ -614,7 +614,7 @@ class Pages:
             if not starts:
                 raise NoBrowser("No tab is open.")
             shown = await self._new_tab()
-        self._current = shown
+        self._current = self._last = shown
         return shown
 
     async def _shown(self) -> Tab | None:
@@ -645,7 +645,7 @@ class Pages:
         tab = self._tabs.get(page) or self._know(attached, page)
         with suppress(Exception):
             await asyncio.wait_for(self._session(attached, tab), 2)
-        self._current = tab
+        self._current = self._last = tab
         return tab
 
     async def _replace(self, tab: Tab) -> Tab:
