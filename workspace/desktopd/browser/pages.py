@@ -548,6 +548,8 @@ class Pages:
         """What can still stop a script when the page itself does not answer."""
         if tab.cdp is None:
             tab.cdp = await attached.context.new_cdp_session(tab.page)
+            tab.cdp.on("Page.javascriptDialogClosed", lambda _: tab.dialog_closed())
+            await tab.cdp.send("Page.enable")
 
     async def _watch(self, attached: Attached) -> None:
         """Wait for the browser's end; start it again if it was not closed."""

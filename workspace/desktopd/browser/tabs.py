@@ -169,8 +169,12 @@ class Tab:
             }
         )
 
+    def dialog_closed(self) -> None:
+        """A person, or an answer, has closed the dialog."""
+        self._forget_dialog()
+
     async def look_for_dialog(self) -> None:
-        """Forget a dialog that a person has answered."""
+        """Forget a dialog that was answered before its page could be listened to."""
         if self._dialog is None or self.is_crashed:
             return
         with suppress(Exception):
