@@ -42,7 +42,8 @@ WORKERS = 6
 BODILESS = {
     *("POST /windows/{window:int}/focus", "POST /windows/{window:int}/close"),
     *("POST /processes/{job}/stdin", "PUT /files", "PUT /files/directory"),
-    "POST /recording/stop",
+    *("POST /recording/stop", "POST /browser/state"),
+    "POST /browser/downloads/{download}/cancel",
 }
 # What it may hold more of after all requests than after the first. A block of memory or two of
 # each request that stay would be seen; MiB come and go with large pictures and free heap.

@@ -350,17 +350,6 @@ async def test_a_script_that_never_returns_is_stopped(desktop: Desktop) -> None:
     assert await title(desktop) == "Endless"
 
 
-async def test_a_very_large_page_is_read_in_bounds(desktop: Desktop) -> None:
-    await desktop.navigate(f"{BASE}/large", seconds=40)
-    read = await desktop.read_page()
-    assert len(read.text) <= b.DEFAULT_CHARS
-    assert read.next is not None
-    more = await desktop.read_page(after=read.next, limit=500)
-    assert f'"line {read.next}"' in more.text.splitlines()[0]
-    assert len((await desktop.read_page(format="text")).text) <= b.DEFAULT_CHARS
-    assert (await desktop.read_page(find="line 99999")).is_cut
-
-
 async def test_a_storm_of_popups_is_bounded(desktop: Desktop) -> None:
     await desktop.navigate(f"{BASE}/popups")
     (first,) = (await desktop.tabs()).tabs
@@ -437,3 +426,14 @@ async def _says(desktop: Desktop, words: str) -> bool:
     except errors.NoBrowser as error:
         return words in error.message
     return False
+
+
+async def test_a_very_large_page_is_read_in_bounds(desktop: Desktop) -> None:
+    await desktop.navigate(f"{BASE}/large", seconds=40)
+    read = await desktop.read_page()
+    assert len(read.text) <= b.DEFAULT_CHARS
+    assert read.next is not None
+    more = await desktop.read_page(after=read.next, limit=500)
+    assert f'"line {read.next}"' in more.text.splitlines()[0]
+    assert len((await desktop.read_page(format="text")).text) <= b.DEFAULT_CHARS
+    assert (await desktop.read_page(find="line 99999")).is_cut
