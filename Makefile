@@ -21,6 +21,7 @@ bench: setup
 	.venv/bin/python -m benchmarks.events
 	.venv/bin/python -m benchmarks.dashboard
 	.venv/bin/python -m benchmarks.egress
+	.venv/bin/python -m benchmarks.browser
 
 # A thousand claims among random kills; a test runs a short piece of it.
 chaos: setup
