@@ -113,9 +113,11 @@ async def _work(tab: Tab, action: b.BrowserAction, home: str, seconds: float) ->
 
 def _key(key: str) -> str:
     """A key as Playwright calls it; ``ctrl+a`` is understood too."""
-    parts = key.split("+") if len(key) > 1 else [key]
-    named = [_MODIFIERS.get(part.lower(), part) for part in parts[:-1]]
-    return "+".join([*named, parts[-1] or "+"])
+    held, plus, last = key[:-1].rpartition("+")
+    if not plus:
+        return key
+    named = [_MODIFIERS.get(part.lower(), part) for part in held.split("+")]
+    return "+".join([*named, last + key[-1]])
 
 
 def _file(path: str, home: str) -> str:
