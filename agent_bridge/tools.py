@@ -275,6 +275,7 @@ _SPECS: tuple[Spec[Any], ...] = (  # Any: each spec has its own model
 )
 _BY_NAME = {spec.name: spec for spec in _SPECS}
 TOOLS: list[Tool] = [spec.describe() for spec in _SPECS]
+OTHERS = "servers"  # the tools of other MCP servers, which are offered beside these
 # What a client may ask for by name, so that its model reads of no more tools than it needs.
 TOOLSETS: Mapping[str, tuple[str, ...]] = {
     "desktop": ("desktop_create", "desktop_list", "desktop_get", "desktop_destroy"),
@@ -287,6 +288,7 @@ TOOLSETS: Mapping[str, tuple[str, ...]] = {
     "files": ("file_read", "file_write", "file_list"),
     "people": ("request_human",),
     "pools": ("pool_scale",),
+    OTHERS: (),
 }
 
 
@@ -298,7 +300,7 @@ def chosen(toolsets: str | None) -> list[Tool]:
     """
     if not toolsets:
         return TOOLS
-    names = [name.strip() for name in toolsets.split(",") if name.strip()]
+    names = _names(toolsets)
     for name in names:
         if name not in TOOLSETS:
             raise InvalidRequest(
@@ -306,6 +308,15 @@ def chosen(toolsets: str | None) -> list[Tool]:
             )
     wanted = {tool for name in names for tool in TOOLSETS[name]}
     return [tool for tool in TOOLS if tool.name in wanted]
+
+
+def with_others(toolsets: str | None) -> bool:
+    """Whether the tools of other servers are among what is asked for."""
+    return not toolsets or OTHERS in _names(toolsets)
+
+
+def _names(toolsets: str) -> list[str]:
+    return [name.strip() for name in toolsets.split(",") if name.strip()]
 
 
 async def call(

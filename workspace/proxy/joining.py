@@ -9,7 +9,6 @@ and each connection is accepted outside, with nothing in between that would rela
 from __future__ import annotations
 
 import base64
-import json
 import socket
 import ssl
 
@@ -40,8 +39,8 @@ def received(sock: socket.socket) -> socket.socket | None:
     return None
 
 
-def browser_policy(certificate: str) -> str:
-    """What Chromium and Chrome are managed by, as a file: the proxy, and the authority, in PEM."""
+def browser_policy(certificate: str) -> dict[str, object]:
+    """What Chromium and Chrome are managed by of it: the proxy, and the authority, in PEM."""
     server = {
         "ProxyMode": "fixed_servers",
         "ProxyServer": f"127.0.0.1:{PROXY_PORT}",
@@ -51,7 +50,7 @@ def browser_policy(certificate: str) -> str:
     if certificate:
         der = ssl.PEM_cert_to_DER_cert(certificate)
         policy["CACertificates"] = [base64.b64encode(der).decode()]
-    return json.dumps(policy)
+    return policy
 
 
 def environment(*, has_authority: bool) -> dict[str, str]:
