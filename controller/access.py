@@ -38,6 +38,7 @@ ANY      /.well-known/{path:path}
 POST     /v1/leases/{sandbox}
 POST     /v1/leases/{sandbox}/connections
 GET POST /v1/login
+GET WS   /cdp/{token}/{path:path}
 GET      /v1/login/oidc
 GET      /v1/login/oidc/callback
 POST     /v1/logout
@@ -111,6 +112,7 @@ POST PUT /v1/workspaces/{workspace_id}/browser/state
 GET POST /v1/workspaces/{workspace_id}/browser/tabs
 POST   /v1/workspaces/{workspace_id}/browser/trace
 POST   /v1/workspaces/{workspace_id}/browser/wait
+POST   /v1/workspaces/{workspace_id}/cdp
 POST DELETE /v1/workspaces/{workspace_id}/control
 POST   /v1/workspaces/{workspace_id}/egress
 PUT    /v1/workspaces/{workspace_id}/environment

@@ -53,6 +53,7 @@ from controller.routes import (
     Parts,
     artifacts,
     browser,
+    cdp,
     control,
     egress,
     files,
@@ -423,7 +424,7 @@ def _assemble(
         gated = None if module is service else answers.GATED
         api.include_router(module.router, responses=gated)
     answers.describe(api)
-    for sockets_of in (sockets.router, following.sockets, ports.sockets):
+    for sockets_of in (sockets.router, following.sockets, ports.sockets, cdp.sockets):
         api.include_router(sockets_of)
     api.mount("/static", service.Static())
     bridge = make_bridge(api)

@@ -33,7 +33,7 @@ OIDC_SESSION_SECONDS = 8 * 3600  # then the provider is asked again who that is
 LOGIN_SECONDS = 600
 # A link outlives its workspace's deadline a little, so that its last page can say what happened.
 VIEWER_GRACE_SECONDS = 3600
-_OIDC, _LOGIN, _ENTER, _PORT = "oidc.", "login.", "enter.", "port."
+_OIDC, _LOGIN, _ENTER, _PORT, _CDP = "oidc.", "login.", "enter.", "port.", "cdp."
 ENTER_SECONDS = 60  # to get from one origin to another
 PORT_SECONDS = 12 * 3600
 _ID = re.compile(r"[a-z0-9]{8,20}")
@@ -154,15 +154,27 @@ class Auth:
         who = [caller.name, caller.role, caller.tenant, caller.key_id, caller.until]
         return self._sealed(kind, [expiry, *target, *who]), expiry
 
+    def cdp_token(self, caller: Caller, target: Target, seconds: float) -> tuple[str, int]:
+        """What lets clients in at a desktop's browser, by its address."""
+        return self._port_token(_CDP, caller, target, seconds)
+
+    async def by_cdp(self, token: str) -> tuple[Caller, Target] | None:
+        """Who comes by such a token, and to which browser; None if it is none that is good."""
+        return await self._by_port_token(_CDP, token)
+
     async def by_enter(self, token: str, target: Target) -> Caller | None:
         """Who it lets in at that port; None if it is no such token, or good no more."""
-        return await self._by_port_token(_ENTER, token, target)
+        return await self._at_port(_ENTER, token, target)
 
     async def by_port(self, token: str, target: Target) -> Caller | None:
         """Likewise by its cookie."""
-        return await self._by_port_token(_PORT, token, target)
+        return await self._at_port(_PORT, token, target)
 
-    async def _by_port_token(self, kind: str, token: str, target: Target) -> Caller | None:
+    async def _at_port(self, kind: str, token: str, target: Target) -> Caller | None:
+        found = await self._by_port_token(kind, token)
+        return found[0] if found is not None and found[1] == target else None
+
+    async def _by_port_token(self, kind: str, token: str) -> tuple[Caller, Target] | None:
         if not token.startswith(kind):
             return None
         match self._unsealed(kind, token):
@@ -176,10 +188,9 @@ class Auth:
                 str(key_id),
                 (int() | float() | None) as until,
             ] if expiry > time.time():
-                if target != (workspace_id, port):
-                    return None
                 caller = Caller(name, cast(Role, role), tenant, key_id, until=until)
-                return caller if await self.still_admits(caller) else None
+                if await self.still_admits(caller):
+                    return caller, Target(workspace_id, port)
         return None
 
     def viewer_token(self, workspace: Workspace) -> str:

@@ -198,7 +198,8 @@ class Shield:
             await answer(error, scope, receive, send)
         except Exception as error:  # the last door: whatever it is, the caller gets an answer
             reference = secrets.token_hex(4)
-            _log.exception("%s %s failed (%s)", scope["type"], scope["path"], reference)
+            # By its route: some paths hold what lets in.
+            _log.exception("%s %s failed (%s)", scope["type"], scope.get("rule"), reference)
             if started:
                 raise
             hint = f"This is a defect of Carrel. The controller's log has its trace: {reference}."

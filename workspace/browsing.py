@@ -23,6 +23,7 @@ from pydantic import (
 
 from workspace import actions as a
 
+CDP_PORT = 9222  # of the desktop's own loopback
 MAX_CHARS = 200_000
 MAX_SECONDS = 60.0
 DEFAULT_CHARS = 20_000  # of what is read: under 8k tokens

@@ -38,3 +38,19 @@ class PortAccess(BaseModel):
     ]
     origin: Annotated[str, Field(description="where that leads: an origin of its own")]
     expires_at: Annotated[datetime, Field(description="until then the url lets in")]
+
+
+class CdpRequest(BaseModel):
+    """The body of ``POST .../cdp``."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    ttl_seconds: Annotated[float, Field(ge=10, le=43200, description="how long it lets in")] = 3600
+
+
+class CdpAccess(BaseModel):
+    """Where a client of the DevTools protocol reaches a desktop's browser; both are secrets."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+    http_url: Annotated[str, Field(description="for Playwright's connect_over_cdp, browser-use")]
+    ws_url: Annotated[str, Field(description="for Puppeteer's browserWSEndpoint, and others")]
+    expires_at: datetime

@@ -159,6 +159,7 @@ class SyncDesktop:
     windows = _desktop(Desktop.windows)
     ports = _desktop(Desktop.ports)
     open_port = _desktop(Desktop.open_port)
+    open_cdp = _desktop(Desktop.open_cdp)
     focus_window = _desktop(Desktop.focus_window)
     close_window = _desktop(Desktop.close_window)
     wait_for_window = _desktop(Desktop.wait_for_window)

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 from fastapi import APIRouter, Body, Query, Request
 from fastapi.responses import Response
 
+from controller.answers import OF_DESKTOP
 from controller.routes import Id, caller, desktop, dumped, parts, recorded
 from controller.routes.screen import seen_as_told
 from controller.streams import attachment, until_gone
@@ -21,7 +22,9 @@ from workspace import actions as a
 from workspace import browsing as b
 from workspace.errors import InvalidRequest
 
-router = APIRouter(prefix="/v1/workspaces/{workspace_id}/browser", tags=["browser"])
+router = APIRouter(
+    prefix="/v1/workspaces/{workspace_id}/browser", tags=["browser"], responses=OF_DESKTOP
+)
 _MAX_ADDRESS = 500
 _HEADERS = {
     "Cache-Control": "no-store",

@@ -19,6 +19,7 @@ import os
 import shutil
 from contextlib import suppress
 
+from workspace.browsing import CDP_PORT as PORT
 from workspace.desktopd.children import Child, drain
 from workspace.desktopd.programs import Programs
 from workspace.desktopd.threads import in_thread
@@ -26,7 +27,6 @@ from workspace.errors import Unavailable
 
 logger = logging.getLogger(__name__)
 
-PORT = 9222
 PROFILE = ".config/carrel-browser"  # in the home: it stays where the home does
 # Chromium takes the last of several; what a caller gives itself comes after these.
 FLAGS = (
