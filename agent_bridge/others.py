@@ -18,7 +18,7 @@ from mcp.types import CallToolResult, ContentBlock, TextContent, Tool, ToolAnnot
 from pydantic import TypeAdapter, ValidationError
 
 from agent_bridge.caller import Caller
-from workspace.errors import CarrelError, InvalidRequest, ToolsDown
+from workspace.errors import CarrelError, InvalidRequest, ToolsDown, ToolsNotFound
 from workspace.tools import ToolAnswer, ToolInfo, ToolServer
 
 SEPARATOR = "__"
@@ -120,17 +120,18 @@ async def call(
         CarrelError: what the controller answered; ToolsDown if the server is.
     """
     of, _, tool = name.partition(SEPARATOR)
-    server = await caller.carrel.tool_server(of)
     given = dict(arguments)
     workspace_id: str | None = None
-    if server.kind == "template":
-        desktop_id = given.pop(_DESKTOP, None)
-        if not isinstance(desktop_id, str):
+    if _DESKTOP in given and (await caller.carrel.tool_server(of)).kind == "template":
+        workspace_id = str(given.pop(_DESKTOP))
+    try:
+        answer = await caller.carrel.call_tool(of, tool, given, workspace_id=workspace_id)
+    except ToolsNotFound:
+        if workspace_id is None and (await caller.carrel.tool_server(of)).kind == "template":
             raise InvalidRequest(
                 f"{_DESKTOP}: it is required.", hint="Pass that of a desktop of yours."
-            )
-        workspace_id = desktop_id
-    answer = await caller.carrel.call_tool(of, tool, given, workspace_id=workspace_id)
+            ) from None
+        raise
     return CallToolResult(content=_marked(name, answer), is_error=answer.is_error)
 
 
