@@ -107,6 +107,7 @@ _ROUTERS = (
     windows,
     ui,
     browser,
+    cdp,
     waiting,
     processes,
     files,

@@ -57,6 +57,8 @@ ANYBODY = {
     "POST /v1/logout",
     f"POST {WORKSPACE}/viewer",
     "POST /v1/leases/{sandbox}",
+    "GET /cdp/{token}/{path:path}",
+    "WS /cdp/{token}/{path:path}",
     "POST /v1/leases/{sandbox}/connections",
 }
 LINK_VIEWS = {f"GET {WORKSPACE}{path}" for path in ("", "/screenshot", "/viewer")}
@@ -227,7 +229,7 @@ def path_of(asked: Asked, workspace_id: object) -> str:
     unknown = {"job": "j1", "name": "v", "node_id": "n0", "template": "no", "key_id": "abcdefghjk"}
     unknown |= {"download": "d1"}
     unknown |= {"share": "abcdefghjk", "artifact_id": "abcdefghjk", "ticket": "abcdef"}
-    unknown |= {"port": "3000", "path": Rest()}
+    unknown |= {"port": "3000", "path": Rest(), "token": "none"}
     return asked.path.format(**names, **unknown)
 
 
@@ -287,6 +289,8 @@ async def test_every_route_is_for_those_that_it_is_meant_for(site: Site) -> None
                 expected = who.refusal(asked)
                 if asked.path.startswith("/v1/leases/") or asked.name == "POST /v1/login":
                     expected = {"unauthorized", "invalid_request"}
+                elif asked.path.startswith("/cdp/"):  # the token is none
+                    expected = {"unauthorized"}
                 elif asked.path == WORKSPACE + "/viewer" and asked.method == "POST":
                     expected = {"invalid_request", "unauthorized"}
                 elif who.role == "" and not who.link and who.headers and asked.name in ANYBODY:

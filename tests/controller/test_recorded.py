@@ -90,6 +90,7 @@ EXAMPLES: dict[str, tuple[dict[str, Any], str]] = {
     f"POST {_BASE}/control": ({}, "control_taken"),
     f"DELETE {_BASE}/control": ({}, "control_returned"),
     f"POST {_BASE}/ports/{{port}}": ({}, "port_opened"),
+    f"POST {_BASE}/cdp": ({}, "cdp_opened"),
     f"POST {_BASE}/ports/{{port}}/{{path:path}}": ({}, "port"),
     f"POST {_BASE}/requests": ({"json": {"reason": "log in"}}, "human_requested"),
     f"POST {_BASE}/requests/{{ticket}}": ({"json": {"outcome": "done"}}, "human_answered"),

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 import httpx
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, expect, sync_playwright
 
 from tests.browser import chromium
 from tests.e2e.conftest import Service
@@ -171,3 +171,25 @@ def test_a_page_of_an_agent_reaches_nothing_of_carrels(
     kinds = {line.split()[2] for line in service.carrel("logs", desktop.id).stdout.splitlines()}
     assert kinds == {"claim", "ready", "file_write", "process", "port_opened", "port"}
     assert desktop.health().ready
+
+
+def test_an_unmodified_playwright_drives_the_browser_from_outside(
+    service: Service, desktop: SyncClaimedDesktop
+) -> None:
+    access = desktop.open_cdp()
+    with sync_playwright() as playwright:
+        for url in (access.http_url, access.ws_url):
+            browser = playwright.chromium.connect_over_cdp(url)
+            page = browser.contexts[0].new_page()
+            page.goto(f"http://localhost:{PORT}/page")
+            expect(page.locator("#said")).to_have_text("echo: hello")
+            page.close()
+            browser.close()
+    told = httpx.get(f"{access.http_url}/json/version").json()["webSocketDebuggerUrl"]
+    assert told.startswith(access.ws_url + "devtools/browser/")
+    assert httpx.get(f"{access.http_url}/etc/passwd").status_code == 404
+    token = access.http_url.rpartition("/")[2]
+    wrong = httpx.get(f"{service.url}/cdp/{token[:-2]}/json/version")
+    assert (wrong.status_code, wrong.json()["code"]) == (401, "unauthorized")
+    assert token not in service.carrel("logs", desktop.id, "--json").stdout
+    assert token not in (service.home / "up.log").read_text()
