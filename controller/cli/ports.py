@@ -1,4 +1,4 @@
-"""Commands about the servers that run in a desktop: list them, and open one in a browser."""
+"""Commands about the servers that run in a desktop: list them, open one, drive its browser."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from controller.cli.output import Json
 def add_to(app: typer.Typer) -> None:
     app.command()(ports)
     app.command()(port)
+    app.command()(cdp)
 
 
 def ports(workspace_id: Id, json: Json = False) -> None:
@@ -44,5 +45,22 @@ def port(
         async with controller() as carrel:
             access = await carrel.desktop(workspace_id).open_port(number, path)
         output.result(access.model_dump(mode="json"), access.url)
+
+    run(main)
+
+
+def cdp(
+    workspace_id: Id,
+    ttl: Annotated[float, typer.Option(help="Seconds that it lets in.", min=10, max=43200)] = 3600,
+    json: Json = False,
+) -> None:
+    """Print an address of a desktop's browser, for any client of the DevTools protocol."""
+    from controller.cli import output
+    from controller.cli.connect import controller, run
+
+    async def main() -> None:
+        async with controller() as carrel:
+            access = await carrel.desktop(workspace_id).open_cdp(ttl)
+        output.result(access.model_dump(mode="json"), access.http_url)
 
     run(main)

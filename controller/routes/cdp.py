@@ -11,6 +11,7 @@ import json
 from datetime import datetime, timezone
 from typing import Annotated
 
+import anyio
 from fastapi import APIRouter, Body, Request, Response, WebSocket
 from starlette.types import Message, Receive, Scope, Send
 from starlette.websockets import WebSocketState
@@ -22,7 +23,7 @@ from controller.ports.origins import Target
 from controller.problems import deny
 from controller.routes import Id, caller, desktop, parts, recorded
 from workspace.browsing import CDP_PORT
-from workspace.errors import CarrelError, DesktopLost, NotFound, Unauthorized
+from workspace.errors import CarrelError, DesktopLost, NoBrowser, NotFound, Unauthorized
 from workspace.ports import CdpAccess, CdpRequest
 
 router = APIRouter(tags=["browser"], responses=OF_DESKTOP)
@@ -42,7 +43,11 @@ async def open_cdp(
     """Addresses of the desktop's browser for any client of the DevTools protocol."""
     own, target = parts(request), Target(workspace_id, CDP_PORT)
     async with recorded(request, workspace_id, "cdp_opened"):
-        await (await desktop(request, workspace_id)).tabs()  # it runs from here on
+        own_desktop = await desktop(request, workspace_id)
+        try:
+            await own_desktop.tabs()
+        except NoBrowser:
+            await own_desktop.navigate("about:blank")
         seconds = (body or CdpRequest()).ttl_seconds
         token, expiry = own.auth.cdp_token(caller(request), target, seconds)
     response.headers["Cache-Control"] = "no-store"
@@ -118,7 +123,8 @@ async def _browser(scope: Scope, target: Target) -> str:
     """The path of the whole browser's WebSocket, without its slash."""
 
     async def nothing() -> Message:
-        return {"type": "http.disconnect"}
+        await anyio.sleep_forever()
+        raise AssertionError("it sleeps")
 
     asked = {**scope, "type": "http", "method": "GET", "scheme": "http", "headers": []}
     _, body = await _asked(asked, nothing, target, _VERSION)
