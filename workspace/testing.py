@@ -268,7 +268,11 @@ class FakeDesktop:
             self.hands.opened(person)
         try:
             while True:
-                self.passed = (self.passed + client.feed(await websocket.receive_bytes()))[-4096:]
+                message = await websocket.receive()
+                if message["type"] == "websocket.disconnect":
+                    return
+                said: bytes = message.get("bytes") or b""  # text is nothing that a viewer says
+                self.passed = (self.passed + client.feed(said))[-4096:]
         except ProtocolError as error:
             await websocket.close(1002, str(error))
         except WebSocketDisconnect:
