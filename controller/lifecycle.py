@@ -208,9 +208,15 @@ class Lifecycle:
     async def set_egress(
         self, workspace_id: str, decide: Callable[[Workspace], Egress]
     ) -> Workspace:
-        """Let it out by the rules that ``decide`` makes of it; in force when this returns."""
+        """Let it out by the rules that ``decide`` makes of it; in force when this returns.
+
+        Raises:
+            WorkspaceNotFound, NotReady, WorkspaceEnded; and what ``decide`` does.
+        """
         for _ in range(TRIES):
             live = await self._get_live(workspace_id)
+            if live.workspace.state not in ("ready", "paused"):
+                raise await self._why_not_live(workspace_id)
             async with live.ruling:
                 egress = decide(live.workspace)
                 await self.cluster.set_egress(live.workspace.sandbox, egress=egress)

@@ -93,6 +93,10 @@ async def test_rules_change_while_it_runs_and_that_is_told(
         assert (await change(http, made["id"], **wrong)).status_code == 422, wrong
     await http.delete(f"/v1/workspaces/{made['id']}")
     assert (await change(http, made["id"], egress="none")).status_code in (409, 410)
+    slow = {"name": "slow", "backend": "fake", "environment": {"FAKE_START_SECONDS": "30"}}
+    assert (await http.post("/v1/templates", json=slow)).status_code == 201
+    starting = await claim(http, template="slow", wait=False)
+    assert (await change(http, starting["id"], egress="none")).json()["code"] == "not_ready"
 
 
 async def test_a_secret_is_kept_nowhere_and_told_to_nobody(
