@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 from pydantic import ValidationError
@@ -12,8 +14,11 @@ from workspace import errors
 from workspace.desktopd.browser import outline
 from workspace.desktopd.browser.acting import _key
 from workspace.desktopd.browser.chromium import FLAGS, endpoint_of
-from workspace.desktopd.browser.pages import _address
+from workspace.desktopd.browser.pages import Pages, _address
 from workspace.desktopd.browser.tabs import translated
+from workspace.desktopd.files import Files
+from workspace.desktopd.hands import Hands
+from workspace.desktopd.programs import Programs
 
 
 def test_where_a_page_is_in_its_window() -> None:
@@ -128,3 +133,18 @@ def test_navigations_that_are_refused(wanted: dict[str, object]) -> None:
 def test_refs_that_are_none(ref: str) -> None:
     with pytest.raises(ValidationError):
         b.ClickRef(ref=ref)
+
+
+@pytest.mark.anyio
+async def test_javascript_is_the_templates_to_permit() -> None:
+    home = SimpleNamespace(home="/nowhere", environment={})
+    pages = Pages(
+        cast(Programs, home),
+        Files("/nowhere"),
+        Hands(),
+        "/nowhere",
+        b.BrowserSettings(javascript=False),
+        oom_score_adj=500,
+    )
+    with pytest.raises(errors.Forbidden, match="does not permit JavaScript"):
+        await pages.evaluate(b.Evaluate(expression="1"))
