@@ -117,9 +117,13 @@ POLICY = {
     "TranslateEnabled": False,
     "UserFeedbackAllowed": False,
 }
-# Debian's launcher sources what lies there, for every Chromium that is started.
+# Debian's launcher sources what lies there, for every Chromium that is started. One that no person
+# sees, or that has a profile of its own, is somebody else's: a second would fail on the port.
 _FLAGS = f"""\
-export CHROMIUM_FLAGS="$CHROMIUM_FLAGS {" ".join(FLAGS)}"
+case " $* " in
+*" --headless"*|*" --user-data-dir"*|*" --remote-debugging-"*|*" --temp-profile"*) ;;
+*) export CHROMIUM_FLAGS="$CHROMIUM_FLAGS {" ".join(FLAGS)}" ;;
+esac
 """
 
 
