@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
+import re
 from datetime import datetime
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from workspace.errors import InvalidRequest
+
 PortNumber = Annotated[int, Field(ge=1, le=65535, examples=[3000])]
+
+
+def port_of(text: str) -> int:
+    """The number of a port, as a path has it.
+
+    Raises:
+        InvalidRequest: it is none.
+    """
+    if not re.fullmatch("[1-9][0-9]{0,4}", text) or int(text) > 65535:
+        raise InvalidRequest(f"{text[:20]!r} is no port.")
+    return int(text)
 
 
 class ListeningPort(BaseModel):

@@ -18,7 +18,7 @@ from controller.ports.origins import Target
 from controller.problems import deny
 from controller.routes import Id, caller, desktop, parts, recorded
 from workspace.errors import CarrelError, InvalidRequest, Unauthorized, Unsupported
-from workspace.ports import ListeningPort, PortAccess, PortNumber, PortRequest
+from workspace.ports import ListeningPort, PortAccess, PortNumber, PortRequest, port_of
 
 router = APIRouter(
     prefix="/v1/workspaces/{workspace_id}/ports", tags=["ports"], responses=answers.OF_DESKTOP
@@ -90,8 +90,7 @@ class _Through(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         number, workspace_id = scope["path_params"]["port"], scope["path_params"]["workspace_id"]
-        if not (number.isascii() and number.isdigit() and 0 < int(number[:6]) < 65536):
-            raise InvalidRequest(f"{number[:20]!r} is no port.")
+        target = Target(workspace_id, port_of(number))
         if not any(name == b"authorization" for name, _ in scope["headers"]):
             raise Unauthorized(
                 "Servers in desktops are reached here by a key in the Authorization header only.",
@@ -103,6 +102,5 @@ class _Through(Response):
         if match is None:
             raise InvalidRequest("This path is written in a way that is not served.")
         path, query = match[1], scope["query_string"]
-        place = Place(int(number), prefix=f"/v1/workspaces/{workspace_id}/ports/{number}")
-        target = Target(workspace_id, int(number))
+        place = Place(target.port, prefix=f"/v1/workspaces/{workspace_id}/ports/{number}")
         await forward(scope, receive, send, target, place, path + b"?" + query if query else path)

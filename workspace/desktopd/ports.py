@@ -10,8 +10,8 @@ from pathlib import Path
 from starlette.websockets import WebSocket
 
 from workspace.desktopd.sockets import close, until_first
-from workspace.errors import InvalidRequest, PortClosed
-from workspace.ports import ListeningPort
+from workspace.errors import PortClosed
+from workspace.ports import ListeningPort, port_of
 
 CONNECT_SECONDS = 5.0
 MOST_LISTED = 500
@@ -51,16 +51,13 @@ async def connect(number: str) -> tuple[asyncio.StreamReader, asyncio.StreamWrit
         InvalidRequest: it is no port.
         PortClosed: nothing listens there.
     """
-    if not (number.isascii() and number.isdigit() and 0 < int(number[:6]) < 65536):
-        raise InvalidRequest(f"{number[:20]!r} is no port.")
+    port = port_of(number)
     for address in _OWN:
         try:
-            return await asyncio.wait_for(
-                asyncio.open_connection(address, int(number)), CONNECT_SECONDS
-            )
+            return await asyncio.wait_for(asyncio.open_connection(address, port), CONNECT_SECONDS)
         except (OSError, asyncio.TimeoutError):
             continue
-    raise PortClosed(f"Nothing in the desktop listens on port {int(number)}.")
+    raise PortClosed(f"Nothing in the desktop listens on port {port}.")
 
 
 async def serve(

@@ -73,7 +73,8 @@ async def test_each_connection_has_a_process_and_there_are_only_so_many(daemon: 
 async def test_one_that_does_not_want_to_end_is_killed(daemon: Daemon) -> None:
     async with daemon.web_socket("/tools/stubborn") as socket:
         assert await socket.recv() == "up"
-        (process,) = [it for name, it in daemon.programs() if name == "sleep 92"]
+        await eventually(lambda: "sleep 92" in dict(daemon.programs()))
+        process = dict(daemon.programs())["sleep 92"]
     await eventually(lambda: not psutil.pid_exists(process.pid))
     assert "sleep 93" not in dict(daemon.programs())
 
