@@ -17,12 +17,14 @@
     ├── Conflict 409              NotReady, TemplateExists, IsADirectory, NotADirectory, FileExists,
     │                             PortTaken, VolumeInUse, HumanInControl (the agent's input waits),
     │                             ControlTaken (another person has mouse and keyboard),
-    │                             NoBrowser, DialogOpen, NotActionable, PageFailed (of pages)
+    │                             NoBrowser, DialogOpen, NotActionable, PageFailed (of pages),
+    │                             PortClosed (nothing in the desktop listens there)
     ├── TooMany 429               RateLimited, QuotaExceeded: `Retry-After` says when to come again
     ├── WorkspaceEnded 410        it was released, ran out or failed; the message says which
     ├── TooLarge 413
     ├── Unsupported 501
     ├── DesktopLost 502           the daemon inside went away: what was asked may have been done
+    ├── BadGateway 502            a server in the desktop answers what is no HTTP
     ├── Unavailable 503           NoCapacity, BackendUnavailable (no bubblewrap, no user namespaces)
     │                             ToolsDown (a tool server beside the desktop does not answer)
     ├── StartFailed 500           the sandbox or its desktop did not come up
@@ -271,6 +273,11 @@ class ScriptFailed(InvalidRequest):
     code = "script_failed"
 
 
+class PortClosed(Conflict):
+    code = "port_closed"
+    default_hint = "Start a server there, on 127.0.0.1 or on all addresses; list what listens."
+
+
 class TooMany(CarrelError):
     """Of what a tenant or a key may have. ``details`` has ``retry_after_seconds``."""
 
@@ -310,9 +317,9 @@ class DesktopLost(CarrelError):
     )
 
 
-class PortClosed(CarrelError):
-    code, status = "port_closed", 502
-    default_hint = "Start a server there, on 127.0.0.1 or on all addresses; list what listens."
+class BadGateway(CarrelError):
+    code, status = "bad_gateway", 502
+    default_hint = "Look at what the server in the desktop writes: its answer is not HTTP."
 
 
 class Unavailable(CarrelError):

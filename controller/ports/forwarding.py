@@ -23,7 +23,7 @@ from controller.ports.tunnel import Tunnels
 from controller.problems import CallerGone
 from controller.watch import CLOSE_SECONDS, MAX_QUEUED, OPEN_SECONDS, pass_on
 from workspace.backends.base import Endpoint
-from workspace.errors import CarrelError
+from workspace.errors import BadGateway
 from workspace.http1 import Transport
 
 ANSWER_SECONDS = 600.0  # from one piece of an answer to the next: servers hold long polls
@@ -38,13 +38,6 @@ _TIMEOUTS = {
     "write": SEND_SECONDS,
     "pool": OPEN_SECONDS,
 }
-
-
-class BadServer(CarrelError):
-    """What came from a server in a desktop is no answer."""
-
-    code, status = "bad_gateway", 502
-    default_hint = "Look at what the server in the desktop writes: its answer is not HTTP."
 
 
 class Forwarding:
@@ -86,7 +79,7 @@ class Forwarding:
         """Answer a request as the server at ``place`` does; ``path`` with its query.
 
         Raises:
-            PortClosed, DesktopLost, BadServer: before anything was answered.
+            PortClosed, DesktopLost, BadGateway: before anything was answered.
             CallerGone: it hung up.
         """
         body = _Body(scope, receive)
@@ -121,7 +114,7 @@ class Forwarding:
         try:
             answer = await transport.handle_async_request(request)
         except httpx.TransportError as error:
-            raise BadServer(f"The server on port {place.port}: {error}.") from error
+            raise BadGateway(f"The server on port {place.port}: {error}.") from error
         try:
             fields = answer_fields(answer.headers.raw, place)
             start = {"type": "http.response.start", "status": answer.status_code}
@@ -150,7 +143,7 @@ class Forwarding:
         """Relay a WebSocket that has not been accepted to the server at ``place``.
 
         Raises:
-            PortClosed, DesktopLost, BadServer: before it was accepted.
+            PortClosed, DesktopLost, BadGateway: before it was accepted.
         """
         scope = websocket.scope
         fields = [
@@ -186,7 +179,7 @@ class Forwarding:
             return
         except (OSError, asyncio.TimeoutError, InvalidHandshake, ValueError, EOFError) as error:
             sock.close()
-            raise BadServer(
+            raise BadGateway(
                 f"The server on port {place.port} opens no WebSocket: {error}"
             ) from error
 

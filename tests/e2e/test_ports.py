@@ -90,7 +90,7 @@ def test_what_goes_wrong_is_said(
     garbage = by_path.get("/garbage")
     assert (garbage.status_code, garbage.json()["code"]) == (502, "bad_gateway")
     closed = by_path.get(f"{by_path.base_url}x".replace(f"/{PORT}/", "/3999/"))
-    assert (closed.status_code, closed.json()["code"]) == (502, PortClosed.code)
+    assert (closed.status_code, closed.json()["code"]) == (409, PortClosed.code)
     for port in ("0", "65536", "abc", "%31"):
         other = by_path.get(f"{by_path.base_url}x".replace(f"/{PORT}/", f"/{port}/"))
         assert other.status_code == 422, other.text
