@@ -277,7 +277,7 @@ def test_top_is_drawn_on_a_terminal_until_it_is_interrupted(
 
 def test_what_tenants_may_have_is_set_and_shown(carrel: CommandLine) -> None:
     changed = carrel("tenants", "set", "billing", "--desktops", "5", "--hours", "100.5")
-    assert changed.stdout == "billing\t0 of 5\t0\t0\t0 of 100.5\t-\n", changed.stderr
+    assert changed.stdout == "billing\t0 of 5\t0\t0\t0 of 100.5\t-\t-\t-\n", changed.stderr
     told = json.loads(carrel("tenants", "--json").stdout)
     assert [(each["name"], each["quotas"]["workspaces"]) for each in told] == [
         ("billing", 5),
