@@ -7,6 +7,7 @@ They are made from the application's own OpenAPI, so that a new route is fuzzed 
 from __future__ import annotations
 
 import asyncio
+import copy
 import os
 import random
 from collections import Counter
@@ -26,11 +27,15 @@ _SPARED = {"delete /v1/workspaces/{workspace_id}", "post /v1/logout"}
 # Their answers have no end.
 _SPARED |= {f"get /v1{path}/events/stream" for path in ("", "/workspaces/{workspace_id}")}
 # Refused in form: the fake desktop has none.
-_WEB_SOCKETS = ("vnc", "terminal", "processes/{job}/stream")
+_WEB_SOCKETS = ("vnc", "terminal", "processes/{job}/stream", "ports/3000/a", "ports/x/a", "tools/a")
 
 
 def _surfaces(api: FastAPI) -> list[Surface]:
-    told = api.openapi()
+    told = copy.deepcopy(api.openapi())
+    # Where there is no room a claim waits for a minute if it does not say for how long.
+    told["components"]["schemas"]["WorkspaceRequest"].setdefault("required", []).append(
+        "queue_seconds"
+    )
     found = []
     for path, methods in told["paths"].items():
         for method, route in methods.items():
@@ -77,6 +82,7 @@ async def test_requests_that_mean_no_good(
                         "template": lambda: "fake",
                         "ttl_seconds": lambda: 600,
                         "wait_seconds": lambda: 0,  # for a person who does not come
+                        "queue_seconds": lambda: 0,
                     },
                 )
                 for number in range(WORKERS)
