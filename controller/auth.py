@@ -188,6 +188,8 @@ class Auth:
                 str(key_id),
                 (int() | float() | None) as until,
             ] if expiry > time.time():
+                if kind != _ENTER:  # what it opens ends with it
+                    until = min(expiry, until or expiry)
                 caller = Caller(name, cast(Role, role), tenant, key_id, until=until)
                 if await self.still_admits(caller):
                     return caller, Target(workspace_id, port)

@@ -31,6 +31,7 @@ from workspace.errors import CarrelError, Forbidden, InvalidRequest, Unauthorize
 
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
+_PORTS = "/v1/workspaces/{workspace_id}/ports/{port}/"  # whose queries are another server's
 _PROBES = frozenset({"/healthz", "/readyz"})
 _LEASES = frozenset({"/v1/leases/{sandbox}", "/v1/leases/{sandbox}/connections"})
 _KEY_NAMES = frozenset({"key", "api_key", "apikey", "api-key", "token", "access_token", "bearer"})
@@ -88,8 +89,9 @@ class Gate:
     async def _admit(self, scope: Scope) -> Caller | None:
         head = _head(scope["headers"])
         self._check_host(head.host, scope)
-        _refuse_keys(scope["query_string"])
         found = _found(scope)
+        if found.rule is None or not found.rule.path.startswith(_PORTS):
+            _refuse_keys(scope["query_string"])
         if found.rule is not None:
             scope["rule"] = found.rule.path  # what is refused here is counted by it
         if found.rule is not None and found.rule.path in _LEASES:

@@ -25,7 +25,7 @@ from workspace.errors import DesktopLost, from_body
 OPEN_SECONDS = 10.0
 CLOSE_SECONDS = 2.0
 MAX_MESSAGE_BYTES = 16 << 20
-MAX_QUEUED = 16
+MAX_QUEUED = 4  # messages that lie here unread
 _LOST = 1011
 _SAID = frozenset({1002, 1003, 1007, 1008, 1009})  # the caller's own fault, by the desktop's word
 
@@ -64,8 +64,10 @@ async def pass_on(
             raise end
 
 
-async def dial(endpoint: Endpoint, path: str, subprotocols: list[str]) -> ClientConnection:
-    """A WebSocket of the desktop at ``endpoint``.
+async def dial(
+    endpoint: Endpoint, path: str, subprotocols: list[str], *, max_bytes: int = MAX_MESSAGE_BYTES
+) -> ClientConnection:
+    """A WebSocket of the desktop at ``endpoint``, whose messages are of ``max_bytes`` at most.
 
     Raises:
         CarrelError: it refused.
@@ -79,7 +81,7 @@ async def dial(endpoint: Endpoint, path: str, subprotocols: list[str]) -> Client
         "open_timeout": OPEN_SECONDS,
         "close_timeout": CLOSE_SECONDS,
         "ping_interval": None,  # the caller's own connection is the one that is kept alive
-        "max_size": MAX_MESSAGE_BYTES,
+        "max_size": max_bytes,
         "max_queue": MAX_QUEUED,
     }
     try:

@@ -28,6 +28,7 @@ MAX_HEAD_BYTES = 64 << 10
 MAX_BUFFERED_BYTES = 256 << 10
 MAX_CONNECTIONS = 200
 MAX_IDLE = 20
+_MAX_INTERIM = 20  # answers before the answer
 IDLE_SECONDS = 4.0  # less than a server waits before it closes
 _MAX_LINE = 256  # of a chunk's head
 _STATUS = re.compile(rb"HTTP/1\.([01]) ([1-5][0-9]{2})(?: ([^\x00\r\n]*))?")
@@ -62,10 +63,13 @@ class Transport(httpx.AsyncBaseTransport):
         self._dial = dial
         self._idle: list[_Link] = []  # the one used last at the end
         self._slots = anyio.Semaphore(MAX_CONNECTIONS, fast_acquire=True)
+        self._timer: asyncio.TimerHandle | None = None
         self._is_closed = False
 
     async def aclose(self) -> None:
         self._is_closed = True
+        if self._timer is not None:
+            self._timer.cancel()
         for link in self._idle:
             link.close()
         self._idle.clear()
@@ -143,8 +147,23 @@ class Transport(httpx.AsyncBaseTransport):
             self._idle.append(link)
             if len(self._idle) > MAX_IDLE:
                 self._idle.pop(0).close()
+            if self._timer is None:
+                loop = asyncio.get_running_loop()
+                self._timer = loop.call_later(IDLE_SECONDS, self._close_idle)
         else:
             link.close()
+
+    def _close_idle(self) -> None:
+        """Close what nobody has used for so long, and look again while there are others."""
+        now = time.monotonic()
+        for link in [link for link in self._idle if link.idle_until <= now]:
+            self._idle.remove(link)
+            link.close()
+        self._timer = None
+        if self._idle:
+            loop = asyncio.get_running_loop()
+            wait = min(link.idle_until for link in self._idle) - now
+            self._timer = loop.call_later(wait, self._close_idle)
 
 
 class _Limits(NamedTuple):
@@ -321,12 +340,13 @@ class _Link(asyncio.Protocol):
         return True
 
     async def read_head(self, seconds: float | None) -> _Head:
-        while True:
+        for _ in range(_MAX_INTERIM):
             head = _parse_head(await self.read_until(b"\r\n\r\n", MAX_HEAD_BYTES, seconds))
             if head.status >= 200:
                 return head
             if head.status == 101:
                 raise httpx.RemoteProtocolError("it changes the protocol unasked")
+        raise httpx.RemoteProtocolError("it says again and again that it will answer")
 
     async def read_until(self, end: bytes, limit: int, seconds: float | None) -> bytes:
         """What comes before ``end``, which is dropped; at most ``limit`` bytes."""
@@ -351,7 +371,9 @@ class _Link(asyncio.Protocol):
 
 
 def _request_head(request: httpx.Request) -> bytes:
-    lines = [b"%b %b HTTP/1.1" % (request.method.encode("ascii"), request.url.raw_path)]
+    # httpx's own extension: what is asked for exactly as it is written.
+    target: bytes = request.extensions.get("target", request.url.raw_path)
+    lines = [b"%b %b HTTP/1.1" % (request.method.encode("ascii"), target)]
     lines += [b"%b: %b" % field for field in request.headers.raw]
     if any(b"\r" in line or b"\n" in line or b"\0" in line for line in lines):
         raise httpx.LocalProtocolError("a header holds the end of a line")

@@ -48,7 +48,7 @@ class PortAccess(BaseModel):
     model_config = ConfigDict(extra="ignore", frozen=True)
     port: PortNumber
     url: Annotated[
-        str, Field(description="for the browser of one person, within a minute; it is a secret")
+        str, Field(description="for a person's browser, within a minute; it is a secret")
     ]
     origin: Annotated[str, Field(description="where that leads: an origin of its own")]
     expires_at: Annotated[datetime, Field(description="until then the url lets in")]

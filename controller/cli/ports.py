@@ -37,7 +37,7 @@ def port(
     path: Annotated[str, typer.Argument(help="The page to begin at.")] = "/",
     json: Json = False,
 ) -> None:
-    """Print an address of a server in a desktop, for one browser and within a minute."""
+    """Print an address of a server in a desktop, for a browser and within a minute."""
     from controller.cli import output
     from controller.cli.connect import controller, run
 

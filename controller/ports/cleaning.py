@@ -8,8 +8,11 @@ own origin only, and no browser forgets or keeps anything of another's for it.
 
 from __future__ import annotations
 
+import posixpath
+import re
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
+from urllib.parse import urljoin, urlsplit
 
 from starlette.types import Scope
 
@@ -27,7 +30,9 @@ _NEVER_OUT = _HOP | frozenset(
     b"service-worker-allowed strict-transport-security x-request-id".split()
 )
 # Of a server that has no origin of its own: what would tell browsers something of Carrel's.
-_NEVER_BY_PATH = frozenset({b"set-cookie", b"location", b"refresh", b"link"})
+_NEVER_BY_PATH = frozenset({b"set-cookie", b"refresh", b"link"})
+_CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
+_DOT = re.compile("%2e", re.IGNORECASE)  # browsers take it for one
 _OURS = b"carrel_"
 SECURE = b"__Host-"
 
@@ -48,16 +53,19 @@ def request_fields(scope: Scope, place: Place) -> Fields:
     """The head of a request, as the server gets it."""
     named = _named(scope["headers"])
     fields: Fields = [(b"Host", place.host.encode())]
+    cookies = []
     for name, value in scope["headers"]:
         if name in _NEVER_IN or name in named or name.startswith(b"sec-websocket-"):
             continue
         if name == b"cookie":
-            value = _others_cookies(value)
-            if not value:
-                continue
-        elif name in (b"origin", b"referer"):
+            cookies.append(value)
+            continue
+        if name in (b"origin", b"referer"):
             value = _as_seen_inside(value, place)
         fields.append((name, value))
+    # Without an origin of its own, they are of Carrel's.
+    if place.origin is not None and (kept := _others_cookies(b"; ".join(cookies))):
+        fields.append((b"cookie", kept))
     client = scope.get("client")
     fields.append((b"X-Forwarded-For", str(client[0] if client else "unknown").encode()))
     host = next((value for name, value in scope["headers"] if name == b"host"), b"")
@@ -69,19 +77,26 @@ def request_fields(scope: Scope, place: Place) -> Fields:
     return fields
 
 
-def answer_fields(fields: Iterable[tuple[bytes, bytes]], place: Place) -> Fields:
-    """The head of an answer, as the browser gets it."""
-    found = [(name.lower(), value) for name, value in fields]
+def answer_fields(
+    fields: Iterable[tuple[bytes, bytes]], place: Place, *, path: str = "/", status: int = 200
+) -> Fields:
+    """The head of an answer to a request for ``path``, as the browser gets it."""
+    found = [(name.lower(), value) for name, value in fields if not _CONTROL.search(value)]
     named = _named(found)
-    return list(_cleaned(found, named, place))
+    return list(_cleaned(found, named, place, path, status))
 
 
-def _cleaned(found: Fields, named: frozenset[bytes], place: Place) -> Iterator[tuple[bytes, bytes]]:
+def _cleaned(
+    found: Fields, named: frozenset[bytes], place: Place, path: str, status: int
+) -> Iterator[tuple[bytes, bytes]]:
     for name, value in found:
         if name in _NEVER_OUT or name in named:
             continue
+        if name == b"content-length" and (status in (204, 304) or not value.isdigit()):
+            continue
         if name == b"location":
-            yield name, _location(value, place)
+            if (location := _location(value, place, path)) is not None:
+                yield name, location
         elif place.origin is None and (
             name in _NEVER_BY_PATH or name.startswith(b"access-control-")
         ):
@@ -133,14 +148,31 @@ def _cookie(value: bytes) -> bytes | None:
     return b";".join([first, *kept])
 
 
-def _location(value: bytes, place: Place) -> bytes:
-    """Where the server sends a browser, as the browser knows it."""
+def _location(value: bytes, place: Place, path: str) -> bytes | None:
+    """Where the server sends a browser, as the browser knows it.
+
+    Without an origin of its own it sends clients nowhere but below its prefix: they take the key
+    along to wherever on Carrel's origin they are sent.
+    """
+    text = value.decode("latin-1")
     for own in (f"http://{place.host}", f"http://127.0.0.1:{place.port}"):
-        if value == own.encode() or value.startswith((f"{own}/".encode(), f"{own}?".encode())):
-            value = value[len(own) :] or b"/"
+        if text == own or text.startswith((f"{own}/", f"{own}?")):
+            text = text[len(own) :]
+            text = text if text.startswith("/") else f"/{text}"
             break
     else:
-        if not value.startswith(b"/") or value.startswith(b"//"):
+        if place.origin is not None and (not text.startswith("/") or text.startswith("//")):
             return value
-    base = place.prefix if place.origin is None else place.origin
-    return base.encode() + value
+    if place.origin is not None:
+        return (place.origin + text).encode("latin-1")
+    if "\\" in text or text.startswith("//"):
+        return None
+    asked = text if not text.startswith("/") else place.prefix + text
+    try:
+        whole = urlsplit(urljoin(f"http://carrel{place.prefix}{path}", asked))
+    except ValueError:
+        return None
+    plain = posixpath.normpath(_DOT.sub(".", whole.path))
+    if whole.netloc != "carrel" or not f"{plain}/".startswith(f"{place.prefix}/"):
+        return None
+    return (whole.path + (f"?{whole.query}" if whole.query else "")).encode("latin-1")

@@ -14,21 +14,20 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 from starlette.websockets import WebSocket
 from websockets.asyncio.client import connect
-from websockets.exceptions import InvalidHandshake, InvalidStatus
+from websockets.exceptions import InvalidStatus, WebSocketException
 from websockets.typing import Origin, Subprotocol
 
 from controller.ports.cleaning import Place, answer_fields, request_fields
 from controller.ports.origins import Target
 from controller.ports.tunnel import Tunnels
 from controller.problems import CallerGone
-from controller.watch import CLOSE_SECONDS, MAX_QUEUED, OPEN_SECONDS, pass_on
+from controller.watch import CLOSE_SECONDS, MAX_MESSAGE_BYTES, OPEN_SECONDS, pass_on
 from workspace.backends.base import Endpoint
-from workspace.errors import BadGateway
+from workspace.errors import BadGateway, InvalidRequest, Unavailable
 from workspace.http1 import Transport
 
 ANSWER_SECONDS = 600.0  # from one piece of an answer to the next: servers hold long polls
 SEND_SECONDS = 60.0
-MAX_MESSAGE_BYTES = 64 << 20
 MOST_TRANSPORTS = 256
 NOTE_SECONDS = 60.0  # a page asks a server a hundred times: that is one line of the log
 MOST_NOTED = 10_000
@@ -88,10 +87,10 @@ class Forwarding:
             fields.append((b"Transfer-Encoding", b"chunked"))
         request = httpx.Request(
             scope["method"],
-            httpx.URL(scheme="http", host="localhost", port=place.port, raw_path=path),
+            f"http://{place.host}",
             headers=fields,
             stream=body,
-            extensions={"timeout": _TIMEOUTS},
+            extensions={"timeout": _TIMEOUTS, "target": path},
         )
         working = asyncio.ensure_future(self._exchange(request, send, endpoint, place))
         leaving = asyncio.ensure_future(body.until_gone())
@@ -110,31 +109,34 @@ class Forwarding:
     async def _exchange(
         self, request: httpx.Request, send: Send, endpoint: Endpoint, place: Place
     ) -> None:
-        transport = self._transport(endpoint, place.port)
+        transport = await self._transport(endpoint, place.port)
         try:
             answer = await transport.handle_async_request(request)
         except httpx.TransportError as error:
             raise BadGateway(f"The server on port {place.port}: {error}.") from error
         try:
-            fields = answer_fields(answer.headers.raw, place)
-            start = {"type": "http.response.start", "status": answer.status_code}
-            await send({**start, "headers": fields})
+            status, path = answer.status_code, request.extensions["target"].decode("latin-1")
+            fields = answer_fields(answer.headers.raw, place, path=path, status=status)
+            await send({"type": "http.response.start", "status": status, "headers": fields})
             stream = answer.stream
             assert isinstance(stream, httpx.AsyncByteStream), "it came by an async transport"
             async for piece in stream:
                 await send({"type": "http.response.body", "body": piece, "more_body": True})
             await send({"type": "http.response.body", "body": b""})
+        except httpx.TransportError as error:  # in the middle: its caller is to see that
+            raise BadGateway(f"The server on port {place.port} broke off: {error}.") from error
         finally:
             await answer.aclose()
 
-    def _transport(self, endpoint: Endpoint, port: int) -> Transport:
+    async def _transport(self, endpoint: Endpoint, port: int) -> Transport:
         key = (endpoint, port)
         found = self._kept.pop(key, None) or Transport(
             dial=lambda: self._tunnels.open(endpoint, port)
         )
         self._kept[key] = found
-        if len(self._kept) > MOST_TRANSPORTS:  # its requests go on; its idle connections end soon
-            self._kept.popitem(last=False)
+        if len(self._kept) > MOST_TRANSPORTS:
+            _, oldest = self._kept.popitem(last=False)
+            await oldest.aclose()  # its idle connections; its requests go on
         return found
 
     async def websocket(
@@ -163,13 +165,17 @@ class Forwarding:
             "close_timeout": CLOSE_SECONDS,
             "ping_interval": None,
             "max_size": MAX_MESSAGE_BYTES,
-            "max_queue": MAX_QUEUED,
+            "max_queue": 1,  # they are large, and of a server that nobody knows
             "proxy": None,
         }
-        sock = await self._tunnels.open(endpoint, place.port)
+        if not path.isascii() or b"#" in path:
+            raise InvalidRequest("This path is written in a way that is not served.")
         try:
-            url = f"ws://{place.host}{path.decode('latin-1')}"
-            upstream = await connect(url, sock=sock, **options)
+            sock = await self._tunnels.open(endpoint, place.port)
+        except OSError as error:
+            raise Unavailable("This controller has too many connections open.") from error
+        try:
+            upstream = await connect(f"ws://{place.host}{path.decode()}", sock=sock, **options)
         except InvalidStatus as error:
             sock.close()
             refusal = error.response
@@ -177,7 +183,7 @@ class Forwarding:
                 Response(bytes(refusal.body or b""), refusal.status_code)
             )
             return
-        except (OSError, asyncio.TimeoutError, InvalidHandshake, ValueError, EOFError) as error:
+        except (OSError, asyncio.TimeoutError, WebSocketException, ValueError, EOFError) as error:
             sock.close()
             raise BadGateway(
                 f"The server on port {place.port} opens no WebSocket: {error}"

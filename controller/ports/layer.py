@@ -8,21 +8,24 @@ port of one desktop, and good as long as the key that it was asked with. Program
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from http.cookies import CookieError, SimpleCookie
 
 from starlette.requests import HTTPConnection, Request
 from starlette.responses import HTMLResponse, Response
-from starlette.types import ASGIApp, Receive, Scope, Send
-from starlette.websockets import WebSocket
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
 from controller import access
 from controller.access import Caller
 from controller.auth import Auth
+from controller.keyring import ADMIN
 from controller.ports.cleaning import SECURE, Place
 from controller.ports.origins import Origins, Target
-from controller.problems import Shield, answer, response
+from controller.problems import CallerGone, Shield, answer, response
 from controller.routes import parts, recorded, while_admitted
-from workspace.errors import Forbidden, InvalidRequest, NotFound, Unauthorized
+from workspace.errors import CarrelError, Forbidden, InvalidRequest, NotFound, Unauthorized
+from workspace.protocols import CUT
 
 OWN = "/.carrel/"
 _ENTER = f"{OWN}enter"
@@ -102,20 +105,22 @@ class Ports:
             Unauthorized, Forbidden, WorkspaceNotFound.
         """
         headers = HTTPConnection(scope).headers
-        scheme, _, key = headers.get("authorization", "").partition(" ")
-        if scheme.lower() == "bearer":
-            caller: Caller | None = await self._auth.by_key(key.strip())
-        else:
-            origin = headers.get("origin", self._origins.of(target))
+        caller = await self._by_cookie("; ".join(headers.getlist("cookie")), target)
+        if caller is not None:  # an Authorization beside it is the server's own business
+            own = self._origins.of(target)
             is_change = scope["type"] == "websocket" or scope["method"] not in _SAFE
-            if is_change and origin != self._origins.of(target):
+            if is_change and headers.get("origin", own) != own:
                 raise Forbidden(
                     "Another origin's page may not do this.", hint="Its own pages and keys may."
                 )
-            caller = await self._by_cookie("; ".join(headers.getlist("cookie")), target)
+        else:
+            scheme, _, key = headers.get("authorization", "").partition(" ")
+            if scheme.lower() == "bearer":
+                caller = await self._auth.by_key(key.strip())
         if caller is None:
             raise Unauthorized("There is no valid key or session with this request.")
         await _check(scope, caller, target)
+        await count(scope, caller)
         return caller
 
     async def _by_cookie(self, header: str, target: Target) -> Caller | None:
@@ -181,13 +186,45 @@ async def forward(
         async with recorded(connection, target.workspace_id, "port", port=target.port):
             pass
         own.forwarding.note(target, actor)
+    sent, websocket = _Sent(send), None
     if scope["type"] == "http":
-        return await own.forwarding.http(
-            scope, receive, send, endpoint=endpoint, place=place, path=path
+        working = own.forwarding.http(
+            scope, receive, sent, endpoint=endpoint, place=place, path=path
         )
-    websocket = WebSocket(scope, receive, send)
-    relaying = own.forwarding.websocket(websocket, endpoint=endpoint, place=place, path=path)
-    await while_admitted(websocket, relaying)
+    else:
+        websocket = WebSocket(scope, receive, send)
+        working = own.forwarding.websocket(websocket, endpoint=endpoint, place=place, path=path)
+    try:
+        await while_admitted(connection, working)
+    except CarrelError as error:
+        if websocket is not None and websocket.application_state is not WebSocketState.CONNECTING:
+            with suppress(RuntimeError, WebSocketDisconnect):  # its caller was first
+                await websocket.close(1008, error.message[:120])
+            return
+        if not sent.has_begun:
+            raise
+        # Half an answer is never to be taken for a whole one.
+        if cut := scope.get("extensions", {}).get(CUT):
+            cut["abort"]()
+        raise CallerGone from error
+
+
+async def count(scope: Scope, caller: Caller) -> None:
+    """Raises RateLimited: its tenant's keys may not ask that often."""
+    if caller.name != ADMIN:
+        await parts(HTTPConnection(scope)).tenants.count(caller, time.monotonic())
+
+
+class _Sent:
+    """Sends, and knows whether an answer has begun."""
+
+    def __init__(self, send: Send) -> None:
+        self._send = send
+        self.has_begun = False
+
+    async def __call__(self, message: Message) -> None:
+        self.has_begun = True
+        await self._send(message)
 
 
 async def _check(scope: Scope, caller: Caller, target: Target) -> None:

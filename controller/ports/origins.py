@@ -31,6 +31,8 @@ class Origins:
         host = urlsplit(f"//{ports_host}")
         self._name = (host.hostname or "").lower()
         port = host.port or public.port
+        if port == {"http": 80, "https": 443}.get(public.scheme):
+            port = None  # which no browser's Origin has
         self._after = self._name if port is None else f"{self._name}:{port}"
 
     @property

@@ -8,17 +8,17 @@ the key that it was made with. The log and the metrics know the route and never 
 from __future__ import annotations
 
 import json
+import re
 from datetime import datetime, timezone
 from typing import Annotated
 
 import anyio
 from fastapi import APIRouter, Body, Request, Response, WebSocket
 from starlette.types import Message, Receive, Scope, Send
-from starlette.websockets import WebSocketState
 
 from controller.answers import OF_DESKTOP
 from controller.ports.cleaning import Place
-from controller.ports.layer import forward
+from controller.ports.layer import count, forward
 from controller.ports.origins import Target
 from controller.problems import deny
 from controller.routes import Id, caller, desktop, parts, recorded
@@ -29,7 +29,9 @@ from workspace.ports import CdpAccess, CdpRequest
 router = APIRouter(tags=["browser"], responses=OF_DESKTOP)
 sockets = APIRouter()
 MAX_LISTED_BYTES = 4 << 20
-_PAGES = ("/json", "/json/")  # what Chrome tells of itself over HTTP; all else is a WebSocket
+# What Chrome tells of itself over HTTP, and its WebSockets.
+_PAGES = re.compile(r"/json(/[a-z]+)?/?")
+_SOCKETS = re.compile(r"devtools/[a-z]+/[A-Za-z0-9-]{1,100}")
 _VERSION = "/json/version"
 
 
@@ -72,26 +74,22 @@ async def socket(websocket: WebSocket, token: str, path: str) -> None:
         target = await _admitted(websocket.scope, token)
         if not path:
             path = await _browser(websocket.scope, target)
-        if not path.startswith("devtools/"):
+        if not _SOCKETS.fullmatch(path):
             raise NotFound(f"The browser has no {path[:100]!r}.")
         websocket.scope["headers"] = [  # Chrome takes no WebSocket of a page
             field for field in websocket.scope["headers"] if field[0] != b"origin"
         ]
-        place = Place(target.port, prefix=f"/cdp/{token}")
-        to = f"/{path}".encode("utf-8", "surrogateescape")
+        place, to = Place(target.port), f"/{path}".encode()
         await forward(websocket.scope, websocket.receive, websocket.send, target, place, to)
     except CarrelError as error:
-        if websocket.application_state is WebSocketState.CONNECTING:
-            await deny(websocket, error)
-        else:
-            await websocket.close(1008, error.message[:120])
+        await deny(websocket, error)
 
 
 class _Told(Response):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         token, path = scope["path_params"]["token"], "/" + scope["path_params"]["path"]
         target = await _admitted(scope, token)
-        if not path.startswith(_PAGES):
+        if not _PAGES.fullmatch(path):
             raise NotFound(f"The browser has no {path[:100]!r}.")
         status, body = await _asked(scope, receive, target, path)
         origin = parts(Request(scope)).settings.public_origin
@@ -116,6 +114,7 @@ async def _admitted(scope: Scope, token: str) -> Target:
             hint="Ask for a new one: POST /v1/workspaces/{id}/cdp.",
         )
     scope["caller"], target = found
+    await count(scope, scope["caller"])
     return target
 
 

@@ -9,7 +9,6 @@ from urllib.parse import quote
 
 from fastapi import APIRouter, Body, Path, Request, Response, WebSocket
 from starlette.types import Receive, Scope, Send
-from starlette.websockets import WebSocketState
 
 from controller import answers
 from controller.ports.cleaning import Place
@@ -43,7 +42,7 @@ async def open_port(
     port: Number,
     body: Annotated[PortRequest | None, Body()] = None,
 ) -> PortAccess:
-    """A way for one person's browser to a server in the desktop, on an origin of its own."""
+    """A way for a person's browser to a server in the desktop, on an origin of its own."""
     own, target = parts(request), Target(workspace_id, port)
     origin = own.origins.of(target)
     if origin is None:
@@ -79,10 +78,7 @@ async def socket(websocket: WebSocket, workspace_id: str, port: str, path: str) 
     try:
         await _Through()(websocket.scope, websocket.receive, websocket.send)
     except CarrelError as error:
-        if websocket.application_state is WebSocketState.CONNECTING:
-            await deny(websocket, error)
-        else:
-            await websocket.close(1008, error.message[:120])
+        await deny(websocket, error)
 
 
 class _Through(Response):

@@ -14,7 +14,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def do_GET(self) -> None:
-        if self.headers.get("Upgrade") == "websocket":
+        if self.headers.get("Upgrade") == "websocket" and self.path != "/moved":
             return self.echo()
         if self.path == "/page":
             return self.answer(PAGE.encode(), "text/html")
@@ -55,7 +55,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.send_header("Content-Type", "text/event-stream")
         self.end_headers()
         self.close_connection = True
-        for number in range(100):
+        for number in range(300):
             self.wfile.write(f"data: {number}\n\n".encode())
             time.sleep(0.1)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -59,7 +60,7 @@ def test_by_a_path_with_a_key(by_path: httpx.Client) -> None:
     assert answer.status_code == 200, answer.text
     assert (told["method"], told["path"]) == ("GET", "/a%20b?c=d%2Fe")
     assert told["headers"]["host"] == f"localhost:{PORT}"
-    assert told["headers"]["cookie"] == "mine=2"
+    assert "cookie" not in told["headers"]
     assert "authorization" not in told["headers"]
     assert "set-cookie" not in answer.headers
     assert "sandbox" in answer.headers["content-security-policy"]
@@ -96,6 +97,18 @@ def test_what_goes_wrong_is_said(
         assert other.status_code == 422, other.text
 
 
+def test_what_is_open_ends_with_its_key(service: Service, desktop: SyncClaimedDesktop) -> None:
+    made = json.loads(service.carrel("keys", "new", "visitor", "--json").stdout)
+    http = httpx.Client(headers={"Authorization": f"Bearer {made['key']}"}, timeout=30)
+    url = f"{service.url}/v1/workspaces/{desktop.id}/ports/{PORT}/stream"
+    with http, http.stream("GET", url) as answer:
+        pieces = answer.iter_text()
+        assert next(pieces).startswith("data: 0")
+        assert service.carrel("keys", "revoke", made["id"]).returncode == 0
+        with pytest.raises(httpx.RemoteProtocolError):
+            list(pieces)
+
+
 def test_a_browser_gets_an_origin_of_its_own(
     service: Service, desktop: SyncClaimedDesktop, page: Page
 ) -> None:
@@ -111,6 +124,19 @@ def test_a_browser_gets_an_origin_of_its_own(
     assert told["headers"]["origin"] == f"http://localhost:{PORT}"
     assert told["headers"]["cookie"] == "mine=1"
     assert page.evaluate("document.cookie") == "mine=1"
+    # A key that the application has for itself is its own business.
+    own = page.evaluate(
+        "fetch('/asked', {headers: {Authorization: 'Bearer a.b.c'}}).then(it => it.status)"
+    )
+    assert own == 200
+    redirected = page.evaluate(
+        """new Promise(done => {
+          const socket = new WebSocket(`ws://${location.host}/moved`);
+          socket.onopen = () => done("open");
+          socket.onerror = () => done("refused");
+        })"""
+    )
+    assert redirected == "refused"
     events = service.carrel("logs", desktop.id).stdout
     assert "port_opened" in events
     # The way in is of one port: another one's origin does not take it.

@@ -291,3 +291,38 @@ async def test_memory_is_bounded_while_nobody_reads(tmp_path: Path) -> None:
         async for _ in response.aiter_bytes():
             if sent > before + (4 << 20):
                 break
+
+
+async def test_what_nobody_uses_is_closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http1, "IDLE_SECONDS", 0.05)
+    ended = 0
+
+    async def serve(reader: Reader, writer: Writer) -> None:
+        nonlocal ended
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(OK + b"Content-Length: 0\r\n\r\n")
+        assert await reader.read() == b""
+        ended += 1
+
+    async with serving(tmp_path, serve) as http:
+        await asyncio.gather(*(http.get("/") for _ in range(3)))
+        await eventually(lambda: ended == 3)
+        assert (await http.get("/")).status_code == 200
+
+
+async def test_it_asks_for_exactly_what_it_is_told_to(tmp_path: Path) -> None:
+    async def serve(reader: Reader, writer: Writer) -> None:
+        asked = (await reader.readuntil(b"\r\n\r\n")).split(b" ")[1]
+        writer.write(OK + b"Content-Length: %d\r\n\r\n%b" % (len(asked), asked))
+
+    async with serving(tmp_path, serve) as http:
+        for target in (b"*", b'/a/../b"%zz', b"/\xc3\xa9?#"):
+            answer = await http.get("/", extensions={"target": target})
+            assert answer.content == target
+
+
+async def test_it_does_not_wait_for_ever_for_the_answer_itself(tmp_path: Path) -> None:
+    interim = b"HTTP/1.1 103 Early Hints\r\n\r\n"
+    async with serving(tmp_path, saying(interim * 50 + OK + b"Content-Length: 0\r\n\r\n")) as http:
+        with pytest.raises(httpx.RemoteProtocolError, match="again and again"):
+            await http.get("/")

@@ -22,7 +22,7 @@ class PortCalls:
         return parse(_PORTS.validate_json, await self._wire.call("GET", "/ports"))
 
     async def open_port(self, port: int, path: str = "/") -> PortAccess:
-        """A way for one person's browser to a server in it, on an origin of its own.
+        """A way for a person's browser to a server in it, on an origin of its own.
 
         Only through a controller. It is no news whether something listens there yet.
 

@@ -20,6 +20,8 @@ def test_a_name_leads_to_its_port_and_back() -> None:
     assert there.find(f"80-{ID}.DESKS.example.net") == Target(ID, 80)
     with_port = Origins("https://carrel.example.org", "desks.example.net:8443")
     assert with_port.of(Target(ID, 80)) == f"https://80-{ID}.desks.example.net:8443"
+    usual = Origins("https://carrel.example.org:8443", "desks.example.net:443")
+    assert usual.of(Target(ID, 80)) == f"https://80-{ID}.desks.example.net"
 
 
 def test_where_names_lead_nowhere_there_are_none() -> None:
@@ -84,6 +86,10 @@ def test_a_server_gets_nothing_that_proves_who_asks() -> None:
         "x-forwarded-proto": ["https"],
     }
     assert "cookie" not in asked(("cookie", "carrel_ab=1"))
+    split = asked(("cookie", "a=1"), ("cookie", "carrel_ab=1; b=2"))
+    assert split["cookie"] == ["a=1; b=2"]
+    by_path = asked(("cookie", "a=1"), place=Place(3000, prefix="/v1/workspaces/x/ports/3000"))
+    assert "cookie" not in by_path  # it is of Carrel's own origin
 
 
 def test_its_own_pages_are_of_its_own_origin() -> None:
@@ -144,3 +150,40 @@ def test_below_a_path_it_can_tell_a_browser_nothing_of_carrels_origin() -> None:
 def test_where_it_sends_a_browser(said: str, seen: str) -> None:
     found = told(answer_fields([(b"Location", said.encode())], Place(3000, ORIGIN)))
     assert found["location"] == [seen]
+
+
+PREFIX = f"/v1/workspaces/{ID}/ports/3000"
+
+
+@pytest.mark.parametrize(
+    ("said", "seen"),
+    [
+        ("/a?b=c", f"{PREFIX}/a?b=c"),
+        ("b", f"{PREFIX}/deep/b"),
+        ("../b", f"{PREFIX}/b"),
+        ("http://localhost:3000/a", f"{PREFIX}/a"),
+        ("http://localhost:3000?a", f"{PREFIX}/?a"),
+        ("/../../../../keys", None),
+        ("../../../../../../v1/keys", None),
+        ("/%2e%2e/%2E%2E/%2e%2e/%2e%2e/keys", None),
+        ("/..\\..\\keys", None),
+        ("//127.0.0.1:8700/v1/keys", None),
+        ("http://127.0.0.1:8700/v1/keys", None),
+        ("http://localhost:30001/", None),
+        ("javascript:alert(1)", None),
+        ("http://[", None),
+    ],
+)
+def test_below_a_path_no_client_is_sent_elsewhere(said: str, seen: str | None) -> None:
+    """It takes its key along to wherever on this origin it is sent."""
+    place = Place(3000, prefix=PREFIX)
+    fields = answer_fields([(b"Location", said.encode())], place, path="/deep/page?x=/y")
+    assert told(fields).get("location") == (None if seen is None else [seen])
+
+
+def test_what_no_answer_can_have_is_left_out() -> None:
+    place = Place(3000, ORIGIN)
+    bad = [(b"X-A", b"a\x01b"), (b"X-B", b"b\tc"), (b"Content-Length", b"x")]
+    assert told(answer_fields(bad, place)) == {"x-b": ["b\tc"]}
+    assert answer_fields([(b"Content-Length", b"5")], place, status=304) == []
+    assert answer_fields([(b"Content-Length", b"5")], place) == [(b"content-length", b"5")]
