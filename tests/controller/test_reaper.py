@@ -42,7 +42,7 @@ def lifecycle(app: FastAPI, http: httpx.AsyncClient) -> Lifecycle:
 @pytest.fixture
 def reaper(lifecycle: Lifecycle) -> Reaper:
     """One that looks again at once."""
-    return Reaper(lifecycle.keeping, lifecycle._replica, again_seconds=0)
+    return Reaper(lifecycle.keeping, lifecycle.replicas, again_seconds=0)
 
 
 async def told(lifecycle: Lifecycle, stray: str) -> list[object]:
@@ -320,7 +320,7 @@ async def test_a_start_does_not_wait_for_what_does_not_end(
 async def test_what_is_gone_by_the_second_look_was_just_ending(
     lifecycle: Lifecycle, cluster: LocalCluster
 ) -> None:
-    patient = Reaper(lifecycle.keeping, lifecycle._replica, again_seconds=0.5)
+    patient = Reaper(lifecycle.keeping, lifecycle.replicas, again_seconds=0.5)
     ending, stray = new_id(), new_id()
     for each in (ending, stray):
         await cluster.start(each, FAKE, ttl_seconds=60, timeout_seconds=10)
@@ -361,7 +361,7 @@ async def test_it_runs_by_itself(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(module, "PERIOD_SECONDS", 0.05)
-    own = Reaper(lifecycle.keeping, lifecycle._replica, again_seconds=0)
+    own = Reaper(lifecycle.keeping, lifecycle.replicas, again_seconds=0)
     running = asyncio.ensure_future(own.run())
     try:
         for _ in range(2):

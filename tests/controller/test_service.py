@@ -108,6 +108,8 @@ class _Bridge:
 
         return app
 
+    def tools_changed(self) -> None: ...
+
     @asynccontextmanager
     async def run(self) -> AsyncIterator[None]:
         self.is_running = True
