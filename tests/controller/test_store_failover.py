@@ -209,6 +209,7 @@ async def test_a_claim_on_a_server_that_hangs_fails_as_soon_as_that_is_seen(
 ) -> None:
     app = create_app(settings.model_copy(update={"database_url": mine.database()}), cluster)
     async with serving(app) as http:
+        await claim(http)  # what begins with the controller has been read by then
         monkeypatch.setattr(databases, "TRY_SECONDS", 1)
         mine.signal(signal.SIGSTOP)
         try:
