@@ -104,10 +104,12 @@ async def test_an_abandoned_upload_leaves_nothing(files: Files, tmp_path: Path) 
     assert os.listdir(tmp_path) == []
 
 
-async def test_special_files_are_refused_at_once(files: Files, tmp_path: Path) -> None:
+async def test_special_files_are_refused_at_once(
+    files: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     os.mkfifo(tmp_path / "fifo")
     server = socket.socket(socket.AF_UNIX)
-    os.chdir(tmp_path)
+    monkeypatch.chdir(tmp_path)  # a socket's name is to be short
     server.bind("socket")
     server.close()
     (tmp_path / "to-zero").symlink_to("/dev/zero")
