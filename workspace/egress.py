@@ -163,7 +163,8 @@ def changed(egress: Egress, *, allow: Iterable[str], deny: Iterable[str]) -> Egr
     """The rules with some more, and without some.
 
     Raises:
-        ValueError: what is to go is no rule of them, or they permit everything.
+        ValueError: what is to go is no rule of them, they permit everything, or they would be
+            more than MAX_RULES.
     """
     denied = [_normal_rule(rule) for rule in deny]
     if egress == "internet":
@@ -176,6 +177,8 @@ def changed(egress: Egress, *, allow: Iterable[str], deny: Iterable[str]) -> Egr
             raise ValueError(f"{rule!r} is none of its rules")
         rules.remove(rule)
     rules += [rule for rule in map(_normal_rule, allow) if rule not in rules]
+    if len(rules) > MAX_RULES:
+        raise ValueError(f"they would be {len(rules)} rules, and may be {MAX_RULES}")
     return rules or "none"
 
 

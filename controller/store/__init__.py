@@ -29,7 +29,7 @@ from controller.store.operated import Operated
 from controller.store.population import Population
 from controller.store.replicas import Leadership, Replicas
 from controller.store.requests import Requests
-from controller.store.rows import columns, to_workspace
+from controller.store.rows import all_readable, columns, to_workspace
 from controller.store.shares import Shares
 from controller.store.tables import UtcTime, events, warm, workspaces
 from controller.store.tenants import Tenants
@@ -202,6 +202,8 @@ class Store:
     ) -> list[Workspace]:
         """A page of workspaces, a tenant's or all, newest first, that were made before ``after``.
 
+        It is full unless it is the last: rows that cannot be read are left out.
+
         Raises:
             InvalidRequest: there is no workspace ``after``.
         """
@@ -223,7 +225,15 @@ class Store:
                     hint="Give the 'after' of the page before, or none for the first page.",
                 )
             statement = statement.where(age < tuple_(literal(found[0][0], UtcTime), literal(after)))
-        return [to_workspace(row) for row in await self._rows(statement.limit(limit))]
+        page: list[Workspace] = []
+        while True:
+            asked_for = limit - len(page)
+            rows = await self._rows(statement.limit(asked_for))
+            page += all_readable(rows)
+            if len(rows) < asked_for or len(page) == limit:
+                return page
+            last = tuple_(literal(rows[-1].created_at, UtcTime), literal(rows[-1].id))
+            statement = statement.where(age < last)
 
     # Events.
 

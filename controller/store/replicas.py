@@ -16,7 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from controller.store import databases
 from controller.store.doing import Doing
-from controller.store.rows import to_workspace
+from controller.store.rows import all_readable, to_workspace
 from controller.store.tables import replicas, workspaces
 from workspace.models import LIVE_STATES, State, Workspace
 
@@ -93,7 +93,10 @@ class Replicas:
         return to_workspace(row) if row else None
 
     async def adopt_all(self, *, keeper: str, of: str) -> Sequence[Workspace]:
-        """Take over the keeping of all that ``of`` keeps, or that are ``keeper``'s own already."""
+        """Take over the keeping of all that ``of`` keeps, or that are ``keeper``'s own already.
+
+        Those that cannot be read are left out.
+        """
         statement = (
             update(workspaces)
             .where(workspaces.c.state.in_(_UNENDED), workspaces.c.keeper == of)
@@ -101,7 +104,7 @@ class Replicas:
             .returning(*workspaces.c)
         )
         rows = await self._doing.do(lambda it: it.execute(statement), is_repeatable=False)
-        return [to_workspace(row) for row in rows.all()]
+        return all_readable(rows.all())
 
 
 class Leadership:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any  # JSON values
 
@@ -12,11 +13,12 @@ from fastapi import FastAPI
 
 from controller.live import recipe, shape
 from ray_cluster import leases
-from tests.controller.conftest import LocalCluster, bearer, claim, client, new_key
+from tests.controller.conftest import LocalCluster, bearer, claim, client, keep, new_key
 from tests.waiting import eventually
-from workspace.models import Template, WorkspaceRequest
+from workspace.models import Screen, Template, Workspace, WorkspaceRequest
 
 pytestmark = pytest.mark.anyio
+NOW = datetime(2026, 1, 1, tzinfo=timezone.utc)
 SECRET = {"name": "api", "host": "api.test", "value": "Bearer s3cret-Value"}
 
 
@@ -97,6 +99,54 @@ async def test_rules_change_while_it_runs_and_that_is_told(
     assert (await http.post("/v1/templates", json=slow)).status_code == 201
     starting = await claim(http, template="slow", wait=False)
     assert (await change(http, starting["id"], egress="none")).json()["code"] == "not_ready"
+
+
+async def test_rules_are_bounded_however_they_come_together(http: httpx.AsyncClient) -> None:
+    made = await claim(http, egress=[f"h{number}.org" for number in range(150)])
+    more = [f"m{number}.org" for number in range(51)]
+    refused = await change(http, made["id"], allow=more)
+    assert (refused.status_code, refused.json()["code"]) == (422, "invalid_request")
+    assert "201 rules" in refused.json()["message"]
+    assert len((await change(http, made["id"], allow=more[:50])).json()["egress"]) == 200
+    listed = await http.get("/v1/workspaces")
+    assert [it["id"] for it in listed.json()["workspaces"]] == [made["id"]]
+
+
+async def test_a_row_that_cannot_be_read_keeps_no_other_back(
+    app: FastAPI, http: httpx.AsyncClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = app.state.parts.lifecycle.store
+    kept = [
+        Workspace(
+            id=f"old{number:07}",
+            sandbox=f"old{number:07}",
+            state="released",
+            template="desktop",
+            screen=Screen(),
+            created_at=NOW + timedelta(seconds=number),
+            expires_at=NOW,
+        )
+        for number in range(5)
+    ]
+    for number in (3, 2, 0):  # as a release with other bounds might have written them
+        rules = [f"h{each}.org" for each in range(201)]
+        kept[number] = kept[number].model_copy(update={"egress": rules})
+    await keep(store, *kept)
+    page = (await http.get("/v1/workspaces?state=released&limit=2")).json()
+    assert [it["id"] for it in page["workspaces"]] == [kept[4].id, kept[1].id]
+    page = await http.get(f"/v1/workspaces?state=released&limit=2&after={page['after']}")
+    assert page.json() == {"workspaces": [], "after": None}
+    alone = await http.get(f"/v1/workspaces/{kept[2].id}")
+    assert (alone.status_code, alone.json()["code"]) == (503, "unavailable")
+    assert f"workspace {kept[2].id} cannot be read: egress" in alone.json()["message"]
+    live = [
+        each.model_copy(update={"state": "ready", "id": f"live{at:06}", "sandbox": f"live{at:06}"})
+        for at, each in enumerate(kept)
+    ]
+    await keep(store, *live, keeper="dead")
+    adopted = await store.replicas.adopt_all(keeper="me", of="dead")
+    assert {each.id for each in adopted} == {live[1].id, live[4].id}
+    assert "left out" in caplog.text
 
 
 async def test_a_secret_is_kept_nowhere_and_told_to_nobody(

@@ -117,6 +117,10 @@ def test_whole_egresses() -> None:
         changed(["a.org"], allow=[], deny=["b.org"])
     with pytest.raises(ValueError, match="give a list"):
         changed("internet", allow=[], deny=["b.org"])
+    many = [f"h{number}.org" for number in range(200)]
+    assert changed(many, allow=["b.org", many[7]], deny=[many[0]]) == [*many[1:], "b.org"]
+    with pytest.raises(ValueError, match="would be 201 rules, and may be 200"):
+        changed(many, allow=["b.org"], deny=[])
     with pytest.raises(ValidationError):
         EGRESS.validate_python("all")
     with pytest.raises(ValidationError):
