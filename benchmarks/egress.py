@@ -75,7 +75,7 @@ class Server:
 def _proxy(ready: Callable[[int], None], server: int) -> None:
     async def serve() -> None:
         rules = [f"127.0.0.1:{server}"]
-        policy = Policy(egress=rules, private=networks(["127.0.0.0/8"]))
+        policy = Policy(egress=rules, private=networks(["127.0.0.1/32"]))
         listener = socket.create_server(("127.0.0.1", 0), backlog=1024)
         proxy = Proxy(policy, Tally())
         proxy.start(listener)

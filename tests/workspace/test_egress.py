@@ -19,6 +19,7 @@ from workspace.egress import (
     parse_rule,
     permits,
 )
+from workspace.proxy import addresses
 from workspace.proxy.addresses import is_own, networks, why_refused
 
 EGRESS: TypeAdapter[Egress] = TypeAdapter(Egress)
@@ -154,8 +155,31 @@ def test_what_an_operator_permits() -> None:
     everything = networks(["0.0.0.0/0", "::/0"])
     for metadata in ("169.254.169.254", "fd00:ec2::254", "fe80::1"):
         assert why_refused(ipaddress.ip_address(metadata), everything) is not None
+        if "." in metadata:
+            mapped = ipaddress.ip_address(f"::ffff:{metadata}")
+            assert why_refused(mapped, everything) is not None
     with pytest.raises(ValueError, match="host bits"):
         networks(["10.1.0.1/16"])
+
+
+@pytest.mark.parametrize(
+    "text", ["127.0.0.1", "127.9.9.9", "::1", "0.0.0.0", "::", "::ffff:127.0.0.1"]
+)
+def test_the_nodes_own_are_permitted_one_by_one_alone(text: str) -> None:
+    address = ipaddress.ip_address(text)
+    around = networks(["127.0.0.0/8", "::/127", "0.0.0.0/0", "::/0"])
+    assert why_refused(address, around) == "this node's own"
+    assert why_refused(address, [*around, *networks([text])]) is None
+
+
+def test_the_nodes_own_in_a_private_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a machine with 10.1.0.5 has it; which addresses this one has is not known here."""
+    private = networks(["10.1.0.0/16"])
+    monkeypatch.setattr(addresses, "is_own", lambda address: str(address) == "10.1.0.5")
+    assert why_refused(ipaddress.ip_address("10.1.0.5"), private) == "this node's own"
+    assert why_refused(ipaddress.ip_address("10.1.0.6"), private) is None
+    named = networks(["10.1.0.0/16", "10.1.0.5/32"])
+    assert why_refused(ipaddress.ip_address("10.1.0.5"), named) is None
 
 
 def test_secrets_show_their_value_to_the_node_alone() -> None:

@@ -4,7 +4,7 @@ Only what is public: of IPv6 that is what the internet has (2000::/3), without t
 an IPv4 address in them and lead there (6to4, Teredo, NAT64, mapped), which are refused rather than
 taken apart. A node's own address is none, however public: what listens there trusts its neighbours.
 An operator may name private networks that count as public; link-local addresses, where clouds keep
-their machines' credentials, never do.
+their machines' credentials, never do, and the node's own do only if named one by one.
 """
 
 from __future__ import annotations
@@ -57,6 +57,8 @@ def networks(texts: Sequence[str]) -> tuple[Network, ...]:
 
 def is_own(address: Address) -> bool:
     """Whether it is this machine's: then what is sent there leaves from there. Nothing is sent."""
+    if address.is_loopback or address.is_unspecified:  # all of them, whatever they leave from
+        return True
     family = socket.AF_INET6 if address.version == 6 else socket.AF_INET
     with socket.socket(family, socket.SOCK_DGRAM) as sock:
         try:
@@ -68,10 +70,14 @@ def is_own(address: Address) -> bool:
 
 def why_refused(address: Address, private: Sequence[Network] = ()) -> str | None:
     """Why it may not be reached; None if it may. ``private``: networks that an operator permits."""
-    if address.is_link_local or address in _METADATA:
+    meant = getattr(address, "ipv4_mapped", None) or address
+    if meant.is_link_local or meant in _METADATA:
         return "link-local, or of the machine's own metadata"
-    if any(address in network for network in private):
+    permitted = [network for network in private if address in network]
+    if any(network.num_addresses == 1 for network in permitted):
         return None
+    if permitted:
+        return "this node's own" if is_own(meant) else None
     for network, what in _REFUSED:
         if address in network:
             return what
