@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
@@ -35,16 +36,24 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(b"hello")
 
 
-@pytest.fixture
-def site() -> Iterator[Site]:
-    server = Site((OUTSIDE, 0), _Handler)
+@contextmanager
+def serving(port: int) -> Iterator[Site]:
+    server = Site((OUTSIDE, port), _Handler)
     server.told = []
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
     thread.start()
-    yield server
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    try:
+        yield server
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+@pytest.fixture
+def site() -> Iterator[Site]:
+    with serving(0) as server:
+        yield server
 
 
 def test_a_desktop_goes_out_by_its_rules(service: Service, site: Site) -> None:
@@ -78,9 +87,9 @@ def test_a_desktop_goes_out_by_its_rules(service: Service, site: Site) -> None:
         assert any(line["host"] == "late.example" for line in lines())  # told as it ended
 
 
-def test_a_secret_is_put_in_on_the_way(service: Service, site: Site) -> None:
-    target = f"{OUTSIDE}:{site.server_port}"
-    with SyncCarrel(service.url, service.key) as carrel:
+def test_a_secret_is_put_in_on_the_way(service: Service) -> None:
+    target = f"{OUTSIDE}:80"  # plain HTTP is for secrets of that port
+    with serving(80) as site, SyncCarrel(service.url, service.key) as carrel:
         secret = {"name": "api", "host": target, "value": VALUE}
         with carrel.claim("light", egress=[target], secrets=[secret]) as desktop:
             done = desktop.run(f"curl -sS http://{target}/; env")

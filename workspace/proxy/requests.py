@@ -25,12 +25,15 @@ NEXT_SECONDS = 60.0  # until another request of the same connection
 IDLE_SECONDS = 300.0  # within one
 SOCKET_SECONDS = 1800.0  # of a WebSocket on which nothing moves
 MAX_HEAD_BYTES = 64 << 10
+PLAIN_PORT = 80  # the one that a secret goes to without TLS
 _TARGET = re.compile(r"http://(?P<authority>[^/?#\\@\s]+)(?P<path>[/?][^#\s]*)?", re.IGNORECASE)
 _AUTHORITY = re.compile(r"(?P<host>\[[^\[\]]*\]|[^:\[\]]+)(?::(?P<port>[0-9]{1,5}))?", re.DOTALL)
 _HOPS = frozenset(
     b"connection keep-alive te trailer transfer-encoding upgrade expect http2-settings".split()
 )
 _ECHOES = (b"TRACE", b"TRACK")
+# What comes back is looked through for secrets: it has to be whole, and as it is.
+_ABOUT_THE_ANSWER = frozenset(b"accept-encoding range request-range if-range".split())
 Headers = Sequence[tuple[bytes, bytes]]
 
 
@@ -104,7 +107,7 @@ class Relay:
         self, client: Stream, gate: Gate, fixed: Target | None = None, *, is_tls: bool = False
     ) -> None:
         self._client, self._gate, self._fixed = client, gate, fixed
-        self._default_port = 443 if is_tls else 80
+        self._is_tls, self._default_port = is_tls, 443 if is_tls else 80
         self._conn = h11.Connection(h11.SERVER, max_incomplete_event_size=MAX_HEAD_BYTES)
         self._reached: Reached | None = None
         self._target: Target | None = None  # of what is reached
@@ -238,6 +241,11 @@ class Relay:
     ) -> list[tuple[bytes, bytes]]:
         if secrets and request.method.upper() in _ECHOES:
             raise Refused("a method that sends a request back is not for a host with a secret")
+        if secrets and not self._is_tls and target.port != PLAIN_PORT:
+            raise Refused(
+                f"the secret for {target.host}:{target.port} goes there by https alone: plain HTTP"
+                f" is for secrets of port {PLAIN_PORT}"
+            )
         host = f"[{target.host}]" if ":" in target.host else target.host
         if target.port != self._default_port:
             host = f"{host}:{target.port}"
@@ -251,8 +259,8 @@ class Relay:
             kept.append((b"Transfer-Encoding", b"chunked"))
         if upgrade:
             kept += [(b"Connection", b"Upgrade"), (b"Upgrade", b"websocket")]
-        if secrets:  # what comes back is looked through for them
-            kept = [it for it in kept if it[0] != b"accept-encoding"]
+        if secrets:
+            kept = [it for it in kept if it[0] not in _ABOUT_THE_ANSWER]
             kept.append((b"Accept-Encoding", b"identity"))
         for secret in put.values():
             kept.append((secret.header.encode(), secret.value.get_secret_value().encode()))
@@ -305,7 +313,7 @@ class Relay:
                 if event.status_code == 101:
                     if not upgrade:
                         raise Failed("the server changes to a protocol that was not asked for")
-                    return await self._switch(event)
+                    return await self._switch(event, words)
                 continue
             if isinstance(event, h11.Response):
                 sent = self._conn.send(_response(event, words))
@@ -322,13 +330,16 @@ class Relay:
             if isinstance(event, h11.EndOfMessage):
                 return
 
-    async def _switch(self, event: h11.InformationalResponse) -> None:
+    async def _switch(self, event: h11.InformationalResponse, words: Sequence[bytes]) -> None:
         """A WebSocket from here on: bytes, both ways, until a side ends."""
         server, reached = self._server, self._reached
         assert server is not None, "it is reached"
         assert reached is not None, "it is reached"
-        headers = [(name, value) for name, value in event.headers.raw_items()]
-        answer = h11.InformationalResponse(status_code=101, headers=headers, reason=event.reason)
+        answer = h11.InformationalResponse(
+            status_code=101,
+            headers=_masked(event.headers.raw_items(), words),
+            reason=masked(event.reason, words),
+        )
         await self._client.write(self._conn.send(answer) or b"")
         early, late = self._conn.trailing_data[0], server.trailing_data[0]
         client = self._client
@@ -379,7 +390,12 @@ def _is_websocket(request: h11.Request) -> bool:
 
 
 def _response(event: h11.Response, words: Sequence[bytes]) -> h11.Response:
-    headers = [(name, masked(value, words)) for name, value in _own(event.headers)]
+    headers = _masked(_own(event.headers), words)
     if any(name == b"transfer-encoding" for name, _ in event.headers):
         headers = [(name, value) for name, value in headers if name != b"content-length"]
-    return h11.Response(status_code=event.status_code, headers=headers, reason=event.reason)
+    reason = masked(event.reason, words)
+    return h11.Response(status_code=event.status_code, headers=headers, reason=reason)
+
+
+def _masked(headers: Headers, words: Sequence[bytes]) -> list[tuple[bytes, bytes]]:
+    return [(masked(name, words), masked(value, words)) for name, value in headers]

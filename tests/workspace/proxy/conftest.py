@@ -113,7 +113,8 @@ class World:
 
 @asynccontextmanager
 async def listening(web: Web, context: ssl.SSLContext | None = None) -> AsyncIterator[Web]:
-    server = await asyncio.start_server(web.serve, web.address, 0, ssl=context)
+    """On its port, or on any free one."""
+    server = await asyncio.start_server(web.serve, web.address, web.port, ssl=context)
     web.port = server.sockets[0].getsockname()[1]
     try:
         yield web

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import pytest
 from hypothesis import given
@@ -255,26 +257,32 @@ async def test_heads_without_an_end(
 SECRET = {"name": "api", "value": "Bearer s3cret-Value"}
 
 
-async def test_a_secret_over_http() -> None:
-    async with around() as world:
-        world.names |= {"api.test": [OUTSIDE], "other.test": [OUTSIDE]}
-        port = world.web.port
-        world.permit(f"api.test:{port}", f"other.test:{port}")
-        secret = Secret.model_validate({**SECRET, "host": f"api.test:{port}"})
+@asynccontextmanager
+async def _plain() -> AsyncIterator[tuple[World, Web]]:
+    """``api.test``, which has a secret for port 80, and its server there."""
+    async with around() as world, listening(Web(OUTSIDE, 80)) as web:
+        world.names["api.test"] = [OUTSIDE]
+        world.permit("api.test")
+        secret = Secret.model_validate({**SECRET, "host": "api.test:80"})
         world.proxy.change(world.proxy.policy.with_secrets([secret]))
-        assert WORD in await world.get(f"http://api.test:{port}/", "Authorization: of its own")
-        assert b"authorization: bearer s3cret-value\r\n" in world.web.seen[0].lower()
-        assert b"of its own" not in world.web.seen[0]
-        await world.get(f"http://other.test:{port}/")
-        assert b"authorization" not in world.web.seen[1].lower()
-        _, reader, writer = await world.connect(f"api.test:{port}")
-        writer.write(f"GET /in-a-tunnel HTTP/1.1\r\nHost: api.test:{port}\r\n\r\n".encode())
+        yield world, web
+
+
+async def test_a_secret_over_http() -> None:
+    async with _plain() as (world, web):
+        world.names["other.test"] = [OUTSIDE]
+        world.permit("api.test", "other.test")
+        assert WORD in await world.get("http://api.test/", "Authorization: of its own")
+        assert b"authorization: bearer s3cret-value\r\n" in web.seen[0].lower()
+        assert b"of its own" not in web.seen[0]
+        await world.get("http://other.test/")
+        assert b"authorization" not in web.seen[1].lower()
+        _, reader, writer = await world.connect("api.test:80")
+        writer.write(b"GET /in-a-tunnel HTTP/1.1\r\nHost: api.test\r\n\r\n")
         await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 10)
         writer.close()
-        assert b"s3cret-Value" in world.web.seen[2]
-        said = await world.say(
-            f"TRACE http://api.test:{port}/ HTTP/1.1\r\nHost: api.test:{port}\r\n\r\n".encode()
-        )
+        assert b"s3cret-Value" in web.seen[2]
+        said = await world.say(b"TRACE http://api.test/ HTTP/1.1\r\nHost: api.test\r\n\r\n")
         assert said.startswith(b"HTTP/1.1 403 ")
         await asyncio.sleep(0.1)
         lines = world.told()
@@ -282,14 +290,28 @@ async def test_a_secret_over_http() -> None:
         assert "s3cret" not in repr(lines) + repr(world.proxy.policy)
 
 
+@pytest.mark.parametrize("port", [443, 0])
+async def test_a_secret_for_tls_never_goes_in_the_clear(port: int) -> None:
+    """Not to 443, nor to any other port but 80 (0: a free one)."""
+    async with around() as world, listening(Web(OUTSIDE, port)) as web:
+        world.names["api.test"] = [OUTSIDE]
+        host = f"api.test:{web.port}"
+        world.permit(host)
+        secret = Secret.model_validate({**SECRET, "host": host})
+        world.proxy.change(world.proxy.policy.with_secrets([secret]))
+        refusal = f"HTTP/1.1 403 the secret for {host} goes there by https alone".encode()
+        assert (await world.get(f"http://{host}/")).startswith(refusal)
+        _, reader, writer = await world.connect(host)
+        writer.write(f"GET / HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
+        assert (await asyncio.wait_for(reader.read(), 10)).startswith(refusal)
+        writer.close()
+        assert not web.seen
+        assert any(line.verdict == "refused" for line in world.told())
+
+
 async def test_a_secret_that_is_sent_back_is_masked() -> None:
     token = b"s3cret-Value"
-    async with around() as world:
-        world.names["api.test"] = [OUTSIDE]
-        port = world.web.port
-        world.permit(f"api.test:{port}")
-        secret = Secret.model_validate({**SECRET, "host": f"api.test:{port}"})
-        world.proxy.change(world.proxy.policy.with_secrets([secret]))
+    async with _plain() as (world, web):
         body = b"<Bearer " + token + b"> s3cret-s3cret-Val" + token + b"s3cr"
         chunks = b"".join(b"1\r\n%c\r\n" % byte for byte in body) + b"0\r\n\r\n"
         echoed = b"X-Echo: Bearer " + token + b"\r\n"
@@ -297,12 +319,40 @@ async def test_a_secret_that_is_sent_back_is_masked() -> None:
             b"Content-Length: %d\r\n\r\n" % len(body) + body,
             b"Transfer-Encoding: chunked\r\n\r\n" + chunks,
         ):
-            world.web.answer = b"HTTP/1.1 200 OK\r\n" + echoed + framing
-            said = await world.get(f"http://api.test:{port}/", "Accept-Encoding: gzip, br")
+            web.answer = b"HTTP/1.1 200 OK " + token + b"\r\n" + echoed + framing
+            said = await world.get("http://api.test/", "Accept-Encoding: gzip, br")
             assert token not in said
+            assert said.startswith(b"HTTP/1.1 200 OK ************\r\n")
             assert b"X-Echo: Bearer ************\r\n".lower() in said.lower()
-            assert b"accept-encoding: identity" in world.web.seen[-1].lower()
-            assert b"gzip" not in world.web.seen[-1]
+            assert b"accept-encoding: identity" in web.seen[-1].lower()
+            assert b"gzip" not in web.seen[-1]
+
+
+async def test_no_part_of_an_answer_is_asked_for_where_a_secret_is() -> None:
+    """Half of a secret that is sent back is not masked."""
+    parts = ("Range: bytes=0-9", 'If-Range: "x"', "request-range: bytes=0-9")
+    async with _plain() as (world, web):
+        await world.get("http://api.test/", *parts, "X-Kept: y")
+        assert b"range" not in web.seen[0].lower()
+        assert b"x-kept: y" in web.seen[0].lower()
+        world.permit(f"api.test:{world.web.port}")
+        await world.get(f"http://api.test:{world.web.port}/", *parts)
+        assert world.web.seen[0].lower().count(b"range: ") == 3
+
+
+async def test_a_change_of_protocol_does_not_tell_a_secret() -> None:
+    async with _plain() as (world, web):
+        web.answer = (
+            b"HTTP/1.1 101 It is s3cret-Value\r\nUpgrade: websocket\r\n"
+            b"Connection: Upgrade\r\nX-Echo: Bearer s3cret-Value\r\n\r\n"
+        )
+        said = await world.say(
+            b"GET http://api.test/ws HTTP/1.1\r\nHost: api.test\r\nConnection: Upgrade\r\n"
+            b"Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\r\n"
+        )
+        assert said.startswith(b"HTTP/1.1 101 It is ************\r\n")
+        assert b"X-Echo: Bearer ************\r\n" in said
+        assert b"s3cret" not in said
 
 
 @given(st.lists(st.sampled_from([b"s3c", b"ret-Va", b"lue", b"s", b"\n", b"s3cret-Value"])))
