@@ -1,7 +1,8 @@
 """Secrets that a server sends back are masked on their way into the desktop.
 
-As far as that goes: a host that answers with a secret in another form (compressed unasked, encoded),
-or in a WebSocket's frames, which pass as they are, tells it. Bytes are held back only while they may be the beginning of one, so streams stay streams.
+As far as that goes: a host that answers with a secret in another form (compressed unasked,
+encoded), or in a WebSocket's frames, which pass as they are, tells it. Bytes are held back only
+while they may be the beginning of one, so streams stay streams.
 """
 
 from __future__ import annotations

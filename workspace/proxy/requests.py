@@ -367,6 +367,7 @@ class Relay:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+        await reached.stream.end()
 
 
 def _own(headers: Headers) -> list[tuple[bytes, bytes]]:

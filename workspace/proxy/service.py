@@ -344,6 +344,7 @@ class Proxy:
             raise Failed(f"no TLS with {target.host}: {error}") from error
         try:
             await Relay(client, _Secured(self), target, is_tls=True).run(flow)
+            await client.end()
         finally:
             client.close()
 

@@ -10,6 +10,7 @@ from typing import Protocol
 
 CHUNK_BYTES = 64 << 10
 TLS_SECONDS = 10.0
+END_SECONDS = 30.0  # for what was written to go out
 
 
 class Stream(Protocol):
@@ -21,7 +22,15 @@ class Stream(Protocol):
 
     async def write(self, data: bytes) -> None: ...
 
-    def close(self) -> None: ...
+    async def end(self) -> None:
+        """Close it in order: what was written goes out, as far as the other side takes it in time.
+        It may be closed again.
+        """
+        ...
+
+    def close(self) -> None:
+        """At once: what has not gone out is lost."""
+        ...
 
 
 class Plain:
@@ -36,6 +45,9 @@ class Plain:
 
     async def write(self, data: bytes) -> None:
         await self._loop.sock_sendall(self.sock, data)
+
+    async def end(self) -> None:
+        self.sock.close()  # the kernel has all that was written
 
     def close(self) -> None:
         self.sock.close()
@@ -73,6 +85,12 @@ class Tls:
     async def write(self, data: bytes) -> None:
         self._writer.write(data)
         await self._writer.drain()
+
+    async def end(self) -> None:
+        self._writer.close()
+        with contextlib.suppress(Exception):  # whatever became of it, it is over
+            await asyncio.wait_for(self._writer.wait_closed(), END_SECONDS)
+        self.close()
 
     def close(self) -> None:
         with contextlib.suppress(Exception):  # whatever became of it, it is over

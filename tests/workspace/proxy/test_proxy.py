@@ -415,6 +415,53 @@ async def _over_tls(world: World, target: str, context: ssl.SSLContext) -> bytes
     return await asyncio.to_thread(ask)
 
 
+async def test_an_answer_over_tls_comes_whole_to_who_reads_slowly() -> None:
+    """What the proxy still has of it when the connection closes in order goes out too."""
+    theirs, size = Authority.make(), 3 << 20
+
+    def upstream() -> ssl.SSLContext:
+        return ssl.create_default_context(cadata=theirs.certificate.decode())
+
+    async with (
+        around(upstream=upstream) as world,
+        listening(Web(OUTSIDE), await theirs.context("api.test")) as web,
+    ):
+        target = f"api.test:{web.port}"
+        world.names["api.test"] = [OUTSIDE]
+        world.permit(target)
+        secret = Secret.model_validate({**SECRET, "host": target})
+        world.proxy.change(world.proxy.policy.with_secrets([secret]))
+        web.answer = (
+            b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\nConnection: close\r\n\r\n" % size
+            + b"x" * size
+        )
+        trusting = ssl.create_default_context(cadata=world.authority.certificate.decode())
+
+        def ask() -> bytes:
+            with socket.socket() as plain:
+                plain.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+                plain.settimeout(20)
+                plain.connect(("127.0.0.1", world.port))
+                plain.sendall(f"CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n\r\n".encode())
+                assert b" 200 " in plain.recv(1000)
+                with trusting.wrap_socket(plain, server_hostname="api.test") as tls:
+                    tls.sendall(
+                        f"GET / HTTP/1.1\r\nHost: {target}\r\nConnection: close\r\n\r\n".encode()
+                    )
+                    said = b""
+                    try:
+                        while more := tls.recv(65536):
+                            said += more
+                    except OSError:
+                        pass
+                    return said
+
+        said = await asyncio.to_thread(ask)
+        assert len(said.partition(b"\r\n\r\n")[2]) == size
+        await eventually(lambda: world.proxy.tally.use.open == 0)
+        assert not world.proxy.flows
+
+
 async def test_a_websocket_goes_through(world: World) -> None:
     async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         head = await reader.readuntil(b"\r\n\r\n")
