@@ -7,15 +7,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 import socket
 from collections.abc import Callable
+from typing import Literal
 
 from workspace.proxy import hello
 from workspace.proxy.requests import HEAD_SECONDS, MAX_HEAD_BYTES
 from workspace.proxy.resolving import Refused
 
 _BACKOFF_SECONDS = (0.002, 0.25)
-# By any of them a server could be asked for another host than the tunnel's.
+_TLS = b"\x16\x03"  # a record of the handshake: RFC 8446 section 5.1
+# By any of them a server could be asked for another host than the tunnel's, even without a version.
 _METHODS = tuple(
     f"{method}{space}".encode()
     for space in " \t"
@@ -24,6 +27,10 @@ _METHODS = tuple(
         "PROPPATCH", "MKCOL", "COPY", "MOVE", "LOCK", "UNLOCK", "SEARCH", "REPORT", "QUERY", "PRI",
     )
 )  # fmt: skip
+# And by a method that nobody knows: RFC 9112 section 3, and the blanks of lenient servers.
+_TOKEN, _BLANK = rb"[!#$%&'*+.^_`|~0-9A-Z-]+", rb"[ \t\v\f\r]"
+_LINE = re.compile(_TOKEN + _BLANK + rb"[^\x00-\x08\n\x0e-\x1f\x7f]*" + _BLANK + rb"HTTP/")
+_BEGUN = re.compile(_TOKEN + rb"(?:" + _BLANK + rb"[^\x00-\x08\n\x0e-\x1f\x7f]*)?")
 
 
 def peek(sock: socket.socket, count: int) -> bytes | None:
@@ -58,9 +65,9 @@ async def readable(*socks: socket.socket, seconds: float) -> list[socket.socket]
 def is_request(data: bytes) -> bool | None:
     """Whether that begins as a request of HTTP does; None if it may yet."""
     said = data.lstrip().upper()
-    if said.startswith(_METHODS):
+    if said.startswith(_METHODS) or _LINE.match(said):
         return True
-    return None if any(method.startswith(said) for method in _METHODS) else False
+    return None if not said or _BEGUN.fullmatch(said) else False
 
 
 async def head(sock: socket.socket) -> bytes:
@@ -74,6 +81,19 @@ async def head(sock: socket.socket) -> bytes:
     if not found.startswith(b"CONNECT "):
         return found
     return sock.recv(min(ends) if ends else len(found))
+
+
+async def spoken(sock: socket.socket, port: int) -> Literal["tls", "http", "other"]:
+    """What a client speaks that has said something, or ended. In doubt it is HTTP, and judged."""
+    found = await until(sock, lambda data: data[:1] != _TLS[:1] or len(data) > 1, seconds=3)
+    if not found:  # it will never ask for anything
+        return "other"
+    if _TLS.startswith(found[:2]):
+        return "tls"
+    if port == 80:
+        return "http"
+    found = await until(sock, lambda data: is_request(data) is not None, seconds=3)
+    return "other" if is_request(found) is False else "http"
 
 
 async def server_name(sock: socket.socket) -> str | None:

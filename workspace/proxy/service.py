@@ -21,7 +21,7 @@ from workspace.egress import address_of, normal_host
 from workspace.proxy import socks
 from workspace.proxy.certificates import Authority, NoCertificate
 from workspace.proxy.flows import Flow
-from workspace.proxy.peeking import head, is_request, leave, peek, readable, server_name, until
+from workspace.proxy.peeking import head, leave, peek, readable, server_name, spoken
 from workspace.proxy.policy import Policy
 from workspace.proxy.pump import pump
 from workspace.proxy.requests import (
@@ -34,7 +34,7 @@ from workspace.proxy.requests import (
     authority,
 )
 from workspace.proxy.resolving import Failed, Refused, Resolve, Resolver
-from workspace.proxy.streams import Plain, Tls
+from workspace.proxy.streams import CHUNK_BYTES, Plain, Tls
 from workspace.proxy.tally import Tally
 
 CONNECT_SECONDS = 10.0
@@ -288,8 +288,7 @@ class Proxy:
             if flow.secrets:
                 return await self._intercept(sock, flow)
             if self.policy.is_list and address_of(flow.target.host) is None:
-                kind = await self._look(sock, server, flow)
-                if kind == "http":
+                if await self._look(sock, server, flow) == "http":
                     return await Relay(Plain(sock), self, flow.target).run(flow)
             await pump(sock, server, flow.moved, idle_seconds=IDLE_SECONDS)
         except (Refused, Failed) as error:
@@ -301,20 +300,21 @@ class Proxy:
     async def _look(self, sock: socket.socket, server: socket.socket, flow: Flow) -> str:
         """What a tunnel carries: TLS for a permitted name, HTTP, or whatever else.
 
-        A server that speaks first is of no protocol that names a host.
+        It is what the client says first that tells; what the server says before goes on to it.
         """
-        came = await readable(sock, server, seconds=IDLE_SECONDS)
-        if sock not in came:
-            return "other"
-        first = (peek(sock, 1) or b"\0")[0]
-        if first == _TLS_HANDSHAKE:
-            name = await server_name(sock)
-            self._check_name(name, flow.target)
-            return "tls"
-        if flow.target.port == 80:
-            return "http"
-        said = await until(sock, lambda data: is_request(data) is not None, seconds=3)
-        return "other" if is_request(said) is False else "http"
+        loop = asyncio.get_running_loop()
+        while sock not in (came := await readable(sock, server, seconds=IDLE_SECONDS)):
+            if not came:
+                raise Failed("nothing was said for too long")
+            data = await loop.sock_recv(server, CHUNK_BYTES)
+            if not data:
+                raise EOFError("the server ended before anything was asked")
+            flow.moved(0, len(data))
+            await asyncio.wait_for(loop.sock_sendall(sock, data), IDLE_SECONDS)
+        kind = await spoken(sock, flow.target.port)
+        if kind == "tls":
+            self._check_name(await server_name(sock), flow.target)
+        return kind
 
     def _check_name(self, name: str | None, target: Target) -> None:
         if name is None:

@@ -7,6 +7,7 @@ another name stands for, or a name that is not permitted on the very server that
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 import struct
 
@@ -97,6 +98,13 @@ RULES = {
     "another Host after an empty line": _connect("ok.test:{out}", "\r\n" + _get("/", "evil.test")),
     "small letters in a tunnel": _connect(
         "ok.test:{out}", "get / HTTP/1.1\r\nHost: evil.test\r\n\r\n"
+    ),
+    "an unknown method in a tunnel": _connect(
+        "ok.test:{out}",
+        "BREW / HTTP/1.1\r\nHost: evil.test\r\n\r\n" + _get("/later", "evil.test"),
+    ),
+    "an unknown method between tabs": _connect(
+        "ok.test:{out}", "Brew\t/\tHTTP/1.1\r\nHost: evil.test\r\n\r\n"
     ),
     "a whole URL in a tunnel": _connect("ok.test:{out}", _get("http://evil.test/", "ok.test")),
     "no Host in a tunnel": _connect("ok.test:{out}", "GET / HTTP/1.1\r\n\r\n"),
@@ -249,6 +257,86 @@ async def test_a_permitted_name_in_tls_goes_through(world: World) -> None:
     assert world.web.seen[0].startswith(sent)
 
 
+async def test_a_server_that_speaks_first_ends_no_looking(world: World) -> None:
+    """Whether it did is not the client's doing alone: one that waits for it asks all the same."""
+    seen: list[bytes] = []
+
+    async def greet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"hello\r\n")
+        with contextlib.suppress(OSError):
+            while said := await reader.read(65536):
+                seen.append(said)
+                writer.write(b"heard\r\n")
+        writer.close()
+
+    async with await asyncio.start_server(greet, OUTSIDE, 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        world.permit(f"ok.test:{port}")
+
+        async def ask(*said: bytes) -> bytes:
+            _, reader, writer = await world.connect(f"ok.test:{port}")
+            try:
+                assert await asyncio.wait_for(reader.readline(), 10) == b"hello\r\n"
+                for each in said:
+                    writer.write(each)
+                    heard = await asyncio.wait_for(reader.readline(), 10)
+                    if not heard.startswith(b"heard"):
+                        return heard
+                return heard
+            finally:
+                writer.close()
+
+        assert (await ask(_get("/", "evil.test").encode())).startswith(b"HTTP/1.1 403 ")
+        assert await ask(client_hello("evil.test")) == b""
+        assert not seen
+        hello = client_hello("ok.test")
+        for said in (b"EHLO me\r\n", b"\x16\x00\x01\x01", hello):
+            assert await ask(said, b"and more\r\n") == b"heard\r\n"
+        assert b"".join(seen) == b"".join(
+            said + b"and more\r\n" for said in (b"EHLO me\r\n", b"\x16\x00\x01\x01", hello)
+        )
+    verdicts = [(line.verdict, line.count) for line in world.told() if line.port == port]
+    assert ("refused", 1) in verdicts
+
+
+async def test_a_tunnel_in_which_nobody_speaks_ends(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And does not go on unlooked at."""
+    monkeypatch.setattr(service, "IDLE_SECONDS", 0.5)
+    world.names["evil.test"] = [OUTSIDE]
+    _, reader, writer = await world.connect(f"ok.test:{world.web.port}")
+    await asyncio.sleep(0.7)
+    with contextlib.suppress(ConnectionError):
+        writer.write(_get("/", "evil.test").encode())
+        assert await asyncio.wait_for(reader.read(), 10) == b""
+    writer.close()
+    await eventually(lambda: world.proxy.tally.use.open == 0)
+    assert not world.proxy.flows
+    assert not world.web.seen
+    assert [(line.verdict, line.reason) for line in world.told()] == [
+        ("failed", "nothing was said for too long")
+    ]
+
+
+async def test_a_client_that_only_listens_hears_all(world: World) -> None:
+    async def tell(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"first\r\n")
+        await reader.read()
+        writer.write(b"last\r\n")
+        await writer.drain()
+        writer.close()
+
+    async with await asyncio.start_server(tell, OUTSIDE, 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        world.permit(f"ok.test:{port}")
+        _, reader, writer = await world.connect(f"ok.test:{port}")
+        assert await asyncio.wait_for(reader.readline(), 10) == b"first\r\n"
+        writer.write_eof()
+        assert await asyncio.wait_for(reader.read(), 10) == b"last\r\n"
+        writer.close()
+
+
 async def test_whatever_is_said_is_answered_or_ends(
     world: World, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -307,8 +395,14 @@ async def test_whatever_is_said_is_answered_or_ends(
     ("data", "is_so"),
     [
         (b"GET / HTTP/1.1", True), (b"\r\n get\t/", True), (b"OPTIONS * ", True), (b"GE", None),
-        (b"", None), (b"\r\n", None), (b"AMQP\0\0\x09\x01", False), (b"SSH-2.0-x", False),
-        (b"\0\0\0\x08", False), (b"GETX ", False), (b"PRI * HTTP/2.0", True),
+        (b"", None), (b"\r\n", None), (b"AMQP\0\0\x09\x01", False), (b"SSH-2.0-x", None),
+        (b"\0\0\0\x08", False), (b"GETX ", None), (b"PRI * HTTP/2.0", True),
+        (b"GETX /", None), (b"GETX / HTTP/", True), (b"GETX /\r\n", False), (b"brew", None),
+        (b"\n\nBREW  /a b\tHTTP/1.0\r\n", True), (b"m-search * HTTP/1.1\r\n", True),
+        (b"SSH-2.0-x\r\n", False), (b"SSH-2.0-x a comment\r\n", False), (b"SSH-2.0-x a", None),
+        (b"*1\r\n$4\r\nPING\r\n", False), (b"EHLO a\r\n", False), (b"get x\r\n", True),
+        (b"A / HTTP\0", False), (b"\x16\x03\x01", False), (b"a,b / HTTP/1.1", False),
+        (b"0033git-upload-pack /a\0host=b\0", False),
     ],
 )  # fmt: skip
 def test_what_begins_as_a_request_does(data: bytes, is_so: bool | None) -> None:
