@@ -130,7 +130,11 @@ def _normal_rule(text: str) -> str:
 
 RuleText = Annotated[
     str,
-    Field(min_length=1, max_length=300, examples=["pypi.org", "*.example.org", "example.org:22"]),
+    Field(
+        min_length=1,
+        max_length=300,
+        examples=["example.net", "*.example.org", "example.org:22"],
+    ),
     AfterValidator(_normal_rule),
 ]
 Egress = (

@@ -17,7 +17,7 @@ router = APIRouter(
 _EXAMPLES = {
     "list": {
         "summary": "These, and nothing else",
-        "value": {"egress": ["pypi.org", "*.npm.org"]},
+        "value": {"egress": ["pkg.example.net", "*.example.com"]},
     },
     "more": {"summary": "One more", "value": {"allow": ["github.com:22"]}},
     "none": {"summary": "Nothing any more", "value": {"egress": "none"}},

@@ -45,18 +45,20 @@ async def test_a_user_gets_what_the_template_permits(
     app: FastAPI, http: httpx.AsyncClient, cluster: LocalCluster
 ) -> None:
     await template(http, "closed")
-    await template(http, "open", egress=["pypi.org"], egress_max=["pypi.org", "*.example.org"])
+    await template(
+        http, "open", egress=["pkg.example.net"], egress_max=["pkg.example.net", "*.example.org"]
+    )
     key = await new_key(http, "a-user", role="user")
     async with client(app, headers=bearer(key["key"])) as user:
         assert (await claim(user, template="closed"))["egress"] == "none"
         refused = await user.post("/v1/workspaces", json={"template": "closed", "egress": ["a.b"]})
         assert (refused.status_code, refused.json()["code"]) == (403, "forbidden")
         made = await claim(user, template="open")
-        assert made["egress"] == ["pypi.org"]
-        assert cluster.egress_of[str(made["id"])] == ["pypi.org"]
+        assert made["egress"] == ["pkg.example.net"]
+        assert cluster.egress_of[str(made["id"])] == ["pkg.example.net"]
         wider = await claim(user, template="open", egress=["a.example.org:443"])
         assert cluster.egress_of[str(wider["id"])] == ["a.example.org:443"]
-        for too_much in ("internet", ["example.org"], ["pypi.org:*"], ["*.org"]):
+        for too_much in ("internet", ["example.org"], ["pkg.example.net:*"], ["*.org"]):
             body = {"template": "open", "egress": too_much}
             assert (await user.post("/v1/workspaces", json=body)).status_code == 403
         assert (await claim(user, template="open", egress="none"))["egress"] == "none"
@@ -183,14 +185,14 @@ async def test_a_secret_is_kept_nowhere_and_told_to_nobody(
 async def test_a_warm_desktop_is_given_its_rules_at_the_claim(
     http: httpx.AsyncClient, cluster: LocalCluster
 ) -> None:
-    await template(http, "warm", egress=["pypi.org"], pool={"warm": 1, "floor": 1})
+    await template(http, "warm", egress=["pkg.example.net"], pool={"warm": 1, "floor": 1})
 
     async def is_warm() -> bool:
         return bool((await http.get("/v1/pools/warm")).json()["warm"])
 
     await eventually(is_warm)
     (sandbox,) = cluster.live
-    assert cluster.egress_of[sandbox] == ["pypi.org"]
+    assert cluster.egress_of[sandbox] == ["pkg.example.net"]
     made = await claim(
         http, template="warm", egress=["a.org"], secrets=[SECRET | {"host": "a.org"}]
     )

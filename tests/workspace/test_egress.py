@@ -34,10 +34,10 @@ _rules = st.builds(
 @pytest.mark.parametrize(
     ("text", "rule"),
     [
-        ("PyPI.org", "pypi.org"),
-        ("pypi.org.", "pypi.org"),
-        ("pypi.org:443", "pypi.org:443"),
-        ("pypi.org:*", "pypi.org:*"),
+        ("Pkg.Example.net", "pkg.example.net"),
+        ("pkg.example.net.", "pkg.example.net"),
+        ("pkg.example.net:443", "pkg.example.net:443"),
+        ("pkg.example.net:*", "pkg.example.net:*"),
         ("*.example.org", "*.example.org"),
         ("bücher.example", "xn--bcher-kva.example"),
         ("*.Bücher.example:22", "*.xn--bcher-kva.example:22"),
