@@ -313,7 +313,7 @@ async def test_many_claims_and_releases_at_once(
 
 async def test_the_lists_come_in_pages(http: httpx.AsyncClient) -> None:
     made = [str((await claim(http, wait=False))["id"]) for _ in range(5)]
-    await http.delete(f"/v1/workspaces/{made[0]}")
+    assert (await http.delete(f"/v1/workspaces/{made[0]}")).status_code == 204
     pages: list[list[str]] = []
     after = ""
     while after is not None:
@@ -326,7 +326,7 @@ async def test_the_lists_come_in_pages(http: httpx.AsyncClient) -> None:
     everything = (await http.get("/v1/workspaces?state=all")).json()["workspaces"]
     assert [each["id"] for each in everything] == made[::-1]
     one = (await http.get("/v1/workspaces?state=released")).json()["workspaces"]
-    assert [each["id"] for each in one] == made[:1]
+    assert [each["id"] for each in one] == made[:1], everything
 
     first = (await http.get("/v1/events?limit=3")).json()
     second = (await http.get(f"/v1/events?limit=1000&after={first['after']}")).json()
