@@ -10,7 +10,6 @@ one that never was. What passes carries its :class:`~controller.access.Caller` i
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable, Sequence
 from http.cookies import CookieError, SimpleCookie
 from typing import NamedTuple
@@ -22,9 +21,9 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from controller import access
 from controller.access import Caller, Found
 from controller.auth import Auth
-from controller.keyring import ADMIN, KEY
+from controller.keyring import KEY
 from controller.problems import answer, is_streamed, no_such_path
-from controller.routes import parts
+from controller.routes import count, parts
 from controller.settings import Settings
 from controller.streams import Upload
 from workspace.errors import CarrelError, Forbidden, InvalidRequest, Unauthorized
@@ -106,8 +105,8 @@ class Gate:
         if scope["type"] == "websocket" or scope["method"] not in _SAFE:
             self._check_origin(head, is_needed=needs_origin)
         caller = await _admitted(scope, found, callers)
-        if caller is not None and caller.role != "link" and caller.name != ADMIN:
-            await parts(HTTPConnection(scope)).tenants.count(caller, time.monotonic())
+        if caller is not None:
+            await count(HTTPConnection(scope), caller)
         return caller
 
     async def _by_authorization(self, value: str) -> Caller:

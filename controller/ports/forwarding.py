@@ -203,7 +203,6 @@ class _Body(httpx.AsyncByteStream):
         self._has_one = self.is_chunked or b"content-length" in names
         self._receive = receive
         self._over = asyncio.Event()
-        self._gone = False
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         more = self._has_one

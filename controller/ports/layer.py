@@ -19,11 +19,10 @@ from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 from controller import access
 from controller.access import Caller
 from controller.auth import Auth
-from controller.keyring import ADMIN
 from controller.ports.cleaning import SECURE, Place
 from controller.ports.origins import Origins, Target
 from controller.problems import CallerGone, Shield, answer, response
-from controller.routes import parts, recorded, while_admitted
+from controller.routes import count, parts, recorded, while_admitted
 from workspace.errors import CarrelError, Forbidden, InvalidRequest, NotFound, Unauthorized
 from workspace.protocols import CUT
 
@@ -97,7 +96,7 @@ class Ports:
                 return await page(scope, receive, send)
             return await answer(error, scope, receive, send)
         origin = self._origins.of(target)
-        await forward(scope, receive, send, target, Place(target.port, origin), _raw(scope))
+        await forward(scope, receive, send, target, Place(target.port, origin), raw(scope))
 
     async def _admit(self, scope: Scope, target: Target) -> Caller:
         """
@@ -120,7 +119,7 @@ class Ports:
         if caller is None:
             raise Unauthorized("There is no valid key or session with this request.")
         await _check(scope, caller, target)
-        await count(scope, caller)
+        await count(HTTPConnection(scope), caller)
         return caller
 
     async def _by_cookie(self, header: str, target: Target) -> Caller | None:
@@ -209,12 +208,6 @@ async def forward(
         raise CallerGone from error
 
 
-async def count(scope: Scope, caller: Caller) -> None:
-    """Raises RateLimited: its tenant's keys may not ask that often."""
-    if caller.name != ADMIN:
-        await parts(HTTPConnection(scope)).tenants.count(caller, time.monotonic())
-
-
 class _Sent:
     """Sends, and knows whether an answer has begun."""
 
@@ -243,7 +236,7 @@ def _is_shown(scope: Scope) -> bool:
     return is_page and scope["type"] == "http"
 
 
-def _raw(scope: Scope) -> bytes:
+def raw(scope: Scope) -> bytes:
     """The path and query as they came."""
     path: bytes = scope.get("raw_path") or scope["path"].encode("utf-8", "surrogateescape")
     query: bytes = scope["query_string"]

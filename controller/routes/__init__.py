@@ -7,6 +7,7 @@ was decided by :class:`controller.gate.Gate` before a route is reached.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from controller.artifacts.frames import Frames
 from controller.auth import Auth
 from controller.control import Controls
 from controller.events import Events
+from controller.keyring import ADMIN
 from controller.lifecycle import Lifecycle
 from controller.live import Cluster
 from controller.ports.forwarding import Forwarding
@@ -89,6 +91,16 @@ def caller(connection: HTTPConnection) -> Caller:
     found = connection.scope["caller"]
     assert isinstance(found, Caller)
     return found
+
+
+async def count(connection: HTTPConnection, who: Caller) -> None:
+    """Count a request of whoever asks by a key.
+
+    Raises:
+        RateLimited: its tenant's keys may not ask that often.
+    """
+    if who.role != "link" and who.name != ADMIN:
+        await parts(connection).tenants.count(who, time.monotonic())
 
 
 async def until_refused(connection: HTTPConnection) -> None:

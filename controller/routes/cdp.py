@@ -14,14 +14,15 @@ from typing import Annotated
 
 import anyio
 from fastapi import APIRouter, Body, Request, Response, WebSocket
+from starlette.requests import HTTPConnection
 from starlette.types import Message, Receive, Scope, Send
 
 from controller.answers import OF_DESKTOP
 from controller.ports.cleaning import Place
-from controller.ports.layer import count, forward
+from controller.ports.layer import forward
 from controller.ports.origins import Target
 from controller.problems import deny
-from controller.routes import Id, caller, desktop, parts, recorded
+from controller.routes import Id, caller, count, desktop, parts, recorded
 from workspace.browsing import CDP_PORT
 from workspace.errors import CarrelError, DesktopLost, NoBrowser, NotFound, Unauthorized
 from workspace.ports import CdpAccess, CdpRequest
@@ -92,7 +93,7 @@ class _Told(Response):
         if not _PAGES.fullmatch(path):
             raise NotFound(f"The browser has no {path[:100]!r}.")
         status, body = await _asked(scope, receive, target, path)
-        origin = parts(Request(scope)).settings.public_origin
+        origin = parts(HTTPConnection(scope)).settings.public_origin
         ours = origin.replace("http", "ws", 1) + f"/cdp/{token}/"
         for host in (f"localhost:{target.port}", f"127.0.0.1:{target.port}"):
             body = body.replace(f"ws://{host}/".encode(), ours.encode())
@@ -107,14 +108,15 @@ async def _admitted(scope: Scope, token: str) -> Target:
     Raises:
         Unauthorized: none that is good.
     """
-    found = await parts(Request({**scope, "type": "http"})).auth.by_cdp(token)
+    connection = HTTPConnection(scope)
+    found = await parts(connection).auth.by_cdp(token)
     if found is None:
         raise Unauthorized(
             "This address of a browser is good no more.",
             hint="Ask for a new one: POST /v1/workspaces/{id}/cdp.",
         )
     scope["caller"], target = found
-    await count(scope, scope["caller"])
+    await count(connection, scope["caller"])
     return target
 
 

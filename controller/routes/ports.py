@@ -12,7 +12,7 @@ from starlette.types import Receive, Scope, Send
 
 from controller import answers
 from controller.ports.cleaning import Place
-from controller.ports.layer import forward
+from controller.ports.layer import forward, raw
 from controller.ports.origins import Target
 from controller.problems import deny
 from controller.routes import Id, caller, desktop, parts, recorded
@@ -93,10 +93,8 @@ class _Through(Response):
                 hint="For a browser ask for an address: POST the same path without what follows "
                 "the port.",
             )
-        raw: bytes = scope.get("raw_path") or scope["path"].encode("utf-8", "surrogateescape")
-        match = _BELOW.fullmatch(raw)
+        match = _BELOW.fullmatch(raw(scope))
         if match is None:
             raise InvalidRequest("This path is written in a way that is not served.")
-        path, query = match[1], scope["query_string"]
         place = Place(target.port, prefix=f"/v1/workspaces/{workspace_id}/ports/{number}")
-        await forward(scope, receive, send, target, place, path + b"?" + query if query else path)
+        await forward(scope, receive, send, target, place, match[1])
