@@ -24,13 +24,13 @@ from controller.store import Store
 from controller.webhook import Webhook
 from workspace.calls.control import park, unpark
 from workspace.control import (
+    MAX_DEEDS,
     AnswerHuman,
     AskHuman,
     Control,
     HumanRequest,
     Returned,
 )
-from workspace.desktopd.deeds import MAX_DEEDS
 from workspace.errors import CarrelError, Conflict, NotFound, NotReady, WorkspaceEnded
 
 LOOK_SECONDS = 0.25

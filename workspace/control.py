@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from workspace import actions as a
 
+MAX_DEEDS = 200
 HOLD_SECONDS = 300.0
 MAX_HOLD_SECONDS = 3600.0
 MAX_PARK_SECONDS = 24 * 3600.0

@@ -18,10 +18,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from workspace import actions as a
-from workspace.control import Deed, TypeWithheld
+from workspace.control import MAX_DEEDS, Deed, TypeWithheld
 from workspace.desktopd.x11.keys import canonical, name_of
 
-MAX_DEEDS = 200
 MAX_TEXT = 10_000
 SECRET_ROLES = frozenset({"password text", "terminal"})
 _CLICK_PIXELS = 4
