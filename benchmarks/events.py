@@ -13,7 +13,7 @@ import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 from benchmarks.report import quantity
@@ -70,7 +70,7 @@ async def _told(writer: Events, reader: Tail, many: int) -> list[float]:
     all_seen = asyncio.Event()
 
     async def read() -> None:
-        async with aclosing(reader.follow(Seen(), None)) as groups:
+        async with reader.follow(Seen(), None) as groups:
             async for group in groups:
                 now = time.perf_counter()
                 for told in group:

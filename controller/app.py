@@ -414,6 +414,7 @@ def _assemble(
         version=version("carrel"),
         description=_DESCRIPTION,
         lifespan=lifespan,
+        openapi_url=None,  # ``service`` answers it, off the loop
         docs_url=None,  # its page would load scripts from elsewhere
         redoc_url=None,
         redirect_slashes=False,

@@ -13,7 +13,7 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from typing import NamedTuple
 
 import anyio
@@ -76,8 +76,13 @@ class Tail:
         """There may be new lines."""
         self._woken.set()
 
-    async def follow(self, seen: Seen, after: int | None) -> AsyncGenerator[Sequence[Told], None]:
+    @asynccontextmanager
+    async def follow(
+        self, seen: Seen, after: int | None
+    ) -> AsyncIterator[AsyncIterator[Sequence[Told]]]:
         """The lines after that id, or from now on, some at a time; none of them: a heartbeat.
+
+        From when the block begins, "now" is over: what is written then comes.
 
         Raises:
             Unavailable: too many follow, or the database does not answer.
@@ -86,30 +91,34 @@ class Tail:
             raise Unavailable("Too many follow the log here.", hint="Try another controller.")
         self._readers += 1
         try:
-            position = await self._begin() if after is None else after
-            while True:
-                known, news = await self._begin(), self._news
-                if position < self._from:
-                    page = await self._store.events(seen, after=position, limit=PAGE)
-                    position = page[-1].id if page else position
-                    if len(page) < PAGE:  # those that were known then were there to be found
-                        position = max(position, known)
-                    if page:
-                        yield [_told(event) for event in page]
-                    continue
-                found = self._after(position)
-                position = max(position, known)
-                if wanted := [told for told in found if seen.has(told.event, told.tenant)]:
-                    yield wanted
-                elif not found:
-                    with anyio.move_on_after(HEARTBEAT_SECONDS) as waiting:
-                        await news.wait()
-                    if waiting.cancelled_caught:
-                        yield []
+            newest = await self._begin()
+            async with aclosing(self._groups(seen, newest if after is None else after)) as groups:
+                yield groups
         finally:
             self._readers -= 1
             if not self._readers:
                 self._forget()
+
+    async def _groups(self, seen: Seen, position: int) -> AsyncGenerator[Sequence[Told], None]:
+        while True:
+            known, news = await self._begin(), self._news
+            if position < self._from:
+                page = await self._store.events(seen, after=position, limit=PAGE)
+                position = page[-1].id if page else position
+                if len(page) < PAGE:  # those that were known then were there to be found
+                    position = max(position, known)
+                if page:
+                    yield [_told(event) for event in page]
+                continue
+            found = self._after(position)
+            position = max(position, known)
+            if wanted := [told for told in found if seen.has(told.event, told.tenant)]:
+                yield wanted
+            elif not found:
+                with anyio.move_on_after(HEARTBEAT_SECONDS) as waiting:
+                    await news.wait()
+                if waiting.cancelled_caught:
+                    yield []
 
     async def _begin(self) -> int:
         """The newest line known; all that come after it will be held here."""

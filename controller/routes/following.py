@@ -1,14 +1,15 @@
 """The log live, as server-sent events and by WebSocket; and the log as a record to verify and keep.
 
 Both live forms go on after the id that ``Last-Event-ID`` or ``after`` says, tell each event once
-and in order, and show by a heartbeat that they live. Without an id they begin with what is new.
+and in order, and show by a heartbeat that they live. Without an id they begin with what is new:
+with what is written once the socket is accepted, or the event stream's ``retry`` has come.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncGenerator, Sequence
-from contextlib import aclosing, suppress
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import suppress
 from datetime import datetime
 from typing import Annotated, Any
 
@@ -16,7 +17,7 @@ import anyio
 from fastapi import APIRouter, Header, Query, Request, WebSocket
 from fastapi.responses import Response
 from starlette.requests import HTTPConnection
-from starlette.websockets import WebSocketDisconnect
+from starlette.websockets import WebSocketDisconnect, WebSocketState
 
 from controller.answers import OF_WORKSPACE, Responses, raises
 from controller.problems import CallerGone, deny
@@ -82,9 +83,9 @@ def _position(after: int | None, last_event_id: str | None) -> int | None:
 
 def _stream(connection: HTTPConnection, seen: Seen, after: int | None) -> Response:
     async def pieces() -> AsyncGenerator[bytes, None]:
-        yield f"retry: {RETRY_MS}\n\n".encode()
         try:
-            async with aclosing(parts(connection).tail.follow(seen, after)) as groups:
+            async with parts(connection).tail.follow(seen, after) as groups:
+                yield f"retry: {RETRY_MS}\n\n".encode()
                 async for group in groups:
                     await _check_admitted(connection)
                     yield _as_sent(group)
@@ -130,24 +131,26 @@ async def _frames(websocket: WebSocket, seen: Seen) -> None:
         after = _position(None, asked)
     except CarrelError as error:
         return await deny(websocket, error)
-    await websocket.accept()
 
-    async def tell() -> None:
-        async with aclosing(parts(websocket).tail.follow(seen, after)) as groups:
-            async for group in groups:  # a heartbeat is the protocol's own
-                await _check_admitted(websocket)
-                for told in group:
-                    await within(READ_SECONDS, websocket.send_text(told.text), websocket.scope)
+    async def tell(groups: AsyncIterator[Sequence[Told]]) -> None:
+        async for group in groups:  # a heartbeat is the protocol's own
+            await _check_admitted(websocket)
+            for told in group:
+                await within(READ_SECONDS, websocket.send_text(told.text), websocket.scope)
 
     async def receive() -> Any:  # Any: an ASGI message
         message = await websocket.receive()
         return {"type": "http.disconnect"} if message["type"] == "websocket.disconnect" else message
 
     try:
-        await until_gone(receive, tell())
+        async with parts(websocket).tail.follow(seen, after) as groups:
+            await websocket.accept()
+            await until_gone(receive, tell(groups))
     except (CallerGone, WebSocketDisconnect):
         return
     except CarrelError as error:
+        if websocket.application_state is WebSocketState.CONNECTING:
+            return await deny(websocket, error)
         await websocket.close(1011, error.message[:120])
 
 

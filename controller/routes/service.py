@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import anyio
-from fastapi import APIRouter, Request
-from fastapi.responses import FileResponse, Response
+from fastapi import APIRouter, FastAPI, Request
+from fastapi.responses import FileResponse, JSONResponse, Response
 from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
 
@@ -59,6 +59,13 @@ async def readyz(request: Request) -> dict[str, bool | str]:
 async def metrics(request: Request) -> Response:
     """The controller's numbers in Prometheus's text format."""
     return Response(parts(request).lifecycle.metrics.render(), media_type=CONTENT_TYPE)
+
+
+@router.get("/openapi.json", include_in_schema=False)
+def openapi(request: Request) -> JSONResponse:  # in a thread: the first time takes a second
+    api = request.app
+    assert isinstance(api, FastAPI)
+    return JSONResponse(api.openapi())
 
 
 @router.get("/", include_in_schema=False)

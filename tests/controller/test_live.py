@@ -49,7 +49,7 @@ def event(n: int, of: str | None = None) -> NewEvent:
 async def numbers(tail: Tail, many: int, seen: Seen | None = None, pause: float = 0) -> list[int]:
     """What the first ``many`` lines are, from the beginning."""
     found: list[Event] = []
-    async with aclosing(tail.follow(seen or Seen(), 0)) as groups:
+    async with tail.follow(seen or Seen(), 0) as groups:
         async for group in groups:
             found += [told.event for told in group]
             if len(found) >= many:
@@ -105,15 +105,16 @@ async def test_one_question_serves_all_readers(
 
     monkeypatch.setattr(store, "events", counted)
     async with store.run(), tail.run():
-        got = [0] * 50
+        got = [-1] * 50
 
         async def read(place: int) -> None:
-            async with aclosing(tail.follow(Seen(), None)) as groups:
+            async with tail.follow(Seen(), None) as groups:
+                got[place] = 0
                 async for group in groups:
                     got[place] += len(group)
 
         readers = [asyncio.create_task(read(place)) for place in range(50)]
-        await eventually(lambda: tail._readers == 50)
+        await eventually(lambda: got == [0] * 50)
         for n in range(20):
             await store.append([event(n)])
             await eventually(lambda n=n: got == [n + 1] * 50)
@@ -197,7 +198,6 @@ async def test_a_stream_goes_on_where_it_was(here: Site) -> None:
         assert [json.loads(await own_socket.recv()) for _ in own] == own
     await eventually(lambda: here.parts.tail._readers == 0)  # it is not the next one that reads
     async with connect(f"{url}/v1/events/stream", additional_headers=head) as new_socket:
-        await eventually(lambda: here.parts.tail._readers == 1)
         await here.record(99)
         assert json.loads(await new_socket.recv())["data"] == {"n": 99}
     await eventually(lambda: here.parts.tail._readers == 0)
@@ -320,17 +320,19 @@ async def two(
 async def following(here: Site) -> AsyncIterator[list[int]]:
     """What comes to a reader there, as long as the block runs."""
     got: list[int] = []
+    begun = asyncio.Event()
 
     async def read() -> None:
         async with here.http.stream("GET", "/v1/events/stream") as answer:
             async for name, value in sent(answer):
+                if name == "retry":
+                    begun.set()
                 if name == "data" and json.loads(value)["kind"] == "k":
                     got.append(json.loads(value)["data"]["n"])
 
-    before = here.parts.tail._readers
     reader = asyncio.create_task(read())
     try:
-        await eventually(lambda: here.parts.tail._readers == before + 1)
+        await asyncio.wait_for(begun.wait(), 20)
         yield got
     finally:
         reader.cancel()
