@@ -273,6 +273,36 @@ class ScriptFailed(InvalidRequest):
     code = "script_failed"
 
 
+class NoIde(Conflict):
+    """The desktop's template has no IDE."""
+
+    code = "no_ide"
+
+
+class IdeNotReady(Conflict):
+    """The IDE starts, indexes, or waits for a dialog to be answered."""
+
+    code = "ide_not_ready"
+
+
+class IdeFailed(Conflict):
+    """The IDE ended or does not answer: it may have done what was asked."""
+
+    code = "ide_failed"
+
+
+class EditConflict(Conflict):
+    """A file is not as the edit takes it to be, or a rename cannot be: nothing was changed."""
+
+    code = "edit_conflict"
+
+
+class NotDebugging(Conflict):
+    """Nothing is debugged, or the program is not stopped."""
+
+    code = "not_debugging"
+
+
 class PortClosed(Conflict):
     code = "port_closed"
     default_hint = "Start a server there, on 127.0.0.1 or on all addresses; list what listens."

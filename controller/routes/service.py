@@ -61,7 +61,7 @@ async def metrics(request: Request) -> Response:
     return Response(parts(request).lifecycle.metrics.render(), media_type=CONTENT_TYPE)
 
 
-@router.get("/openapi.json", include_in_schema=False)
+@router.api_route("/openapi.json", methods=["GET", "HEAD"], include_in_schema=False)
 def openapi(request: Request) -> JSONResponse:  # in a thread: the first time takes a second
     api = request.app
     assert isinstance(api, FastAPI)

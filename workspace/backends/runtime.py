@@ -43,6 +43,7 @@ _MODULES = (
     "elements.py",
     "errors.py",
     "frames.py",
+    "ide.py",
     "logs.py",
     "models.py",
     "ports.py",
