@@ -277,30 +277,35 @@ class NoIde(Conflict):
     """The desktop's template has no IDE."""
 
     code = "no_ide"
+    default_hint = 'Claim a desktop whose template has one, such as "code".'
 
 
 class IdeNotReady(Conflict):
     """The IDE starts, indexes, or waits for a dialog to be answered."""
 
     code = "ide_not_ready"
+    default_hint = "Ask again in a moment; a screenshot shows what it waits for."
 
 
 class IdeFailed(Conflict):
     """The IDE ended or does not answer: it may have done what was asked."""
 
     code = "ide_failed"
+    default_hint = "Ask for its state; it is started anew once if it ended."
 
 
 class EditConflict(Conflict):
     """A file is not as the edit takes it to be, or a rename cannot be: nothing was changed."""
 
     code = "edit_conflict"
+    default_hint = "Read the file again, then edit it as it stands now."
 
 
 class NotDebugging(Conflict):
     """Nothing is debugged, or the program is not stopped."""
 
     code = "not_debugging"
+    default_hint = "Start debugging, and let the program come to a breakpoint."
 
 
 class PortClosed(Conflict):

@@ -22,6 +22,7 @@ from pydantic import (
 from workspace.browsing import BrowserSettings
 from workspace.control import Control
 from workspace.egress import Egress, EgressLimits, Secret, SecretUse, covers
+from workspace.ide import IdeSettings
 
 WORKSPACE_ID = r"^[a-z0-9]{8,20}$"
 TEMPLATE_NAME = r"^[a-z0-9][a-z0-9-]{0,62}$"
@@ -196,6 +197,9 @@ class Template(_Input):
         return self.egress if self.egress_max is None else self.egress_max
 
     browser: BrowserSettings = BrowserSettings()
+    ide: Annotated[
+        IdeSettings | None, Field(description="started with its desktops; none: they have none")
+    ] = None
 
 
 State = Literal["queued", "starting", "ready", "paused", "releasing", "released", "failed"]
