@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import httpx
 import pytest
 
 START_SECONDS = 60
@@ -41,6 +42,13 @@ class Service:
             timeout=timeout,
             check=False,
         )
+
+    def desktops(self) -> list[str]:
+        """The ids of those that live."""
+        key = {"Authorization": f"Bearer {self.key}"}
+        answer = httpx.get(f"{self.url}/v1/workspaces", headers=key, timeout=30)
+        answer.raise_for_status()
+        return [each["id"] for each in answer.json()["workspaces"]]
 
 
 def carrel() -> str:

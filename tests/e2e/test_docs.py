@@ -97,7 +97,7 @@ def test_a_python_example_runs(
     )
     assert ran.returncode == 0, f"{path}: {ran.stderr}"
     assert ran.stdout
-    assert json.loads(service.carrel("ls", "--json").stdout) == []
+    assert service.desktops() == []
 
 
 def test_the_rest_examples_are_answered(service: Service) -> None:
