@@ -346,6 +346,7 @@ class BubblewrapBackend:
             tools=template.tools,
             disk_mib=template.disk_mib,
             browser=template.browser,
+            ide=template.ide,
             start_seconds=DESKTOP_SECONDS * patience,
         )
         argv, data = sandbox.command_line(

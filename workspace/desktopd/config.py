@@ -11,6 +11,7 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field
 
 from workspace.browsing import BrowserSettings
+from workspace.ide import IdeSettings
 from workspace.models import (
     Environment,
     Keyboard,
@@ -55,4 +56,5 @@ class Config(BaseModel):
         int | None, Field(ge=1, le=1 << 20, description="limit of the home folder for uploads")
     ] = None
     browser: BrowserSettings = BrowserSettings()
+    ide: IdeSettings | None = None
     start_seconds: Annotated[float, Field(gt=0, le=600)] = 30.0

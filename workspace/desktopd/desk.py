@@ -19,11 +19,12 @@ from workspace.desktopd.shell import Shell
 from workspace.desktopd.toolservers import ToolServers
 from workspace.desktopd.usage import Usage
 from workspace.desktopd.waiting import Waiting
-from workspace.errors import NotReady
+from workspace.errors import NoIde, NotReady
 from workspace.summary import summary_of
 
 if TYPE_CHECKING:
     from workspace.desktopd.browser.pages import Pages
+    from workspace.desktopd.ide.ides import Ides
     from workspace.desktopd.recorder import Recorder
     from workspace.desktopd.screen import Screen
 
@@ -47,6 +48,7 @@ class Desk:
     is_restart_told: bool = True
     open_pages: Callable[[Hands], Pages] | None = None
     _pages: Pages | None = None
+    ide: Ides | None = None  # the template has none
 
     @property
     def screen(self) -> Screen | None:
@@ -55,6 +57,8 @@ class Desk:
     @screen.setter
     def screen(self, screen: Screen | None) -> None:
         self._screen = self.hands.screen = screen
+        if self.ide is not None:
+            self.ide.on_screen(screen is not None)
 
     @property
     def pages(self) -> Pages:
@@ -67,6 +71,11 @@ class Desk:
     async def close_pages(self) -> None:
         if self._pages is not None:
             await self._pages.aclose()
+
+    def ready_ide(self) -> Ides:
+        if self.ide is None:
+            raise NoIde("This desktop has no IDE: its template names none.")
+        return self.ide
 
     @property
     def idle_seconds(self) -> float:

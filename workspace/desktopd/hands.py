@@ -56,8 +56,8 @@ class Hands:
         self.control = control or Control()
         self.screen: Held | None = None
         self._connections: set[Connection] = set()
-        self._acting: asyncio.Task[Any] | None = None  # Any: whatever the batch brings
-        self._is_broken_off = False
+        self._acting: set[asyncio.Task[Any]] = set()  # Any: whatever each brings
+        self._broken: set[asyncio.Task[Any]] = set()  # off
         self._is_closed = False
         self._let_go = asyncio.Event()
         self._clean = asyncio.Event()
@@ -98,19 +98,21 @@ class Hands:
             HumanInControl: it may not, or not any more.
         """
         self.control.check()
-        task = self._acting = asyncio.current_task()
+        task = asyncio.current_task()
+        assert task is not None
+        self._acting.add(task)
         try:
             yield
         except asyncio.CancelledError:
-            if not self._is_broken_off or self._acting is not task:
+            if task not in self._broken:
                 raise
-            if sys.version_info >= (3, 11) and task is not None:
+            if sys.version_info >= (3, 11):
                 task.uncancel()
             raise self._broken_off() from None
         finally:
-            if self._acting is task:
-                self._acting = None
-                self._is_broken_off = False
+            self._acting.discard(task)
+            self._broken.discard(task)
+            if not self._broken:
                 self._let_go.set()
 
     def _broken_off(self) -> CarrelError:
@@ -121,10 +123,11 @@ class Hands:
 
     async def _stop_agent(self) -> None:
         """Break off what the agent does, and let go what it holds."""
-        if self._acting is not None:
+        if self._acting:
             self._let_go.clear()
-            self._is_broken_off = True
-            self._acting.cancel()
+            for task in self._acting - self._broken:
+                self._broken.add(task)
+                task.cancel()
             try:
                 await asyncio.wait_for(self._let_go.wait(), SETTLE_SECONDS)
             except asyncio.TimeoutError:

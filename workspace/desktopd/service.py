@@ -23,10 +23,12 @@ from workspace.desktopd.recorder import Recorder
 from workspace.desktopd.session import Session
 from workspace.desktopd.shell import Shell
 from workspace.desktopd.toolservers import ToolServers
+from workspace.ide import IdeSettings
 from workspace.protocols import HttpProtocol, WebSocketProtocol
 
 if TYPE_CHECKING:
     from workspace.desktopd.browser.pages import Pages
+    from workspace.desktopd.ide.ides import Ides
 
 KEEP_ALIVE_SECONDS = 60
 MAX_MESSAGE_BYTES = 16 << 20
@@ -49,6 +51,8 @@ class Service:
             tools=ToolServers(session.programs, config.tools),
             open_pages=lambda hands: _pages(session, config, files, hands),
         )
+        if config.ide is not None:
+            self.desk.ide = _ide(session, config.ide, self.desk.hands)
         self._server = _Server(_config(self.desk, config.token))
         self.ended = asyncio.ensure_future(self._server.serve(sockets=[listener]))
 
@@ -57,6 +61,8 @@ class Service:
         self._server.should_exit = True
         await self.desk.recorder.aclose()
         await self.desk.close_pages()
+        if self.desk.ide is not None:
+            await self.desk.ide.aclose()
         await self.desk.shell.aclose()
         await self.desk.tools.aclose()
         if self.desk.screen is not None:
@@ -76,6 +82,12 @@ def _pages(session: Session, config: Config, files: Files, hands: Hands) -> Page
         config.browser,
         oom_score_adj=config.oom_score_adj,
     )
+
+
+def _ide(session: Session, settings: IdeSettings, hands: Hands) -> Ides:
+    from workspace.desktopd.ide.ides import Ides
+
+    return Ides(session.programs, settings, hands, session.folder)
 
 
 class _Server(uvicorn.Server):

@@ -1,0 +1,4 @@
+"""The IDE of a desktop: which one, its life, and how it is asked.
+
+Imported by nothing that a desktop without one loads.
+"""
