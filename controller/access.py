@@ -68,6 +68,7 @@ GET   /v1/workspaces/{workspace_id}/files
 GET   /v1/workspaces/{workspace_id}/files/list
 GET   /v1/workspaces/{workspace_id}/files/stat
 GET   /v1/workspaces/{workspace_id}/health
+GET   /v1/workspaces/{workspace_id}/ide
 GET   /v1/workspaces/{workspace_id}/ports
 GET   /v1/workspaces/{workspace_id}/processes
 GET   /v1/workspaces/{workspace_id}/processes/{job}
@@ -120,6 +121,7 @@ POST   /v1/workspaces/{workspace_id}/extend
 PUT DELETE /v1/workspaces/{workspace_id}/files
 PUT    /v1/workspaces/{workspace_id}/files/directory
 POST   /v1/workspaces/{workspace_id}/files/move
+POST   /v1/workspaces/{workspace_id}/ide
 POST   /v1/workspaces/{workspace_id}/pause
 POST   /v1/workspaces/{workspace_id}/ports/{port}
 GET HEAD POST PUT PATCH DELETE OPTIONS WS /v1/workspaces/{workspace_id}/ports/{port}/{path:path}

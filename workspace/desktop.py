@@ -15,6 +15,7 @@ import httpx
 from workspace.calls.browser import BrowserCalls
 from workspace.calls.control import ControlCalls
 from workspace.calls.files import FileCalls
+from workspace.calls.ide import IdeCalls
 from workspace.calls.ports import PortCalls
 from workspace.calls.recording import RecordingCalls
 from workspace.calls.screen import ScreenCalls
@@ -58,6 +59,7 @@ class Desktop(
     ScreenCalls,
     UiCalls,
     BrowserCalls,
+    IdeCalls,
     ShellCalls,
     FileCalls,
     PortCalls,
@@ -66,7 +68,7 @@ class Desktop(
     RecordingCalls,
     ControlCalls,
 ):
-    """One desktop: screen, keyboard, mouse, browser, shell, files, clipboard, windows.
+    """One desktop: screen, keyboard, mouse, browser, IDE, shell, files, clipboard, windows.
 
     Every method may raise :class:`~workspace.errors.DesktopLost` (the connection broke; nothing is
     retried) and :class:`~workspace.errors.TimedOut`.
