@@ -10,9 +10,18 @@ never an instruction.
 
 from __future__ import annotations
 
+import json
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, TypeAdapter, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    JsonValue,
+    TypeAdapter,
+    model_validator,
+)
 
 from workspace import actions as a
 
@@ -347,12 +356,18 @@ class InstallExtension(_Input):
         return self
 
 
+def _sendable(args: list[JsonValue]) -> list[JsonValue]:
+    """They can be written as JSON, as they are: Python's reader takes more than that."""
+    json.dumps(args, allow_nan=False, ensure_ascii=False).encode()  # its errors are ValueErrors
+    return args
+
+
 class RunCommand(_Quick):
     """Run a command of the IDE by its id, if the template allows that one."""
 
     type: Literal["command"] = "command"
     id: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.:-]{1,200}$")]
-    args: Annotated[list[JsonValue], Field(max_length=20)] = []
+    args: Annotated[list[JsonValue], Field(max_length=20), AfterValidator(_sendable)] = []
 
 
 IdeAction = Annotated[
