@@ -26,6 +26,7 @@ from pathlib import Path
 
 from workspace.backends import (
     cgroups,
+    ides,
     pausing,
     remains,
     runtime,
@@ -77,7 +78,7 @@ class BubblewrapBackend:
         run_dir: state and sockets, one folder per sandbox; its path must be short.
         disk_dir: the home folders. Only sandboxes may lie in it. As root, desktops have uids of
             their own, so every parent of it must let others pass (``/var/lib/...``, not ``/root``).
-        runtime_dir: what set-up built; passable for others as well.
+        runtime_dir: what set-up built; passable for others as well. IDEs lie beside it.
         volume_dir: the volumes, as the homes; without it there are none.
         tool_dir: packages of tool servers, seen by desktops whose template names such servers.
         egress_private: private networks that desktops may be let reach, as public ones are.
@@ -357,6 +358,7 @@ class BubblewrapBackend:
             memory_mib=template.memory_mib,
             machine_id=uuid.uuid4().hex,
             tools=self._tools() if template.tools else None,
+            ide=ides.built(self._runtime_dir) if ides.is_mounted_for(template.ide) else None,
             certificate=authority.certificate.decode() if authority is not None else "",
             command=self._command,
         )

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import NamedTuple
 
-from workspace.backends import cgroups, runtime, sandbox, uids
+from workspace.backends import cgroups, ides, runtime, sandbox, uids
 from workspace.desktopd import locality
 from workspace.errors import BackendUnavailable
 
@@ -48,6 +48,7 @@ def checks(runtime_dir: Path | None = None) -> list[Check]:
         _program("desktop panel", ("xfce4-panel", "xfdesktop", "xfsettingsd"),
                  "xfce4-panel xfdesktop4 xfce4-settings"),
         _browser(),
+        _ide(runtime_dir or runtime.default_dir()),
         _pictures(),
         _program("recordings", ("ffmpeg",), "ffmpeg"),
         _program("secrets over TLS", ("openssl",), "openssl"),
@@ -229,6 +230,17 @@ def _runtime(folder: Path) -> Check:
             "runtime", False, f"Others cannot pass {closed[-1]}.", f"chmod o+x {closed[-1]}"
         )
     return Check("runtime", True, f"{path}.")
+
+
+def _ide(folder: Path) -> Check:
+    """Only templates with VS Code need it: none at all is no fault."""
+    if not ides.is_there(folder):
+        return Check("IDE", True, "None; templates with VS Code need it: `make setup-ide`.")
+    try:
+        path = ides.built(folder)
+    except BackendUnavailable as error:
+        return Check("IDE", False, error.message, "make setup-ide")
+    return Check("IDE", True, f"{path}.")
 
 
 def _fonts() -> Check:

@@ -35,6 +35,7 @@ from workspace.proxy import joining
 UID = 1000
 HOME = "/home/user"
 SOURCE, DEPENDENCIES, TOOLS = "/opt/carrel/src", "/opt/carrel/deps", "/opt/carrel/tools"
+IDE = "/opt/carrel/ide"
 BWRAP = "/usr/bin/bwrap"
 
 # Each is here because a program of a desktop reads it; none holds secrets or names this machine.
@@ -207,6 +208,7 @@ def command_line(
     memory_mib: int,
     machine_id: str,
     tools: Path | None = None,
+    ide: Path | None = None,
     certificate: str = "",
     command: Sequence[str] = DESKTOPD,
 ) -> tuple[list[str], list[str]]:
@@ -257,6 +259,8 @@ def command_line(
     arguments += ["--ro-bind", str(source), SOURCE, "--ro-bind", str(dependencies), DEPENDENCIES]
     if tools is not None:
         arguments += ["--ro-bind", str(tools), TOOLS]
+    if ide is not None:
+        arguments += ["--ro-bind", str(ide), IDE]
     arguments += ["--bind", str(home), HOME, "--chdir", HOME]
     arguments += ["--remount-ro", "/dev", "--remount-ro", "/"]  # both are tmpfs without a size
     for key, value in ENVIRONMENT.items():

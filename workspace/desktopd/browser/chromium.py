@@ -41,7 +41,7 @@ FLAGS = (
     "--disable-sync",
     "--disable-back-forward-cache",  # what comes from it is no navigation that Playwright sees
 )
-_NAMES = ("chromium", "google-chrome", "google-chrome-stable", "chromium-browser")
+NAMES = ("chromium", "google-chrome", "google-chrome-stable", "chromium-browser")
 _START_SECONDS = 20.0
 _LOOK_SECONDS = 0.05
 _ASK_SECONDS = 1.0
@@ -165,7 +165,7 @@ class Chromium:
 
     def _start(self, url: str) -> None:
         path = self._programs.environment.get("PATH")
-        program = next((found for name in _NAMES if (found := shutil.which(name, path=path))), None)
+        program = next((found for name in NAMES if (found := shutil.which(name, path=path))), None)
         if program is None:
             raise Unavailable(
                 "There is no Chromium or Chrome in this desktop.",

@@ -13,6 +13,7 @@ from typing import Protocol
 from workspace import ide as i
 from workspace.desktopd.children import Child
 from workspace.desktopd.programs import Programs
+from workspace.errors import Forbidden
 
 _READING = frozenset(
     {"state", "diagnostics", "symbols", "definition", "references", "hover"}
@@ -74,6 +75,26 @@ class Launch(Protocol):
         folder: str,
         shown: Callable[[], Awaitable[None]],
     ) -> Launched: ...
+
+
+def check_allowed(action: i.IdeAction, settings: i.IdeSettings) -> None:
+    """
+    Raises:
+        Forbidden: the template does not permit it.
+    """
+    if action.type == "command" and not any(
+        action.id == each or (each.endswith("*") and action.id.startswith(each[:-1]))
+        for each in settings.commands
+    ):
+        raise Forbidden(
+            f"This template does not permit the command {action.id}.",
+            hint=f"It permits: {', '.join(settings.commands[:50]) or 'none'} (`ide.commands`).",
+        )
+    if action.type == "install_extension" and not settings.install_extensions:
+        raise Forbidden(
+            "This template does not permit extensions to be installed.",
+            hint="It is `ide.install_extensions` of the template.",
+        )
 
 
 def is_acting(action: i.IdeAction) -> bool:

@@ -12,17 +12,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
-import signal
-from collections.abc import Sequence
 from contextlib import nullcontext, suppress
 from importlib import import_module
 from typing import Any
 
 from workspace import ide as i
-from workspace.desktopd.children import Child, descendants
 from workspace.desktopd.hands import Hands
-from workspace.desktopd.ide.adapter import Launch, Launched, is_acting
+from workspace.desktopd.ide.adapter import Launch, Launched, check_allowed, is_acting
+from workspace.desktopd.ide.ending import END_SECONDS, end_children
 from workspace.desktopd.programs import Programs
 from workspace.errors import CarrelError, IdeFailed, IdeNotReady
 
@@ -34,7 +31,6 @@ _SLACK_SECONDS = 5.0  # for what an adapter does when its own time is over
 _LEAST_SECONDS = 0.05
 _HEALTH_SECONDS = 2.0
 _SCREEN_SECONDS = 1.0  # in which one notices that a screen is gone, and its windows with it
-_END_SECONDS = 5.0
 
 
 def launch_of(kind: i.IdeKind) -> Launch:
@@ -106,10 +102,12 @@ class Ides:
         """Do it once the IDE is ready, in ``action.seconds`` in all.
 
         Raises:
+            Forbidden: the template does not permit it.
             HumanInControl: it changes something, and a person has control, or took it meanwhile.
             IdeNotReady: it was not ready in that time. IdeFailed: it has ended for good.
             CarrelError: as the adapter says.
         """
+        check_allowed(action, self._settings)
         acts = is_acting(action)
         if acts:
             await self._hands.agents_turn()
@@ -265,18 +263,5 @@ async def _until_ended(launched: Launched) -> str:
 async def _end(launched: Launched) -> None:
     """Close what is open to it, and end its processes with all that they started."""
     with suppress(CarrelError, asyncio.TimeoutError, OSError):
-        await asyncio.wait_for(launched.adapter.aclose(), _END_SECONDS)
+        await asyncio.wait_for(launched.adapter.aclose(), END_SECONDS)
     await end_children(launched.children)
-
-
-async def end_children(children: Sequence[Child]) -> None:
-    """Kill them and what is below them; what has made itself independent is the user's."""
-    for child in children:
-        below = list(descendants(child.pid)) if child.exit_code is None else []
-        child.signal(signal.SIGKILL)
-        for pid in below:
-            with suppress(ProcessLookupError, PermissionError):
-                os.kill(pid, signal.SIGKILL)
-    for child in children:
-        with suppress(asyncio.TimeoutError):
-            await child.end(_END_SECONDS)
