@@ -8,10 +8,10 @@ and objects as JSON in a string; that is accepted.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from typing import Annotated, Any, TypeVar
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 
 from workspace.errors import InvalidRequest
 
@@ -26,7 +26,7 @@ class Input(BaseModel):
 
 
 class OnDesktop(Input):
-    desktop_id: Annotated[str, Field(description="from desktop_create")]
+    desktop_id: str
 
 
 def _parsed(value: object) -> object:
@@ -58,7 +58,14 @@ def schema(model: type[BaseModel]) -> Json:
     return {"type": "object", "properties": {}, **flat}
 
 
-_NOISE = ("title", "$defs", "additionalProperties")
+_NOISE = ("title", "$defs", "additionalProperties", "exclusiveMinimum")
+# Bounds that nobody meets by chance: what is refused is told then, and need not be read before.
+_WIDE: Mapping[str, Callable[[float], bool]] = {
+    "maximum": lambda bound: bound >= 10_000,
+    "minimum": lambda bound: bound <= 1,
+    "maxLength": lambda bound: bound >= 1000,
+    "minLength": lambda bound: bound <= 1,
+}
 
 
 def _flat(node: Json, definitions: Mapping[str, Json]) -> Json:
@@ -69,7 +76,8 @@ def _flat(node: Json, definitions: Mapping[str, Json]) -> Json:
         options = [option for option in node["anyOf"] if option.get("type") != "null"]
         if len(options) == 1:
             return _flat({**options[0], **_without(node, "anyOf", "default")}, definitions)
-    result = _without(node, *_NOISE)
+    wide = [name for name, is_wide in _WIDE.items() if name in node and is_wide(node[name])]
+    result = _without(node, *_NOISE, *wide)
     if result.get("default", 0) is None:
         del result["default"]
     if "properties" in result:

@@ -45,6 +45,7 @@ from workspace.errors import (
     CarrelError,
     FileMissing,
     InvalidRequest,
+    NoIde,
     NotFound,
     OffScreen,
     PortClosed,
@@ -93,6 +94,8 @@ class FakeDesktop:
                 self._route("PUT", "/clipboard", self._put_clipboard),
                 self._route("GET", "/files", self._get_file),
                 self._route("PUT", "/files", self._put_file),
+                self._route("GET", "/ide", self._no_ide),
+                self._route("POST", "/ide", self._no_ide),
                 self._route("GET", "/control", self._control),
                 self._route("POST", "/control", self._take),
                 self._route("DELETE", "/control", self._hand_back),
@@ -293,6 +296,9 @@ class FakeDesktop:
         if path not in self.files:
             raise FileMissing(f"There is no file {path}.")
         return Response(self.files[path], media_type="application/octet-stream")
+
+    async def _no_ide(self, request: Request) -> Response:
+        raise NoIde("The fake desktop has no IDE.")
 
     async def _put_file(self, request: Request) -> Response:
         path, data = _path(request), await request.body()

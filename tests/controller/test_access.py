@@ -368,6 +368,10 @@ CALLS: dict[str, dict[str, Any]] = {
     "browser_act": {"desktop_id": "{}", "actions": [{"action": "click", "ref": "r1"}]},
     "browser_read": {"desktop_id": "{}"},
     "browser_tabs": {"desktop_id": "{}"},
+    "ide_open": {"desktop_id": "{}", "path": "/home/user/a.py"},
+    "ide_read": {"desktop_id": "{}"},
+    "ide_edit": {"desktop_id": "{}", "action": "format", "path": "a.py"},
+    "ide_run": {"desktop_id": "{}", "action": "task", "command": "true"},
     "pool_scale": {},
     "desktop_destroy": {"desktop_id": "{}"},
 }

@@ -59,6 +59,7 @@ EXAMPLES: dict[str, tuple[dict[str, Any], str]] = {
     f"POST {_BASE}/browser/state": ({}, "browser_state_saved"),
     f"PUT {_BASE}/browser/state": ({"json": {}}, "browser_state_loaded"),
     f"POST {_BASE}/browser/trace": ({"json": {"do": "start"}}, "browser_trace"),
+    f"POST {_BASE}/ide": ({"json": {"type": "open", "path": "a.py"}}, "ide"),
     f"POST {_BASE}/applications": ({"json": {"name": "mousepad"}}, "application"),
     f"POST {_BASE}/processes": ({"json": {"command": "true"}}, "process"),
     f"POST {_BASE}/processes/{{job}}/stdin": ({"content": b"a"}, "stdin"),
@@ -212,6 +213,34 @@ async def test_no_secret_is_in_the_database(http: httpx.AsyncClient, settings: S
         ("POST", f"{base}/browser/navigate", {"json": {"url": f"http://u:{MARK}@a/?k={MARK}"}}),
         ("POST", f"{base}/browser/tabs", {"json": {"do": "new", "url": f"http://a/?k={MARK}"}}),
         ("POST", f"{base}/browser/evaluate", {"json": {"expression": f"'{MARK}'"}}),
+        ("POST", f"{base}/ide", {"json": {"type": "run_task", "command": f"echo {MARK}"}}),
+        ("POST", f"{base}/ide", {"json": {"type": "terminal", "command": f"login {MARK}"}}),
+        ("POST", f"{base}/ide", {"json": {"type": "command", "id": "a", "args": [MARK]}}),
+        ("POST", f"{base}/ide", {"json": {"type": "symbols", "query": MARK}}),
+        (
+            "POST",
+            f"{base}/ide",
+            {"json": {"type": "debug", "do": "start", "program": "a.py", "args": [MARK]}},
+        ),
+        (
+            "POST",
+            f"{base}/ide",
+            {"json": {"type": "debug", "do": "evaluate", "expression": f"'{MARK}'"}},
+        ),
+        (
+            "POST",
+            f"{base}/ide",
+            {
+                "json": {
+                    "type": "apply_edit",
+                    "edits": [
+                        {"path": "a.py", "old": MARK, "new": MARK},
+                        {"path": "b.py", "line": 1, "end_line": 1, "new": "", "expected": MARK},
+                        {"path": "c.py", "create": True, "new": MARK},
+                    ],
+                }
+            },
+        ),
         (
             "PUT",
             f"{base}/browser/state",
