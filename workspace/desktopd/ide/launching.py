@@ -21,7 +21,7 @@ import shutil
 import zipfile
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 from urllib.parse import quote
 
 from workspace import ide as i
@@ -33,9 +33,6 @@ from workspace.desktopd.ide.ending import end_children
 from workspace.desktopd.programs import Programs, resolve
 from workspace.desktopd.threads import in_thread
 from workspace.errors import Unavailable
-
-if TYPE_CHECKING:
-    from workspace.desktopd.ide.vscode import VsCode
 
 FOLDER = "/opt/carrel/ide"
 HOME = ".local/share/carrel-ide"  # in the user's home

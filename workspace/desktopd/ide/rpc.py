@@ -55,7 +55,7 @@ class _Error(BaseModel):
 class _Answer(BaseModel):
     model_config = ConfigDict(extra="ignore")
 
-    id: int
+    id: int | None  # none of what it could not read
     result: JsonValue = None
     error: _Error | None = None
 
@@ -109,8 +109,9 @@ class Link:
             await self._write(line)
             return await answered
         except asyncio.CancelledError:
-            if not self.closed.is_set():  # no await: it is being cancelled
-                self._writer.write(_line({"method": "cancel", "params": {"id": id_}}))
+            if not self.closed.is_set():  # no await: it is being cancelled. Nobody waits for it.
+                cancel = {"id": next(self._ids), "method": "cancel", "params": {"id": id_}}
+                self._writer.write(_line(cancel))
             raise
         finally:
             self._waiting.pop(id_, None)
@@ -137,7 +138,7 @@ class Link:
             while True:
                 line = await self._reader.readuntil(b"\n")
                 answer = _Answer.model_validate_json(line)
-                waiting = self._waiting.get(answer.id)
+                waiting = self._waiting.get(answer.id or 0)
                 if waiting is None or waiting.done():
                     continue  # it was given up
                 if answer.error is not None:

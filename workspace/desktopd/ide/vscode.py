@@ -14,12 +14,13 @@ import os
 from contextlib import suppress
 from typing import Annotated, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from workspace import ide as i
 from workspace.desktopd.ide.launching import launch
 from workspace.desktopd.ide.rpc import Link
 from workspace.desktopd.programs import resolve
+from workspace.desktopd.threads import in_thread
 from workspace.errors import (
     CarrelError,
     FileMissing,
@@ -45,7 +46,7 @@ _TYPES = {"code_actions": ("code_actions", "code_action_list")}
 
 
 class Hello(BaseModel):
-    """How a bridge introduces itself; from one of the user's programs."""
+    """How a bridge introduces itself, as often as it is asked; from one of the user's programs."""
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 
@@ -63,7 +64,6 @@ class VsCode:
         self._token, self._home = token, home
         self._link: Link | None = None
         self._hello = Hello()
-        self._notes: list[str] = []  # the bridge's, that health came upon
         self._wanted: str | None = None  # the folder that is being opened
         self._said_no = ""
         self._since = asyncio.get_running_loop().time()
@@ -90,14 +90,12 @@ class VsCode:
         if link is None:
             return told.model_copy(update=self._why_unlinked())
         try:
-            state = await self._ask(link, i.GetState(seconds=_PING_SECONDS), _PING_SECONDS)
+            await self._greet(link, _PING_SECONDS)
         except asyncio.TimeoutError:
             message = "The extension host does not answer. Look at a screenshot."
             return told.model_copy(update={"phase": "not_answering", "message": message})
         except CarrelError as error:
             return told.model_copy(update={"phase": "not_answering", "message": error.message})
-        if isinstance(state, i.IdeState):
-            self._notes += state.notes[:20]
         return told.model_copy(update={"phase": "ready"})
 
     def _why_unlinked(self) -> dict[str, str]:
@@ -120,13 +118,9 @@ class VsCode:
         if isinstance(action, i.OpenFolder):
             return await self._open_folder(link, action)
         try:
-            answer = await self._ask(link, action, action.seconds + _SLACK_SECONDS)
+            return await self._ask(link, action, action.seconds + _SLACK_SECONDS)
         except asyncio.TimeoutError:
             raise await self._late(link, action) from None
-        if isinstance(answer, i.IdeState) and self._notes:
-            answer = answer.model_copy(update={"notes": [*self._notes, *answer.notes]})
-            self._notes = []
-        return answer
 
     async def _ask(self, link: Link, action: i.IdeAction, seconds: float) -> i.IdeAnswer:
         """Raises asyncio.TimeoutError, and as :meth:`do`."""
@@ -144,10 +138,18 @@ class VsCode:
             raise IdeFailed(f"The IDE answers to {action.type} what was not asked.")
         return answer
 
+    async def _greet(self, link: Link, seconds: float) -> Hello:
+        """Raises IdeFailed, asyncio.TimeoutError."""
+        told = await asyncio.wait_for(link.call("hello", {"token": self._token}), seconds)
+        try:
+            return Hello.model_validate(told)
+        except ValidationError:
+            raise IdeFailed("What the bridge says as its hello is none.") from None
+
     async def _late(self, link: Link, action: i.IdeAction) -> CarrelError:
         """Which error it is that no answer came: the IDE's, or that of what was asked."""
         try:
-            await self._ask(link, i.GetState(seconds=_PING_SECONDS), _PING_SECONDS)
+            await self._greet(link, _PING_SECONDS)
         except (CarrelError, asyncio.TimeoutError):
             return IdeFailed(
                 f"The IDE did not answer to {action.type}, nor to anything else: its extension "
@@ -161,13 +163,10 @@ class VsCode:
 
     async def _open_folder(self, link: Link, action: i.OpenFolder) -> i.FolderOpened:
         deadline = asyncio.get_running_loop().time() + action.seconds
-        path = resolve(action.path, self._hello.folder or self._home)
-        if action.path == "~" or action.path.startswith("~/"):
-            path = resolve(action.path, self._home)
-        if not os.path.lexists(path):
-            raise FileMissing(f"There is no folder {path}.", hint="Make it first.")
-        if not os.path.isdir(path):
-            raise NotADirectory(f"{path} is no folder.")
+        is_home = action.path == "~" or action.path.startswith("~/")
+        base = self._home if is_home else self._hello.folder or self._home
+        path = resolve(action.path, base)
+        await in_thread(lambda: _check_folder(path))
         if _is_same(self._hello.folder, path):
             return i.FolderOpened(path=path)
         self._wanted = path
@@ -225,8 +224,7 @@ class VsCode:
         except OSError:
             return None
         try:
-            call = link.call("hello", {"token": self._token})
-            hello = _hello(await asyncio.wait_for(call, _HELLO_SECONDS))
+            hello = await self._greet(link, _HELLO_SECONDS)
             if self._wanted is None or _is_same(hello.folder, self._wanted):
                 self._hello, self._said_no = hello, ""
                 return link
@@ -243,11 +241,11 @@ class VsCode:
         return None
 
 
-def _hello(told: JsonValue) -> Hello:
-    try:
-        return Hello.model_validate(told)
-    except ValidationError:
-        raise IdeFailed("What the bridge says as its hello is none.") from None
+def _check_folder(path: str) -> None:
+    if not os.path.lexists(path):
+        raise FileMissing(f"There is no folder {path}.", hint="Make it first.")
+    if not os.path.isdir(path):
+        raise NotADirectory(f"{path} is no folder.")
 
 
 def _is_same(folder: str | None, path: str) -> bool:
