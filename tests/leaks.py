@@ -18,6 +18,7 @@ PROGRAMS = re.compile(
 )
 SCRIPTS = re.compile(
     r"desktopd\.py|backends/supervisor|ray_cluster/keeper|/ray/.*\.py|bin/ray |carrel-tests"
+    r"|code-server/|/debugpy/|langserver\.index\.js"
 )
 FOLDERS = (
     *("/run/carrel/*/*", "/var/lib/carrel/desktops-*/*", "/tmp/carrel-*", "/tmp/ray/*"),

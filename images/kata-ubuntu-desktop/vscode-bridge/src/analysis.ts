@@ -1,0 +1,112 @@
+// What a language's tools say of a document as it stands now. The editor itself learns of it later and
+// is not told when that is all: so the language servers that are known are asked, which answer when they
+// have looked at this very text. That also makes sure that they have loaded the project.
+
+import * as vscode from "vscode";
+import * as python from "./python.ts";
+import type { Deadline } from "./waiting.ts";
+
+const SCRIPT = new Set(["typescript", "typescriptreact", "javascript", "javascriptreact"]);
+const SCRIPT_EXTENSION = "vscode.typescript-language-features";
+const QUIET_MS = 700; // the language servers of JSON and CSS wait for half a second of no typing
+const REQUESTS = ["syntacticDiagnosticsSync", "semanticDiagnosticsSync", "suggestionDiagnosticsSync"];
+
+export interface Analysis {
+  diagnostics: vscode.Diagnostic[];
+  isSettled: boolean;
+}
+
+// When each document last changed or was told something of, and when anything was.
+const touched = new Map<string, number>();
+
+export function follow(): vscode.Disposable {
+  const touch = (uri: vscode.Uri) => touched.set(uri.toString(), performance.now());
+  return vscode.Disposable.from(
+    vscode.languages.onDidChangeDiagnostics(({ uris }) => uris.forEach(touch)),
+    vscode.workspace.onDidChangeTextDocument(({ document }) => touch(document.uri)),
+    vscode.workspace.onDidOpenTextDocument(({ uri }) => touch(uri)),
+    vscode.workspace.onDidCloseTextDocument(({ uri }) => void touched.delete(uri.toString())),
+  );
+}
+
+export function isAnalysed(document: vscode.TextDocument): boolean {
+  return document.uri.scheme === "file" && (SCRIPT.has(document.languageId) || document.languageId === "python");
+}
+
+export async function analyse(document: vscode.TextDocument, deadline: Deadline): Promise<Analysis> {
+  const { version } = document;
+  const own = SCRIPT.has(document.languageId)
+    ? await script(document, deadline)
+    : document.languageId === "python"
+      ? await python.diagnostics(document, deadline)
+      : null;
+  const seen = vscode.languages.getDiagnostics(document.uri);
+  if (own === null) {
+    const isSettled = await quiet(document, deadline);
+    return { diagnostics: vscode.languages.getDiagnostics(document.uri), isSettled };
+  }
+  const source = SCRIPT.has(document.languageId) ? ["ts", "js"] : [python.SOURCE];
+  const others = seen.filter((one) => !source.includes(one.source ?? ""));
+  return { diagnostics: [...own, ...others], isSettled: document.version === version };
+}
+
+async function quiet(document: vscode.TextDocument, deadline: Deadline): Promise<boolean> {
+  const key = document.uri.toString();
+  const isQuiet = () => performance.now() - (touched.get(key) ?? 0) > QUIET_MS;
+  return deadline.until(isQuiet, 10_000);
+}
+
+interface ScriptDiagnostic {
+  start: { line: number; offset: number };
+  end: { line: number; offset: number };
+  text: string;
+  code?: number;
+  category: string;
+}
+
+const SEVERITIES: Record<string, vscode.DiagnosticSeverity> = {
+  error: vscode.DiagnosticSeverity.Error,
+  warning: vscode.DiagnosticSeverity.Warning,
+  suggestion: vscode.DiagnosticSeverity.Hint,
+};
+
+// None if this VS Code's TypeScript does not take such questions.
+async function script(document: vscode.TextDocument, deadline: Deadline): Promise<vscode.Diagnostic[] | null> {
+  const extension = vscode.extensions.getExtension(SCRIPT_EXTENSION);
+  if (!extension) return null;
+  await deadline.within(extension.activate(), "The start of TypeScript's language features");
+  const found: vscode.Diagnostic[] = [];
+  for (const request of REQUESTS) {
+    const answer = await deadline.within(ask(request, document, deadline), "TypeScript's language server");
+    if (answer === null) return null;
+    for (const one of answer) {
+      const where = new vscode.Range(
+        one.start.line - 1,
+        one.start.offset - 1,
+        one.end.line - 1,
+        one.end.offset - 1,
+      );
+      const severity = SEVERITIES[one.category] ?? vscode.DiagnosticSeverity.Information;
+      const diagnostic = new vscode.Diagnostic(where, one.text, severity);
+      diagnostic.source = document.languageId.startsWith("type") ? "ts" : "js";
+      if (one.code !== undefined) diagnostic.code = one.code;
+      found.push(diagnostic);
+    }
+  }
+  return found;
+}
+
+async function ask(request: string, document: vscode.TextDocument, deadline: Deadline): Promise<ScriptDiagnostic[] | null> {
+  // The server may be starting yet; it gives no content then.
+  for (;;) {
+    let answer: { type?: string; body?: ScriptDiagnostic[] } | undefined;
+    try {
+      answer = await vscode.commands.executeCommand("typescript.tsserverRequest", request, { file: document.uri });
+    } catch {
+      return null;
+    }
+    if (answer?.body) return answer.body;
+    if (deadline.leftMs === 0 || deadline.signal.aborted) return null;
+    await new Promise((resolve) => setTimeout(resolve, 100));
+  }
+}

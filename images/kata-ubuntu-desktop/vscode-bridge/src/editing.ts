@@ -1,0 +1,244 @@
+// rename, apply_edit, format, code_actions: what changes files. Each reads them, changes them in the
+// editor, saves them and shows the first one; one request at a time.
+
+import { existsSync } from "node:fs";
+import { access, constants, stat } from "node:fs/promises";
+import { dirname } from "node:path";
+import * as vscode from "vscode";
+import { analyse } from "./analysis.ts";
+import * as documents from "./documents.ts";
+import { changes, unix } from "./edits.ts";
+import { BridgeError, words } from "./errors.ts";
+import { absolute, line, position } from "./places.ts";
+import type { Action, Answer, FileEdit, Place } from "./protocol.ts";
+import { sleep, Turns, type Deadline } from "./waiting.ts";
+
+const MAX_OFFERED = 200;
+const turns = new Turns();
+
+export function rename(action: Action, deadline: Deadline): Promise<Answer> {
+  return turns.take(deadline, async () => {
+    const place = action as unknown as Place & { new_name: string };
+    const document = await documents.editable(place.path, deadline);
+    const where = position(document, place);
+    await analyse(document, deadline);
+    let edit: vscode.WorkspaceEdit | undefined;
+    try {
+      const command = "vscode.executeDocumentRenameProvider";
+      const asked = vscode.commands.executeCommand<vscode.WorkspaceEdit | undefined>(command, document.uri, where, place.new_name);
+      edit = await deadline.within(asked, "The rename");
+    } catch (error) {
+      if (error instanceof BridgeError) throw error;
+      throw new BridgeError("edit_conflict", `It cannot be renamed: ${words(error)}`, "Choose another place or name.");
+    }
+    if (!edit || edit.size === 0) {
+      throw new BridgeError("edit_conflict", "There is nothing here that can be renamed.", "Choose another place.");
+    }
+    return { type: "rename", files: await applied(edit, deadline, document.uri), title: "" };
+  });
+}
+
+export function applyEdit(action: Action, deadline: Deadline): Promise<Answer> {
+  return turns.take(deadline, async () => {
+    const byFile = new Map<string, FileEdit[]>();
+    for (const edit of action["edits"] as FileEdit[]) {
+      const file = absolute(edit.path);
+      byFile.set(file, [...(byFile.get(file) ?? []), edit]);
+    }
+    const edit = new vscode.WorkspaceEdit();
+    for (const [file, edits] of byFile) {
+      if (edits.some((one) => one.create)) {
+        if (edits.length > 1) throw new BridgeError("invalid_request", `${file} is to be made, and changed too.`);
+        await creatable(file);
+        edit.createFile(vscode.Uri.file(file), { contents: Buffer.from(edits[0]!.new) });
+        continue;
+      }
+      const document = await documents.editable(file, deadline);
+      for (const change of changes(file, unix(document.getText()), edits)) {
+        edit.replace(document.uri, span(document, change.start, change.end), change.text);
+      }
+    }
+    return { type: "apply_edit", files: await applied(edit, deadline), title: "" };
+  });
+}
+
+// Offsets count one for a line's end, which may be two in the document.
+function span(document: vscode.TextDocument, start: number, end: number): vscode.Range {
+  if (document.eol === vscode.EndOfLine.LF) {
+    return new vscode.Range(document.positionAt(start), document.positionAt(end));
+  }
+  const place = (offset: number) => {
+    let number = 0;
+    for (let left = offset; ; number++) {
+      const { length } = document.lineAt(number).text;
+      if (left <= length) return new vscode.Position(number, left);
+      left -= length + 1;
+    }
+  };
+  return new vscode.Range(place(start), place(end));
+}
+
+async function creatable(file: string): Promise<void> {
+  if (existsSync(file)) throw new BridgeError("file_exists", `${file} exists already.`, "Edit it, by old or a range.");
+  let above = dirname(file);
+  while (!existsSync(above)) above = dirname(above);
+  if (!(await stat(above)).isDirectory()) throw new BridgeError("not_a_directory", `${above} is no directory.`);
+  try {
+    await access(above, constants.W_OK);
+  } catch (error) {
+    throw new BridgeError("edit_conflict", `${file} cannot be made: ${words(error)}`, "Make it elsewhere.");
+  }
+}
+
+export function format(action: Action, deadline: Deadline): Promise<Answer> {
+  return turns.take(deadline, async () => {
+    const document = await documents.editable(String(action["path"]), deadline);
+    if (document.languageId.startsWith("typescript") || document.languageId.startsWith("javascript")) {
+      await analyse(document, deadline); // their formatter is there once their server is
+    }
+    const config = vscode.workspace.getConfiguration("editor", document);
+    const options = { tabSize: config.get("tabSize", 4), insertSpaces: config.get("insertSpaces", true) };
+    let edits: vscode.TextEdit[] | undefined;
+    try {
+      const command = "vscode.executeFormatDocumentProvider";
+      edits = await deadline.within(vscode.commands.executeCommand<typeof edits>(command, document.uri, options), "The formatter");
+    } catch (error) {
+      if (error instanceof BridgeError) throw error;
+      throw new BridgeError("edit_conflict", `It cannot be formatted: ${words(error)}`, "Mend what it names.");
+    }
+    if (!edits) {
+      throw new BridgeError("unsupported", `The editor has no formatter for ${document.languageId}.`, "Run one as a task.");
+    }
+    const edit = new vscode.WorkspaceEdit();
+    edit.set(document.uri, edits);
+    return { type: "format", files: await applied(edit, deadline, document.uri), title: "" };
+  });
+}
+
+type Offered = vscode.CodeAction | vscode.Command;
+
+export async function codeActions(action: Action, deadline: Deadline): Promise<Answer> {
+  const title = action["apply"] as string | null | undefined;
+  if (title == null) {
+    const document = await documents.document(String(action["path"]), deadline);
+    const actions = (await offered(document, action, deadline)).map((one) => ({
+      title: one.title,
+      kind: ("kind" in one && one.kind?.value) || "",
+      is_preferred: ("isPreferred" in one && one.isPreferred) || false,
+      disabled: ("disabled" in one && one.disabled?.reason) || "",
+    }));
+    return { type: "code_action_list", actions };
+  }
+  return turns.take(deadline, async () => {
+    const document = await documents.editable(String(action["path"]), deadline);
+    const all = await offered(document, action, deadline, MAX_OFFERED);
+    const found = all.find((one) => one.title === title);
+    if (!found) {
+      const titles = all.map((one) => one.title).join("; ").slice(0, 1500);
+      throw new BridgeError("invalid_request", `Nothing with that title is offered there; there is: ${titles || "nothing"}`);
+    }
+    if ("disabled" in found && found.disabled) {
+      throw new BridgeError("edit_conflict", `It cannot be applied: ${found.disabled.reason}`, "Choose another place.");
+    }
+    const isCommand = typeof found.command === "string";
+    const edit = (!isCommand && (found as vscode.CodeAction).edit) || new vscode.WorkspaceEdit();
+    const command = isCommand ? (found as vscode.Command) : (found as vscode.CodeAction).command;
+    const files = await applied(edit, deadline, document.uri, command);
+    return { type: "code_actions", files, title };
+  });
+}
+
+async function offered(document: vscode.TextDocument, action: Action, deadline: Deadline, resolved = 0): Promise<Offered[]> {
+  const first = line(document, action["line"] as number);
+  const last = line(document, (action["end_line"] as number | null | undefined) ?? first.lineNumber + 1);
+  if (last.lineNumber < first.lineNumber) throw new BridgeError("invalid_request", "A range ends before it begins.");
+  const { diagnostics } = await analyse(document, deadline);
+  const where = new vscode.Range(first.range.start, last.range.end);
+  // What is offered depends on what the editor itself shows of the place: it learns of it a moment later.
+  const shown = () => vscode.languages.getDiagnostics(document.uri).some((one) => one.range.intersection(where));
+  if (diagnostics.some((one) => one.range.intersection(where))) await deadline.until(shown, 2000);
+  const asked = vscode.commands.executeCommand<Offered[] | undefined>(
+    "vscode.executeCodeActionProvider",
+    document.uri,
+    where,
+    (action["kind"] as string | null | undefined) ?? undefined,
+    resolved,
+  );
+  return ((await deadline.within(asked, "What is offered")) ?? []).slice(0, MAX_OFFERED);
+}
+
+// Applies an edit and runs a command after it, saves what changed, and shows the place. Either all of it
+// is done and saved, or it is undone again and raises.
+async function applied(
+  edit: vscode.WorkspaceEdit,
+  deadline: Deadline,
+  main?: vscode.Uri,
+  command?: vscode.Command,
+): Promise<{ path: string; changes: number }[]> {
+  const before = new Map<string, string>(); // of the files that are known to change
+  for (const [uri, edits] of edit.entries()) {
+    if (edits.length === 0) continue;
+    const document = await documents.editable(uri.fsPath, deadline);
+    before.set(uri.fsPath, document.getText());
+  }
+  const wasDirty = new Set(vscode.workspace.textDocuments.filter((one) => one.isDirty));
+  const counted = new Map<string, number>();
+  const changed = new Map<vscode.TextDocument, vscode.Range>();
+  const created: string[] = [];
+  const watching = vscode.Disposable.from(
+    vscode.workspace.onDidChangeTextDocument(({ document, contentChanges }) => {
+      const [first] = contentChanges.toSorted((a, b) => a.rangeOffset - b.rangeOffset);
+      if (document.uri.scheme !== "file" || !first) return;
+      const path = document.uri.fsPath;
+      counted.set(path, (counted.get(path) ?? 0) + contentChanges.length);
+      if (!changed.has(document)) changed.set(document, new vscode.Range(first.range.start, first.range.start));
+    }),
+    vscode.workspace.onDidCreateFiles(({ files }) => created.push(...files.map((uri) => uri.fsPath))),
+  );
+  try {
+    if (edit.size > 0 && !(await deadline.within(vscode.workspace.applyEdit(edit), "The edit"))) {
+      throw new BridgeError("edit_conflict", "The editor refused the edit; a file changed meanwhile.");
+    }
+    if (command) {
+      const args = command.arguments ?? [];
+      await deadline.within(vscode.commands.executeCommand(command.command, ...args), `The command ${command.command}`);
+    }
+    // The events of what changed may come after the answer.
+    if (before.size > 0 || command) await deadline.until(() => changed.size >= Math.max(before.size, 1), 300);
+    if (created.length === 0 && edit.size > before.size) await sleep(20);
+    await documents.save([...changed.keys()].filter((one) => before.has(one.uri.fsPath) || !wasDirty.has(one)), deadline);
+  } catch (error) {
+    await undone(before, created);
+    throw error;
+  } finally {
+    watching.dispose();
+  }
+  for (const path of created) if (!counted.has(path)) counted.set(path, 1);
+  await shown(changed, created, main);
+  return [...counted].map(([path, count]) => ({ path, changes: count }));
+}
+
+async function shown(changed: Map<vscode.TextDocument, vscode.Range>, created: string[], main?: vscode.Uri): Promise<void> {
+  const all = [...changed];
+  const [document, at] = all.find(([one]) => one.uri.fsPath === main?.fsPath) ?? all[0] ?? [];
+  if (document && at) {
+    await documents.show(document, at);
+  } else if (created[0]) {
+    await documents.show(await vscode.workspace.openTextDocument(created[0]), new vscode.Range(0, 0, 0, 0));
+  }
+}
+
+async function undone(before: Map<string, string>, created: string[]): Promise<void> {
+  const back = new vscode.WorkspaceEdit();
+  for (const document of vscode.workspace.textDocuments) {
+    const text = before.get(document.uri.fsPath);
+    if (text === undefined || text === document.getText()) continue;
+    const end = document.lineAt(document.lineCount - 1).range.end;
+    back.replace(document.uri, new vscode.Range(new vscode.Position(0, 0), end), text);
+  }
+  for (const path of created) back.deleteFile(vscode.Uri.file(path), { ignoreIfNotExists: true });
+  await Promise.race([vscode.workspace.applyEdit(back), sleep(5000)]);
+  for (const document of vscode.workspace.textDocuments) {
+    if (before.has(document.uri.fsPath) && document.isDirty) await Promise.race([document.save(), sleep(5000)]);
+  }
+}
