@@ -29,7 +29,11 @@ CREATE_SECONDS = 45.0
 class DesktopCreate(Input):
     """The arguments of desktop_create."""
 
-    template: str = "desktop"
+    template: Annotated[str, Field(max_length=63, description='"desktop" if you name none')] = ""
+    capabilities: Annotated[
+        tuple[Annotated[str, Field(max_length=40)], ...],
+        Field(max_length=20, description="in place of a template: browser, ide, vscode, jetbrains"),
+    ] = ()
     name: Annotated[str, Field(max_length=100, description="a label for people")] = ""
     ttl_seconds: Annotated[
         float, Field(ge=1, le=86400, description="it is destroyed after that")
@@ -80,7 +84,8 @@ class DesktopDestroy(OnDesktop):
 async def desktop_create(caller: Caller, asked: DesktopCreate) -> list[ContentBlock]:
     deadline = time.monotonic() + CREATE_SECONDS
     workspace = await caller.carrel.create(
-        asked.template,
+        asked.template or None,
+        capabilities=asked.capabilities,
         name=asked.name,
         ttl_seconds=asked.ttl_seconds,
         volume=asked.volume or None,

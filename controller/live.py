@@ -227,7 +227,15 @@ def recipe(template: Template, request: WorkspaceRequest) -> Template:
 def shape(template: Template) -> str:
     """What a desktop of it was started as: only the same can stand in for it."""
     fixed = template.model_dump_json(
-        exclude={"description", "pool", "idle_seconds", "when_idle", "keep_frames", "egress_max"},
+        exclude={
+            "description",
+            "capabilities",
+            "pool",
+            "idle_seconds",
+            "when_idle",
+            "keep_frames",
+            "egress_max",
+        },
     )
     return hashlib.sha256(fixed.encode()).hexdigest()[:32]
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib import resources
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from pydantic import TypeAdapter, ValidationError
 from controller.problems import invalid
 from workspace.errors import DiskFull, InvalidRequest, TemplateExists, TemplateNotFound
 from workspace.folders import private_folder
-from workspace.models import Template
+from workspace.models import Template, WorkspaceRequest
 
 MAX_FILE_BYTES = 1 << 20
 MAX_TEMPLATES = 1000
@@ -53,6 +53,37 @@ class Templates:
             return _read(self._path(name))
         known = ", ".join([*self._built_in, *self._names()][:20])
         raise TemplateNotFound(f"There is no template {name[:80]!r}.", hint=f"There are: {known}.")
+
+    def fitting(self, capabilities: Sequence[str]) -> Template:
+        """The smallest that has them all: by memory, then processors, then disk.
+
+        Raises:
+            TemplateNotFound: none has; the hint says what each can.
+        """
+        known = self.all()
+        found = [each for each in known if set(capabilities) <= set(each.capabilities)]
+        if not found:
+            told = [
+                f"{each.name} ({', '.join(each.capabilities)})"
+                for each in known
+                if each.capabilities
+            ]
+            raise TemplateNotFound(
+                f"No template has all of: {', '.join(capabilities)}.",
+                hint=f"There are: {'; '.join(told[:20]) or 'none that say what they can'}.",
+            )
+        return min(found, key=lambda each: (each.memory_mib, each.cpus, each.disk_mib))
+
+    def chosen(self, request: WorkspaceRequest) -> WorkspaceRequest:
+        """The request by its template's name, whether it asks for that or for capabilities.
+
+        Raises:
+            TemplateNotFound: no template has them all.
+        """
+        if not request.capabilities:
+            return request
+        name = self.fitting(request.capabilities).name
+        return request.model_copy(update={"template": name, "capabilities": []})
 
     def all(self) -> list[Template]:
         """All of them, the built-in ones first."""

@@ -31,6 +31,7 @@ STARTUP_SECONDS = 10.0  # for the windows of the template's own programs
 REST_MS, REST_SECONDS = 200, 5.0
 SETTLE_SECONDS = 30.0  # in all
 LOOK_SECONDS = 0.05
+IDE_SECONDS, IDE_LOOK_SECONDS = 120.0, 0.25  # in the background, an IDE beside it
 AGAIN_SECONDS = 1.0
 
 End = Literal["", "taken", "left"]
@@ -112,7 +113,7 @@ class Warmer:
         own.node = located.node
         own.handed = Handed(located.endpoint, connect(located.endpoint))
         try:
-            with anyio.fail_after(SETTLE_SECONDS):
+            with anyio.fail_after(SETTLE_SECONDS + (IDE_SECONDS if template.ide else 0)):
                 await _settle(own.handed.desktop, template)
         except TimeoutError as error:
             raise StartFailed("It came up, and did not come to rest.") from error
@@ -169,9 +170,12 @@ async def _settle(desktop: Desktop, template: Template) -> None:
     """Wait until it looks as it will be found; a first picture is made at the end.
 
     The daemon has seen to the window manager, the panel and the backdrop. The template's own
-    programs are waited for by their windows, one each, and then until nothing moves. That they
-    came late once says nothing of the next time: where some open none, each start takes longer.
+    IDE is waited for until it is ready, its programs by their windows, one each, and then until
+    nothing moves. That they came late once says nothing of the next time: where some open none,
+    each start takes longer.
     """
+    if template.ide is not None:
+        await _until_ide(desktop)
     if template.startup:
         there = 0
         with anyio.move_on_after(STARTUP_SECONDS):
@@ -182,3 +186,10 @@ async def _settle(desktop: Desktop, template: Template) -> None:
         with suppress(TimedOut):  # some never rest
             await desktop.wait_for_rest(stable_ms=REST_MS, seconds=REST_SECONDS)
     await desktop.screenshot()
+
+
+async def _until_ide(desktop: Desktop) -> None:
+    while (told := await desktop.ide_health()).phase != "ready":
+        if told.phase == "not_started":  # any more
+            raise StartFailed(f"It came up, and its IDE did not: {told.message}")
+        await anyio.sleep(IDE_LOOK_SECONDS)

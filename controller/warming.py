@@ -29,7 +29,7 @@ from controller.stock import CHANGED_AT, Failing, Stock, Stocktaking, told
 from controller.store.warm import Warm
 from controller.templates import Templates
 from controller.tracing import connect
-from controller.warmed import SETTLE_SECONDS, START_SECONDS, Warmed, Warmer
+from controller.warmed import IDE_SECONDS, SETTLE_SECONDS, START_SECONDS, Warmed, Warmer
 from workspace.errors import CarrelError
 from workspace.fleet import PoolChange, PoolStatus
 from workspace.models import Pool, Template
@@ -40,7 +40,7 @@ SHUTDOWN_SECONDS = 10.0
 MOST_PAST = 10_000
 REST = 4  # times what a pass took, until the next one
 LEAST_REST_SECONDS = 0.05
-MOST_WARMING_SECONDS = START_SECONDS + SETTLE_SECONDS + 30
+MOST_WARMING_SECONDS = START_SECONDS + SETTLE_SECONDS + IDE_SECONDS + 30
 NO_ROOM_SECONDS = 1.0  # without starts, after one that found no room though there seemed to be
 _log = logging.getLogger(__name__)
 

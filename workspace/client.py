@@ -119,8 +119,9 @@ class Carrel(VolumeCalls, EventCalls, KeyCalls, ShareCalls, ArtifactCalls, ToolC
 
     async def claim(
         self,
-        template: str = "desktop",
+        template: str | None = None,
         *,
+        capabilities: Sequence[str] = (),
         name: str = "",
         ttl_seconds: float = 1800,
         metadata: Mapping[str, str] | None = None,
@@ -147,6 +148,7 @@ class Carrel(VolumeCalls, EventCalls, KeyCalls, ShareCalls, ArtifactCalls, ToolC
         """
         workspace = await self.create(
             template,
+            capabilities=capabilities,
             name=name,
             ttl_seconds=ttl_seconds,
             metadata=metadata,
@@ -171,8 +173,9 @@ class Carrel(VolumeCalls, EventCalls, KeyCalls, ShareCalls, ArtifactCalls, ToolC
 
     async def create(
         self,
-        template: str = "desktop",
+        template: str | None = None,
         *,
+        capabilities: Sequence[str] = (),
         name: str = "",
         ttl_seconds: float = 1800,
         metadata: Mapping[str, str] | None = None,
@@ -196,7 +199,9 @@ class Carrel(VolumeCalls, EventCalls, KeyCalls, ShareCalls, ArtifactCalls, ToolC
     ) -> Workspace:
         """A workspace that lives until it is released or its time runs out.
 
-        With ``wait`` it is ready to act; without, it may still be starting. ``screen`` (width,
+        It is of the ``template`` of that name ("desktop"), or of the smallest that has all
+        ``capabilities`` (["vscode"]; which there are, the templates say). With ``wait`` it is ready
+        to act; without, it may still be starting. ``screen`` (width,
         height, dpi: any of them), ``theme``, ``locale`` ("de_DE.UTF-8"), ``timezone``
         ("Europe/Berlin") and ``keyboard`` ("de", "us(intl)") stand in place of the template's.
         ``volume`` names a home that stays when the workspace ends; it is made if there is none.
@@ -209,7 +214,7 @@ class Carrel(VolumeCalls, EventCalls, KeyCalls, ShareCalls, ArtifactCalls, ToolC
         not another one. It waits ``queue_seconds`` for a place at most.
 
         Raises:
-            TemplateNotFound: there is no such template.
+            TemplateNotFound: there is no such template, or none with those capabilities.
             Forbidden: its template does not permit that egress.
             InvalidRequest: there is no such locale, time zone or keyboard layout.
             VolumeInUse: another workspace has the volume.
@@ -219,7 +224,8 @@ class Carrel(VolumeCalls, EventCalls, KeyCalls, ShareCalls, ArtifactCalls, ToolC
         """
         request = asked(
             WorkspaceRequest,
-            template=template,
+            **({} if template is None else {"template": template}),
+            capabilities=list(capabilities),
             name=name,
             ttl_seconds=ttl_seconds,
             metadata=dict(metadata or {}),
@@ -243,7 +249,10 @@ class Carrel(VolumeCalls, EventCalls, KeyCalls, ShareCalls, ArtifactCalls, ToolC
         # Shielded, and bounded by the request's own timeout: a caller that goes away now would
         # leave a workspace behind whose id nobody knows.
         with anyio.CancelScope(shield=True):
-            body = await self._call("POST", "/v1/workspaces", json=request.model_dump(mode="json"))
+            told = request.model_dump(
+                mode="json", exclude={"template" if capabilities else "capabilities"}
+            )
+            body = await self._call("POST", "/v1/workspaces", json=told)
         workspace = Workspace.model_validate_json(body)
         if not wait:
             return workspace

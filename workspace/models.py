@@ -29,6 +29,7 @@ TEMPLATE_NAME = r"^[a-z0-9][a-z0-9-]{0,62}$"
 TOOLS_NAME = r"^[a-z][a-z0-9-]{0,31}$"
 DEFAULT_TENANT = "default"
 MAX_TTL_SECONDS = 24 * 3600
+CAPABILITY = r"^[a-z0-9][a-z0-9+.-]{0,39}$"
 _NO_NUL = r"^[^\x00]*$"  # what no database keeps in a text
 
 Environment = Annotated[
@@ -122,6 +123,10 @@ class Pool(_Input):
     ] = 4 * 3600
 
 
+# What a desktop can do, in words that claims ask for: browser, office, ide, vscode, jetbrains, ...
+Capabilities = Annotated[
+    list[Annotated[str, Field(pattern=CAPABILITY, examples=["vscode"])]], Field(max_length=50)
+]
 IdleAction = Literal["release", "pause"]
 # Pictures of before and after each batch of actions: of none, those that changed the screen, all.
 KeepFrames = Literal["none", "changed", "all"]
@@ -150,6 +155,9 @@ class Template(_Input):
 
     name: Annotated[str, Field(pattern=TEMPLATE_NAME)]
     description: Annotated[str, Field(max_length=500)] = ""
+    capabilities: Annotated[
+        Capabilities, Field(description="what its desktops can do: claims may ask for that")
+    ] = []
     backend: Annotated[str, Field(pattern=r"^[a-z0-9_-]{1,30}$")] = "bubblewrap"
     session: SessionKind = "xfce"
     screen: Screen = Screen()
@@ -221,6 +229,10 @@ class WorkspaceRequest(_Input):
     """The body of ``POST /v1/workspaces``."""
 
     template: str = "desktop"
+    capabilities: Annotated[
+        Capabilities,
+        Field(description="in place of a template: the smallest that has all of them is taken"),
+    ] = []
     screen: Annotated[
         ScreenChange | None, Field(description="in place of the template's, as are the next four")
     ] = None
@@ -274,6 +286,12 @@ class WorkspaceRequest(_Input):
     queue_seconds: Annotated[
         float, Field(ge=0, le=86400, description="waits that long for a place; 0: fails at once")
     ] = 60
+
+    @model_validator(mode="after")
+    def _one(self) -> WorkspaceRequest:
+        if self.capabilities and "template" in self.model_fields_set:
+            raise ValueError("give a template or capabilities, not both")
+        return self
 
 
 class QueuePlace(_Output):

@@ -30,7 +30,17 @@ def add_to(app: typer.Typer) -> None:
 
 
 def new(
-    template: Annotated[str, typer.Argument(help="See `carrel templates`.")] = "desktop",
+    template: Annotated[
+        str | None, typer.Argument(help="See `carrel templates`.", show_default="desktop")
+    ] = None,
+    able: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--with",
+            metavar="CAPABILITY",
+            help="In place of a template: the smallest that has it, such as vscode.",
+        ),
+    ] = None,
     ttl: Annotated[float, typer.Option(help="Seconds it lives.")] = 1800,
     name: Annotated[str, typer.Option(help="What people see it called.")] = "",
     env: Annotated[list[str] | None, typer.Option(metavar="K=V", help="A variable in it.")] = None,
@@ -76,9 +86,11 @@ def new(
 
     async def main() -> None:
         async with controller() as carrel:
-            with output.progress(f"Starting a desktop ({template})"):
+            what = template or (f"with {', '.join(able)}" if able else "desktop")
+            with output.progress(f"Starting a desktop ({what})"):
                 made = await carrel.create(
                     template,
+                    capabilities=able or (),
                     name=name,
                     ttl_seconds=ttl,
                     environment=environment,

@@ -24,6 +24,10 @@ from workspace.models import (
 router = APIRouter(prefix="/v1/workspaces", tags=["workspaces"])
 _EXAMPLES = {
     "plain": {"summary": "A desktop for ten minutes", "value": {"ttl_seconds": 600}},
+    "able": {
+        "summary": "Whatever has VS Code, for ten minutes",
+        "value": {"capabilities": ["vscode"], "ttl_seconds": 600},
+    },
     "prepared": {
         "summary": "Prepared before it is handed over",
         "value": {
@@ -50,6 +54,7 @@ async def create(
     A caller that hangs up while it waits leaves no desktop behind.
     """
     who, own = caller(request), parts(request)
+    body = own.templates.chosen(body)
     egress.check(body, own.templates.get(body.template), who)
     claiming = own.lifecycle.claim(body, actor=who.name, tenant=who.tenant)
     return own.shown(await until_gone(request.receive, claiming), who)

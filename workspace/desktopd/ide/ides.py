@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 
 MAX_RESTARTS = 1
 _MAX_NOTES = 20
-_SLACK_SECONDS = 5.0  # for what an adapter does when its own time is over
+_SLACK_SECONDS = 4.5  # for what an adapter does when its own time is over: less than callers give
 _LEAST_SECONDS = 0.05
 _HEALTH_SECONDS = 2.0
 _SCREEN_SECONDS = 1.0  # in which one notices that a screen is gone, and its windows with it

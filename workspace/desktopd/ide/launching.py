@@ -3,8 +3,8 @@
 What Carrel brings lies in :data:`FOLDER`, read-only: the bridge, which is put among the user's
 extensions before the IDE looks at them, and code-server for desktops that have no VS Code. What the
 IDE keeps lies in :data:`HOME` of the user's home: settings, extensions, the window's own browser
-profile. Settings that a person or an agent wrote there stay; those of :data:`SETTINGS` that they
-have not named are set, so that no dialog, no trust prompt and no side panel comes first.
+profile. Settings that a person or an agent wrote there stay; those of Carrel's (``settings.json``)
+that they have not named are set, so that no dialog, no trust prompt and no side panel comes first.
 
 On failure (nothing there, or what is started ends before it serves): ``Unavailable`` with its last
 words, and nothing is left running.
@@ -39,37 +39,13 @@ HOME = ".local/share/carrel-ide"  # in the user's home
 DESKTOP_PROGRAMS = ("code", "codium", "windsurf", "cursor")
 CODE_SERVER = "code-server"
 _ENTRY = "code-server/node_modules/code-server/out/node/entry.js"
-_BRIDGE = "carrel-bridge.vsix"
+_BRIDGE, _SETTINGS, _PYTHON = "carrel-bridge.vsix", "settings.json", "python"
 _SERVE_SECONDS = 30.0
 _TAIL_BYTES = 4000
 _MAX_EXTENSION_BYTES = 64 << 20
 _MAX_SETTINGS_BYTES = 4 << 20
 _LISTENS = re.compile(rb"listening on http://127\.0\.0\.1:(\d{1,5})/")
 
-SETTINGS: Mapping[str, object] = {
-    "chat.commandCenter.enabled": False,
-    "chat.disableAIFeatures": True,
-    "debug.javascript.autoAttachFilter": "disabled",
-    "editor.accessibilitySupport": "off",
-    "extensions.autoCheckUpdates": False,
-    "extensions.autoUpdate": False,
-    "extensions.ignoreRecommendations": True,
-    "git.openRepositoryInParentFolders": "never",
-    "json.schemaDownload.enable": False,
-    "security.workspace.trust.enabled": False,
-    "telemetry.telemetryLevel": "off",
-    "terminal.integrated.enableMultiLinePasteWarning": "never",
-    "typescript.disableAutomaticTypeAcquisition": True,
-    "typescript.surveys.enabled": False,
-    "update.mode": "none",
-    "update.showReleaseNotes": False,
-    "window.restoreWindows": "none",
-    "workbench.enableExperiments": False,
-    "workbench.secondarySideBar.defaultVisibility": "hidden",
-    "workbench.startupEditor": "none",
-    "workbench.tips.enabled": False,
-    "workbench.welcomePage.walkthroughs.openOnInstall": False,
-}
 _SERVER_FLAGS = (
     "--auth", "none", "--bind-addr", "127.0.0.1:0", "--disable-telemetry",
     "--disable-update-check", "--disable-workspace-trust", "--disable-proxy",
@@ -79,7 +55,8 @@ _SERVER_FLAGS = (
 )  # fmt: skip
 _DESKTOP_FLAGS = (
     "--disable-workspace-trust", "--disable-telemetry", "--disable-updates", "--skip-welcome",
-    "--skip-release-notes", "--no-sandbox", "--password-store=basic", "--new-window",
+    "--skip-release-notes", "--disable-crash-reporter", "--disable-gpu", "--no-sandbox",
+    "--password-store=basic", "--new-window",
 )  # fmt: skip
 
 
@@ -110,7 +87,11 @@ async def launch(
     own = os.path.join(folder, "ide")
     await in_thread(lambda: _prepare(place, own, opened))
     tail, children = _Tail(), list[Child]()
-    environment = {"CARREL_IDE_DIR": own, "CARREL_IDE_TOKEN": token}
+    environment = {
+        "CARREL_IDE_DIR": own,
+        "CARREL_IDE_TOKEN": token,
+        "CARREL_IDE_PYTHON": os.path.join(FOLDER, _PYTHON),
+    }
     adapter = VsCode(own, token, programs.home)
     try:
         program = _program(programs, settings.program)
@@ -280,11 +261,10 @@ def _prepare(place: Place, own: str, opened: str) -> None:
 
 
 def _write_settings(path: str) -> None:
-    theirs = _read_json(path, {})
-    if theirs is None:  # with comments, say: it is its writer's
-        return
-    if isinstance(theirs, dict) and not set(SETTINGS) <= set(theirs):
-        _write_json(path, {**SETTINGS, **theirs})
+    ours, theirs = _read_json(os.path.join(FOLDER, _SETTINGS), {}), _read_json(path, {})
+    # One that is no JSON, but has comments, say, is its writer's alone.
+    if isinstance(ours, dict) and isinstance(theirs, dict) and not set(ours) <= set(theirs):
+        _write_json(path, {**ours, **theirs})
 
 
 def _put_bridge(vsix: str, extensions: str) -> None:

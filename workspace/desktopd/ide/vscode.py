@@ -40,7 +40,7 @@ VERBS: tuple[i.Verb, ...] = get_args(i.Verb)
 _LOOK_SECONDS = 0.05  # between tries to connect
 _HELLO_SECONDS = 5.0
 _PING_SECONDS = 1.0
-_SLACK_SECONDS = 3.0  # for the bridge to say itself that the time is over
+_SLACK_SECONDS = 2.5  # for the bridge to say itself that the time is over
 _START_SECONDS = 90.0  # after which one that does not come is held up by something
 _TYPES = {"code_actions": ("code_actions", "code_action_list")}
 
