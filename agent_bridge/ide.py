@@ -220,8 +220,6 @@ async def _ready(desktop: Desktop, deadline: float) -> list[str]:
     Raises:
         IdeNotReady: it is not, or only now.
     """
-    if (await desktop.ide_health()).phase == "ready":
-        return []
     state = await _ask(desktop, i.GetState(seconds=ALL_SECONDS), deadline)
     if deadline - time.monotonic() < _ENOUGH_SECONDS:
         raise IdeNotReady(

@@ -18,10 +18,13 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    GetJsonSchemaHandler,
     JsonValue,
     TypeAdapter,
     model_validator,
 )
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
 
 from workspace import actions as a
 
@@ -370,11 +373,23 @@ class RunCommand(_Quick):
     args: Annotated[list[JsonValue], Field(max_length=20), AfterValidator(_sendable)] = []
 
 
+class _Told:
+    """A union's JSON schema without ``discriminator``: OpenAPI has none for a union in a union."""
+
+    def __get_pydantic_json_schema__(
+        self, core: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        schema = handler(core)
+        schema.pop("discriminator", None)
+        return schema
+
+
 IdeAction = Annotated[
     Open | OpenFolder | GetState | GetDiagnostics | GetSymbols | GetDefinition | GetReferences
     | GetHover | Rename | ApplyEdit | Format | CodeActions | RunTask | RunTests | Debug
     | RunInTerminal | InstallExtension | RunCommand,
     Field(discriminator="type"),
+    _Told(),
 ]  # fmt: skip
 IDE_ACTION: TypeAdapter[IdeAction] = TypeAdapter(IdeAction)
 Verb = Literal[

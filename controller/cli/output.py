@@ -42,11 +42,12 @@ def wants_json() -> bool:
     return _wants_json.get()
 
 
-def result(value: Any, text: str | None = None) -> None:  # Any: JSON values
+def result(value: Any, text: str | None = None) -> None:  # Any: JSON values, or a model
     """Print ``value`` as JSON if that was asked for, else ``text`` if there is one."""
     if wants_json():
         indent = 2 if sys.stdout.isatty() else None
-        document = json.dumps(value, ensure_ascii=False, indent=indent)
+        plain = value.model_dump(mode="json") if hasattr(value, "model_dump") else value
+        document = json.dumps(plain, ensure_ascii=False, indent=indent)
         print(inert(document, lines=True), flush=True)
     elif text is not None:
         print(inert(text, lines=True), flush=True)

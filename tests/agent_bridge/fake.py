@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
+import httpx
 from PIL import Image as Pillow
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -88,6 +89,7 @@ class FakeDesktop:
     clipboard: dict[str, Clipboard] = field(default_factory=dict)
     waits: list[Wait] = field(default_factory=list)
     asked: HumanRequest | None = None  # the last request for a person
+    daemon: httpx.AsyncClient | None = None  # a real one, which its IDE is asked through
     waited: Waited | None = None  # what every wait is answered; None: that it was not so
 
     def picture(self, action: a.Screenshot | a.Zoom) -> a.Image:
@@ -185,6 +187,7 @@ class FakeController:
                 Route(f"{workspace}/clipboard", self.clipboard),
                 Route(f"{workspace}/clipboard", self.copy, methods=["PUT"]),
                 Route(f"{workspace}/wait", self.wait, methods=["POST"]),
+                Route(f"{workspace}/ide", self.ide, methods=["GET", "POST"]),
                 Route(f"{workspace}/requests", self.ask_human, methods=["POST"]),
                 Route(f"{workspace}/requests/{{ticket}}", self.human, methods=["GET"]),
             ],
@@ -229,7 +232,7 @@ class FakeController:
 
     async def templates(self, request: Request) -> Response:
         self._authorize(request)
-        return JSONResponse([{"name": name} for name in SCREENS])
+        return JSONResponse([{"name": name} for name in SCREENS] + [{"name": "code", "ide": {}}])
 
     async def list_pools(self, request: Request) -> Response:
         self._authorize(request)
@@ -308,6 +311,14 @@ class FakeController:
             )
         asked = a.ACTIONS.validate_json(await request.body())
         return _model(await desktop.act(asked, request.query_params.get("observe", "none")))
+
+    async def ide(self, request: Request) -> Response:
+        """As the controller: handed on to the desktop's daemon, and what it answers handed back."""
+        daemon = self._live(request).daemon
+        if daemon is None:
+            raise errors.NoIde("This desktop has no IDE.")
+        answer = await daemon.request(request.method, "/ide", content=await request.body())
+        return Response(answer.content, answer.status_code, media_type="application/json")
 
     async def ask_human(self, request: Request) -> Response:
         desktop = self._live(request)

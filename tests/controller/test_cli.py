@@ -15,6 +15,7 @@ import pytest
 
 from controller.cli import events, output, shell
 from workspace.errors import StartFailed
+from workspace.ide import IdeHealth
 from workspace.models import Event
 
 HEAVY = {"httpx", "pydantic", "ray", "fastapi", "uvicorn", "sqlalchemy", "mcp", "websockets"}
@@ -192,3 +193,13 @@ def test_json_commands_no_terminal_and_stays_json(capsys: pytest.CaptureFixture[
     printed = capsys.readouterr().out
     assert printed.rstrip("\n").isprintable()
     assert json.loads(printed) == {"name": _TITLE}
+
+
+def test_a_model_is_printed_as_json(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(output, "wants_json", lambda: True)
+    output.result(IdeHealth(ide="vscode", phase="ready", message="\x1b[1m"))
+    said = capsys.readouterr().out
+    assert "\x1b" not in said
+    assert json.loads(said)["phase"] == "ready"

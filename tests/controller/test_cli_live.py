@@ -100,6 +100,15 @@ def test_pools_are_scaled_and_shown(carrel: CommandLine, desktop: str) -> None:
         assert refused.stderr.startswith("error: ")
 
 
+def test_a_desktop_without_an_ide_says_so(carrel: CommandLine, desktop: str) -> None:
+    for arguments in (["health", desktop], ["open", desktop, "src/app.py:12:3"]):
+        refused = carrel("ide", *arguments)
+        assert refused.returncode == 1
+        assert "(no_ide)" in refused.stderr
+    wrong = carrel("ide", "problems", desktop, "--least", "nothing", "--json")
+    assert json.loads(wrong.stdout)["code"] == "invalid_request"
+
+
 def test_release_is_told_and_a_second_one_is_no_error(carrel: CommandLine, desktop: str) -> None:
     assert carrel("rm", desktop).stdout == f"{desktop}\n"
     assert json.loads(carrel("rm", desktop, "--json").stdout) == {"released": [desktop]}
