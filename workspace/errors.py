@@ -18,6 +18,7 @@
     │                             PortTaken, VolumeInUse, HumanInControl (the agent's input waits),
     │                             ControlTaken (another person has mouse and keyboard),
     │                             NoBrowser, DialogOpen, NotActionable, PageFailed (of pages),
+    │                             NoIde, IdeNotReady, IdeFailed, EditConflict, NotDebugging,
     │                             PortClosed (nothing in the desktop listens there)
     ├── TooMany 429               RateLimited, QuotaExceeded: `Retry-After` says when to come again
     ├── WorkspaceEnded 410        it was released, ran out or failed; the message says which
