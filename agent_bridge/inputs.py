@@ -71,6 +71,10 @@ _WIDE: Mapping[str, Callable[[float], bool]] = {
 def _flat(node: Json, definitions: Mapping[str, Json]) -> Json:
     if "$ref" in node:
         target = definitions[node["$ref"].rpartition("/")[2]]
+        if "description" in node and "properties" in target:  # that says it of its parts, too
+            parts = target["properties"]
+            bare = {name: _without(part, "description") for name, part in parts.items()}
+            target = {**target, "properties": bare}
         node = {**_without(target, "description"), **_without(node, "$ref")}
     if "anyOf" in node:
         options = [option for option in node["anyOf"] if option.get("type") != "null"]
