@@ -9,11 +9,18 @@ import { analyse } from "./analysis.ts";
 import * as documents from "./documents.ts";
 import { changes, unix } from "./edits.ts";
 import { BridgeError, words } from "./errors.ts";
+import { bundled } from "./python.ts";
 import { absolute, line, position } from "./places.ts";
 import type { Action, Answer, FileEdit, Place } from "./protocol.ts";
 import { sleep, Turns, type Deadline } from "./waiting.ts";
 
 const MAX_OFFERED = 200;
+// They have a formatter: no edits of theirs means that nothing is to be done. Of others it may mean that
+// there is none.
+const FORMATTED = new Set([
+  ...["typescript", "typescriptreact", "javascript", "javascriptreact", "json", "jsonc", "html", "css", "scss", "less"],
+  ...(bundled() ? ["python"] : []),
+]);
 const turns = new Turns();
 
 export function rename(action: Action, deadline: Deadline): Promise<Answer> {
@@ -106,11 +113,11 @@ export function format(action: Action, deadline: Deadline): Promise<Answer> {
       if (error instanceof BridgeError) throw error;
       throw new BridgeError("edit_conflict", `It cannot be formatted: ${words(error)}`, "Mend what it names.");
     }
-    if (!edits) {
-      throw new BridgeError("unsupported", `The editor has no formatter for ${document.languageId}.`, "Run one as a task.");
+    if (!edits && !FORMATTED.has(document.languageId)) {
+      throw new BridgeError("unsupported", `The editor has no formatter for ${document.languageId}, or it changes nothing.`, "Run one as a task.");
     }
     const edit = new vscode.WorkspaceEdit();
-    edit.set(document.uri, edits);
+    edit.set(document.uri, edits ?? []);
     return { type: "format", files: await applied(edit, deadline, document.uri), title: "" };
   });
 }

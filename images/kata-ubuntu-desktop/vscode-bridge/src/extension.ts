@@ -4,10 +4,13 @@
 import { join } from "node:path";
 import * as vscode from "vscode";
 import * as analysis from "./analysis.ts";
+import * as debugging from "./debugging.ts";
 import * as documents from "./documents.ts";
 import { folder } from "./places.ts";
+import * as processes from "./processes.ts";
 import * as python from "./python.ts";
 import { BridgeServer } from "./server.ts";
+import * as terminals from "./terminals.ts";
 import { perform, VERBS } from "./verbs.ts";
 
 export async function activate(context: vscode.ExtensionContext): Promise<void> {
@@ -18,7 +21,9 @@ export async function activate(context: vscode.ExtensionContext): Promise<void> 
   context.environmentVariableCollection.persistent = false;
   context.environmentVariableCollection.replace("CARREL_IDE_TOKEN", "");
 
-  context.subscriptions.push(documents.follow(), analysis.follow());
+  context.subscriptions.push(
+    ...[documents, analysis, processes, terminals, debugging].map((part) => part.follow()),
+  );
   const server = new BridgeServer(join(dir, "bridge.sock"), token, {
     hello: () => ({ name: vscode.env.appName, version: vscode.version, folder: folder(), can: VERBS, pid: process.pid }),
     perform,

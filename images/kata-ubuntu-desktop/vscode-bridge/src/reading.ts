@@ -84,7 +84,7 @@ export async function symbols(action: Action, deadline: Deadline): Promise<Answe
     for (const one of found ?? []) {
       if (!one.name.toLowerCase().includes(query.toLowerCase())) continue; // they match loosely
       const { uri, range: where } = one.location;
-      all.push({ name: one.name, kind: kind(one.kind), path: uri.fsPath, range: range(where), container: one.containerName });
+      all.push({ name: one.name.replace(/\(\)$/, ""), kind: kind(one.kind), path: uri.fsPath, range: range(where), container: one.containerName });
     }
   }
   const { rows, total, next } = page(all, action as Paged);

@@ -1,10 +1,15 @@
 // Which part does which verb, and that each ends in time.
 
+import * as debugging from "./debugging.ts";
 import * as editing from "./editing.ts";
 import { BridgeError } from "./errors.ts";
+import * as extensions from "./extensions.ts";
 import * as opening from "./opening.ts";
 import type { Action, Answer } from "./protocol.ts";
 import * as reading from "./reading.ts";
+import * as running from "./running.ts";
+import * as terminals from "./terminals.ts";
+import * as testing from "./testing.ts";
 import { Deadline } from "./waiting.ts";
 
 type Verb = (action: Action, deadline: Deadline) => Promise<Answer> | Answer;
@@ -22,6 +27,12 @@ const TABLE: Record<string, Verb> = {
   apply_edit: editing.applyEdit,
   format: editing.format,
   code_actions: editing.codeActions,
+  run_task: running.runTask,
+  run_tests: testing.runTests,
+  debug: debugging.debug,
+  terminal: terminals.terminal,
+  install_extension: extensions.install,
+  command: extensions.command,
 };
 
 export const VERBS = Object.keys(TABLE);

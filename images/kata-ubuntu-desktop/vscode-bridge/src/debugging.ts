@@ -1,0 +1,320 @@
+// debug: one program at a time, by debugpy for Python and by the debugger of Node that VS Code brings. A
+// debugger may have sessions below its first one (Node's has): what any of them says counts.
+
+import { extname } from "node:path";
+import * as vscode from "vscode";
+import * as documents from "./documents.ts";
+import { BridgeError, words } from "./errors.ts";
+import { absolute, folder, line } from "./places.ts";
+import { Tail } from "./processes.ts";
+import type { Action, Answer } from "./protocol.ts";
+import { nodeFolder } from "./testing.ts";
+import { Deadline } from "./waiting.ts";
+
+const SCRIPT = new Set([".js", ".mjs", ".cjs", ".ts", ".mts", ".cts"]);
+const MAX_FRAMES = 50;
+const MAX_VARIABLES = 200;
+const MAX_VALUE = 1000;
+const MAX_EVALUATED = 20_000;
+const END_MS = 5000;
+const STACK_SECONDS = 5;
+const VERIFY_MS = 1000;
+
+const GO: Record<string, string> = {
+  continue: "workbench.action.debug.continue",
+  step_over: "workbench.action.debug.stepOver",
+  step_into: "workbench.action.debug.stepInto",
+  step_out: "workbench.action.debug.stepOut",
+};
+
+interface Stop {
+  session: vscode.DebugSession;
+  thread: number;
+  reason: string;
+}
+
+// What the debug adapter protocol says, as far as it is looked at.
+interface Message {
+  type?: string;
+  event?: string;
+  body?: {
+    reason?: string;
+    threadId?: number;
+    allThreadsStopped?: boolean;
+    category?: string;
+    output?: string;
+    exitCode?: number;
+  };
+}
+
+const sessions = new Set<vscode.DebugSession>();
+const output = new Tail();
+let stop: Stop | null = null;
+let exitCode: number | null = null;
+let failure = "";
+
+export function follow(): vscode.Disposable {
+  return vscode.Disposable.from(
+    vscode.debug.registerDebugAdapterTrackerFactory("*", {
+      createDebugAdapterTracker: (session) => ({
+        onDidSendMessage: (message: Message) => heard(session, message),
+        onError: (error) => (failure = words(error)),
+      }),
+    }),
+    vscode.debug.onDidStartDebugSession((session) => void sessions.add(session)),
+    vscode.debug.onDidTerminateDebugSession((session) => {
+      sessions.delete(session);
+      if (stop?.session === session) stop = null;
+    }),
+  );
+}
+
+function heard(session: vscode.DebugSession, { type, event, body = {} }: Message): void {
+  if (type !== "event") return;
+  if (event === "stopped" && body.threadId !== undefined) {
+    stop = { session, thread: body.threadId, reason: body.reason ?? "" };
+  } else if (event === "continued" || event === "terminated") {
+    if (stop?.session === session) stop = null;
+  } else if (event === "exited") {
+    exitCode = body.exitCode ?? null;
+  } else if (event === "output" && (body.category === "stdout" || body.category === "stderr")) {
+    output.add(body.output ?? "");
+  }
+}
+
+export async function debug(action: Action, deadline: Deadline): Promise<Answer> {
+  switch (action["do"]) {
+    case "set_breakpoints":
+      return setBreakpoints(action, deadline);
+    case "start":
+      return start(action, deadline);
+    case "stop":
+      await end(deadline);
+      return answer(deadline);
+    case "stack":
+      stopped();
+      return answer(deadline);
+    case "variables":
+      return answer(deadline, { variables: await variables(action, deadline) });
+    case "evaluate":
+      return evaluate(action, deadline);
+    default:
+      return goOn(String(action["do"]), deadline);
+  }
+}
+
+async function setBreakpoints(action: Action, deadline: Deadline): Promise<Answer> {
+  const document = await documents.document(String(action["path"]), deadline);
+  const wanted = action["breakpoints"] as { line: number; condition?: string | null }[];
+  const fresh = wanted.map(({ line: number, condition }) => {
+    line(document, number); // it is there
+    const at = new vscode.Location(document.uri, new vscode.Position(number - 1, 0));
+    return new vscode.SourceBreakpoint(at, true, condition ?? undefined);
+  });
+  const old = vscode.debug.breakpoints.filter(
+    (one) => one instanceof vscode.SourceBreakpoint && one.location.uri.fsPath === document.uri.fsPath,
+  );
+  vscode.debug.removeBreakpoints(old);
+  vscode.debug.addBreakpoints(fresh);
+  const [session] = [...sessions].slice(-1);
+  const told = new Map<vscode.Breakpoint, { verified: boolean; message?: string }>();
+  if (session) {
+    const ask = async (one: vscode.SourceBreakpoint) => {
+      const known = await session.getDebugProtocolBreakpoint(one);
+      if (known) told.set(one, known as unknown as { verified: boolean; message?: string });
+    };
+    const isKnown = () => fresh.every((one) => told.get(one)?.verified);
+    const asking = setInterval(() => fresh.forEach((one) => void ask(one).catch(() => {})), 50);
+    await deadline.until(isKnown, VERIFY_MS).finally(() => clearInterval(asking));
+  }
+  const breakpoints = fresh.map((one) => ({
+    line: one.location.range.start.line + 1,
+    is_verified: told.get(one)?.verified ?? false,
+    message: told.get(one)?.message ?? "",
+  }));
+  return answer(deadline, { breakpoints });
+}
+
+// One that is debugged already is ended first.
+async function start(action: Action, deadline: Deadline): Promise<Answer> {
+  const config = action["program"] != null ? await configuration(action, deadline) : String(action["name"]);
+  await end(deadline);
+  output.take();
+  exitCode = null;
+  failure = "";
+  const workspace = vscode.workspace.workspaceFolders?.[0];
+  let isStarted = false;
+  try {
+    const starting = vscode.debug.startDebugging(workspace, config, { suppressDebugView: false });
+    isStarted = await deadline.within(starting, "The start of the debugger");
+  } catch (error) {
+    await end(deadline);
+    if (error instanceof BridgeError) throw error;
+    failure = words(error);
+  }
+  if (!isStarted && sessions.size === 0) {
+    const known = typeof config === "string" ? launchNames() : [];
+    const hint = typeof config === "string" ? `There are: ${known.join(", ") || "none"}.` : undefined;
+    throw new BridgeError("ide_failed", `The debugger did not start. ${failure}`.trim(), hint);
+  }
+  return settled(deadline);
+}
+
+function launchNames(): string[] {
+  const workspace = vscode.workspace.workspaceFolders?.[0]?.uri;
+  const all = vscode.workspace.getConfiguration("launch", workspace).get<{ name?: string }[]>("configurations") ?? [];
+  return all.map((one) => String(one.name)).slice(0, 50);
+}
+
+async function configuration(action: Action, deadline: Deadline): Promise<vscode.DebugConfiguration> {
+  const program = absolute(String(action["program"]));
+  await documents.document(program, deadline); // it is there, and text
+  const kind = extname(program);
+  const common = {
+    request: "launch",
+    name: program.split("/").at(-1)!,
+    program,
+    args: (action["args"] as string[] | undefined) ?? [],
+    cwd: folder() ?? program.slice(0, program.lastIndexOf("/")) ?? "/",
+    stopOnEntry: action["stop_on_entry"] === true,
+    console: "internalConsole",
+  };
+  if (kind === ".py") return { type: "debugpy", ...common };
+  if (!SCRIPT.has(kind)) {
+    throw new BridgeError("invalid_request", `${program} is none of .py, ${[...SCRIPT].join(", ")}.`, "Give the name of a launch configuration.");
+  }
+  const [own] = await nodeFolder();
+  return {
+    type: "pwa-node",
+    ...common,
+    outputCapture: "std",
+    skipFiles: ["<node_internals>/**"],
+    ...(own === undefined ? {} : { runtimeExecutable: `${own}/node` }),
+  };
+}
+
+async function goOn(verb: string, deadline: Deadline): Promise<Answer> {
+  const { session, thread } = stopped();
+  const command = GO[verb];
+  if (!command) throw new BridgeError("unsupported", `The debugger cannot ${verb.slice(0, 50)}.`);
+  stop = null;
+  // By the editor's own command, so that the window shows that it runs.
+  const context = { sessionId: session.id, threadId: `thread:${session.id}:${thread}` };
+  await deadline.within(vscode.commands.executeCommand(command, undefined, context), "Going on");
+  return settled(deadline);
+}
+
+function stopped(): Stop {
+  if (stop) return stop;
+  throw sessions.size > 0
+    ? new BridgeError("not_debugging", "The program runs: it is not stopped.", "Set a breakpoint where it will come by, or stop it.")
+    : new BridgeError("not_debugging", "Nothing is debugged.");
+}
+
+// Once the program stops or ends, or the time is over while it runs.
+async function settled(deadline: Deadline): Promise<Answer> {
+  await deadline.until(() => stop !== null || sessions.size === 0, deadline.leftMs);
+  return answer(deadline, { state: stop ? "stopped" : sessions.size > 0 ? "running" : "ended" });
+}
+
+async function answer(deadline: Deadline, more: object = {}): Promise<Answer> {
+  const told: Answer = {
+    type: "debug",
+    state: stop ? "stopped" : sessions.size > 0 ? "running" : exitCode === null ? "none" : "ended",
+    reason: stop?.reason ?? "",
+    path: "",
+    line: 0,
+    stack: [],
+    variables: [],
+    value: "",
+    value_type: "",
+    breakpoints: [],
+    exit_code: exitCode,
+    ...more,
+  };
+  if (stop && told["state"] === "stopped") {
+    const soon = new Deadline(STACK_SECONDS, deadline.signal); // it may have stopped at the last moment
+    const stack = await frames(stop, soon).catch(() => []);
+    told["path"] = stack[0]?.path ?? "";
+    told["line"] = stack[0]?.line ?? 0;
+    told["stack"] = stack.map(({ id: _, ...frame }) => frame);
+  }
+  told["output"] = output.take();
+  return told;
+}
+
+async function ask<T>(session: vscode.DebugSession, request: string, args: object, deadline: Deadline): Promise<T> {
+  return (await deadline.within(session.customRequest(request, args), "The debugger")) as T;
+}
+
+interface Frame {
+  id: number;
+  frame: number;
+  name: string;
+  path: string;
+  line: number;
+}
+
+async function frames({ session, thread }: Stop, deadline: Deadline): Promise<Frame[]> {
+  type Found = { stackFrames: { id: number; name: string; line: number; source?: { path?: string } }[] };
+  const args = { threadId: thread, startFrame: 0, levels: MAX_FRAMES };
+  const found = await ask<Found>(session, "stackTrace", args, deadline);
+  return found.stackFrames.slice(0, MAX_FRAMES).map((one, frame) => ({
+    id: one.id,
+    frame,
+    name: one.name,
+    path: one.source?.path ?? "",
+    line: one.line,
+  }));
+}
+
+async function frame(action: Action, deadline: Deadline): Promise<{ session: vscode.DebugSession; id: number }> {
+  const at = stopped();
+  const all = await frames(at, deadline);
+  const number = (action["frame"] as number | undefined) ?? 0;
+  const found = all[number];
+  if (!found) throw new BridgeError("invalid_request", `The stack has ${all.length} frames; ${number} is none of them.`);
+  return { session: at.session, id: found.id };
+}
+
+async function variables(action: Action, deadline: Deadline): Promise<object[]> {
+  const { session, id } = await frame(action, deadline);
+  type Scopes = { scopes: { name: string; variablesReference: number; expensive: boolean }[] };
+  type Variables = { variables: { name: string; value: string; type?: string; presentationHint?: { kind?: string } }[] };
+  const { scopes } = await ask<Scopes>(session, "scopes", { frameId: id }, deadline);
+  const rows: object[] = [];
+  for (const scope of scopes.filter((one) => !one.expensive && !/^globals?$/i.test(one.name))) {
+    const found = await ask<Variables>(session, "variables", { variablesReference: scope.variablesReference }, deadline);
+    for (const { name, value, type = "" } of found.variables) {
+      if (/^(special|function|class) variables$/.test(name)) continue; // groups of debugpy's
+      rows.push({ name, value: value.slice(0, MAX_VALUE), type });
+    }
+  }
+  return rows.slice(0, MAX_VARIABLES);
+}
+
+async function evaluate(action: Action, deadline: Deadline): Promise<Answer> {
+  const { session, id } = await frame(action, deadline);
+  const args = { expression: action["expression"], frameId: id, context: "repl" };
+  let found: { result: string; type?: string };
+  try {
+    found = await ask(session, "evaluate", args, deadline);
+  } catch (error) {
+    if (error instanceof BridgeError) throw error;
+    throw new BridgeError("invalid_request", `It cannot be evaluated: ${words(error)}`);
+  }
+  return answer(deadline, { value: found.result.slice(0, MAX_EVALUATED), value_type: found.type ?? "" });
+}
+
+async function end(deadline: Deadline): Promise<void> {
+  if (sessions.size === 0) return;
+  const roots = [...sessions].filter((session) => !session.parentSession);
+  for (const session of roots) void vscode.debug.stopDebugging(session);
+  if (!(await deadline.until(() => sessions.size === 0, END_MS))) {
+    // A debugger that does not end what it debugs is cut off.
+    for (const session of sessions) void session.customRequest("disconnect", { terminateDebuggee: true }).then(undefined, () => {});
+    if (!(await deadline.until(() => sessions.size === 0, END_MS))) {
+      throw new BridgeError("ide_failed", "The debugger does not end its program.", "End the program by a command.");
+    }
+  }
+}
