@@ -8,6 +8,8 @@ import pytest
 
 from controller import warmed
 from workspace.desktop import Desktop
+from workspace.errors import StartFailed
+from workspace.ide import IdeHealth, IdeSettings, Phase
 from workspace.models import Template, Window
 
 pytestmark = pytest.mark.anyio
@@ -29,12 +31,17 @@ class Slow:
     async def wait_for_rest(self, *, stable_ms: int, seconds: float) -> None:
         self.has_rested = True
 
+    async def ide_health(self) -> IdeHealth:
+        self.looked += 1
+        phase: Phase = "starting" if self.looked < self.looks else "ready"
+        return IdeHealth(ide="vscode", phase=phase)
+
     async def screenshot(self) -> bytes:
         return b""
 
 
-async def settled(desktop: Slow, *startup: str) -> Slow:
-    template = Template(name="t", startup=list(startup))
+async def settled(desktop: Slow, *startup: str, ide: IdeSettings | None = None) -> Slow:
+    template = Template(name="t", startup=list(startup), ide=ide)
     # What is asked of it here, it answers.
     await warmed._settle(cast(Desktop, desktop), template)
     return desktop
@@ -51,3 +58,15 @@ async def test_a_programs_window_is_waited_for_however_late_it_was_the_last_time
         assert never.has_rested  # it is used as it is
     assert (await settled(Slow(5), "program")).looked == 5
     assert (await settled(Slow(5))).looked == 0
+
+
+async def test_an_ide_is_waited_for_until_it_is_ready(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(warmed, "IDE_LOOK_SECONDS", 0.01)
+    assert (await settled(Slow(5), ide=IdeSettings())).looked == 5
+
+    class Without(Slow):
+        async def ide_health(self) -> IdeHealth:
+            return IdeHealth(ide="vscode", phase="not_started", message="There is no VS Code.")
+
+    with pytest.raises(StartFailed, match="There is no VS Code"):
+        await settled(Without(1), ide=IdeSettings())

@@ -281,7 +281,7 @@ def _put_bridge(vsix: str, extensions: str) -> None:
         for info in archive.infolist():
             inner = info.filename.partition("extension/")[2]
             if info.filename.startswith("extension/") and inner and not info.is_dir():
-                path = os.path.join(target, os.path.normpath(inner))
+                path = os.path.normpath(os.path.join(target, inner))
                 if not path.startswith(target + os.sep):
                     raise ValueError(f"{vsix} has the name {info.filename!r}")
                 os.makedirs(os.path.dirname(path), exist_ok=True)

@@ -94,8 +94,8 @@ class VsCode:
         except asyncio.TimeoutError:
             message = "The extension host does not answer. Look at a screenshot."
             return told.model_copy(update={"phase": "not_answering", "message": message})
-        except CarrelError as error:
-            return told.model_copy(update={"phase": "not_answering", "message": error.message})
+        except CarrelError:
+            return told.model_copy(update=self._why_unlinked())
         return told.model_copy(update={"phase": "ready"})
 
     def _why_unlinked(self) -> dict[str, str]:
