@@ -254,7 +254,7 @@ async def _with_one(caller: Caller) -> str:
 async def _whole(desktop: Desktop, answer: i.IdeAnswer) -> str:
     """Where all of a long output is to be read, if it could be put there."""
     output = getattr(answer, "output", "")
-    if len(output) <= idetext.MAX_OUTPUT:
+    if len(output) <= idetext.most(answer):
         return ""
     with suppress(CarrelError):  # the desktop's disk is full, say: then there is only the part
         await desktop.write_file(OUTPUT_FILE, output.encode())

@@ -13,8 +13,9 @@ from collections.abc import Iterable, Sequence
 from workspace import ide as i
 from workspace.logs import inert
 
-MAX_OUTPUT = 12_000
-_HEAD = 4_000  # of it; the rest is its end
+_MAX_OUTPUT = 12_000
+_MAX_BESIDE = 3_000  # of the output, where failures have been told one by one
+_HEAD = 4_000  # of an output at most; the rest is its end
 _MAX_CHARS = 20_000
 _MESSAGE = 600
 _MAX_FAILURES = 20
@@ -57,9 +58,9 @@ def told(answer: i.IdeAnswer, asked: i.IdeAction, whole: str = "") -> str:
         case i.CodeActionList():
             return _actions(answer)
         case i.Ran():
-            return _ran(answer, asked, whole)
+            return _ran(answer, whole)
         case i.Tested():
-            return _tested(answer, asked, whole)
+            return _tested(answer, whole)
         case i.Debugged():
             return _debugged(answer, asked, whole)
         case i.Installed():
@@ -67,6 +68,11 @@ def told(answer: i.IdeAnswer, asked: i.IdeAction, whole: str = "") -> str:
         case i.CommandResult():
             text = json.dumps(answer.value, ensure_ascii=False)
             return _fenced("what the command brought", _cut(text, _MAX_CHARS))
+
+
+def most(answer: i.IdeAnswer) -> int:
+    """How much of its output is told, in characters."""
+    return _MAX_BESIDE if isinstance(answer, i.Tested) and answer.failures else _MAX_OUTPUT
 
 
 def around(text: str, line: int) -> str:
@@ -166,7 +172,7 @@ def _actions(answer: i.CodeActionList) -> str:
     return _fenced("code actions, to be applied by their title", "\n".join(lines))
 
 
-def _ran(answer: i.Ran, asked: i.IdeAction, whole: str) -> str:
+def _ran(answer: i.Ran, whole: str) -> str:
     if answer.exit_code is not None:
         head = f"Exit code {answer.exit_code} after {answer.elapsed_seconds:.1f} s."
     elif answer.type == "terminal":
@@ -176,16 +182,16 @@ def _ran(answer: i.Ran, asked: i.IdeAction, whole: str) -> str:
             f"It had not ended after {answer.elapsed_seconds:.0f} s, and was ended. Give it more "
             "seconds, or run what takes long with shell_run."
         )
-    return _with_output(head, answer.output, answer.is_cut, whole)
+    return _with_output(head, answer, whole)
 
 
-def _tested(answer: i.Tested, asked: i.IdeAction, whole: str) -> str:
+def _tested(answer: i.Tested, whole: str) -> str:
     numbers = [
         f"{number} {what}"
         for what, number in (
             ("failed", answer.failed),
             ("passed", answer.passed),
-            ("skipped", answer.skipped),
+            ("skipped", answer.skipped or None),
         )
         if number is not None
     ]
@@ -202,10 +208,10 @@ def _tested(answer: i.Tested, asked: i.IdeAction, whole: str) -> str:
     if len(answer.failures) > _MAX_FAILURES:
         lines.append(f"and {len(answer.failures) - _MAX_FAILURES} more")
     if lines:
-        head = f"{head}\n{_fenced('tests', _cut(chr(10).join(lines), MAX_OUTPUT))}"
+        head = f"{head}\n{_fenced('tests', _cut(chr(10).join(lines), _MAX_OUTPUT))}"
     if answer.exit_code == 0 and answer.passed is not None:
         return head
-    return _with_output(head, answer.output, answer.is_cut, whole)
+    return _with_output(head, answer, whole)
 
 
 def _debugged(answer: i.Debugged, asked: i.IdeAction, whole: str) -> str:
@@ -221,11 +227,12 @@ def _debugged(answer: i.Debugged, asked: i.IdeAction, whole: str) -> str:
         case "none":
             head = "Nothing is debugged."
     lines = [
-        f"breakpoint {each.line}" + ("" if each.is_verified else f" (not verified) {each.message}")
+        f"breakpoint {each.line}"
+        + ("" if each.is_verified else f" (not verified yet) {each.message}".rstrip())
         for each in answer.breakpoints
     ]
     if isinstance(asked, i.SetBreakpoints):
-        count = _count(len(answer.breakpoints), "breakpoint")
+        count = _count(len(answer.breakpoints), "breakpoint") if answer.breakpoints else "none"
         head = f"{_line(asked.path)} has {count}. {head}"
     if isinstance(asked, i.EvaluateInFrame):
         kind = f" ({_line(answer.value_type)})" if answer.value_type else ""
@@ -238,21 +245,22 @@ def _debugged(answer: i.Debugged, asked: i.IdeAction, whole: str) -> str:
     if lines:
         text = "\n".join(_line(line, 5000) for line in lines)
         head = f"{head}\n{_fenced('debugger', _cut(text, _MAX_CHARS))}"
-    return _with_output(head, answer.output, False, whole)
+    return _with_output(head, answer, whole)
 
 
-def _with_output(head: str, output: str, is_cut: bool, whole: str) -> str:
+def _with_output(head: str, answer: i.Ran | i.Tested | i.Debugged, whole: str) -> str:
+    output, limit = answer.output.rstrip(), most(answer)
     if not output:
         return head
-    if is_cut:
+    if not isinstance(answer, i.Debugged) and answer.is_cut:
         head += " Of its output only the end was kept."
-    if len(output) > MAX_OUTPUT:
+    if len(output) > limit:
         head += (
             f" All of its output: file_read {whole}, until the next long one."
             if whole
             else " Its output is long: have it write to a file to read all of it."
         )
-    return f"{head}\n{_fenced('output', _cut(output, MAX_OUTPUT))}"
+    return f"{head}\n{_fenced('output', _cut(output, limit))}"
 
 
 def _page(what: str, lines: Iterable[str], told: i.Diagnostics | i.Symbols | i.Locations) -> str:

@@ -80,7 +80,7 @@ async def desktopd(folder: Path, double: Double | None, token: str) -> AsyncIter
         return Launched(double, [programs.start(["sleep", "600"])])
 
     if double is not None:
-        desk.ide = Ides(programs, i.IdeSettings(), desk.hands, str(folder), launch)
+        desk.ide = Ides(programs, i.IdeSettings(commands=["a.*"]), desk.hands, str(folder), launch)
     try:
         yield create_app(desk, token=token)
     finally:
