@@ -100,7 +100,7 @@ async def test_it_shows_a_file_and_nothing_else(code: Live) -> None:
 
 
 async def test_what_is_its_own_stays_its_own(code: Live) -> None:
-    """Carrel's files cannot be changed, and what a task is told does not have the bridge's token."""
+    """Carrel's files cannot be changed, and tasks are not told the bridge's token."""
     assert await code.refuses("touch /opt/carrel/ide/x")
     assert await code.says("stat -c %a $XDG_RUNTIME_DIR/carrel/ide") == "700"
     ran = await code.desktop.ide(i.RunTask(command="env"))
