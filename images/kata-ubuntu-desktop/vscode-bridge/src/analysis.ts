@@ -2,14 +2,20 @@
 // is not told when that is all: so the language servers that are known are asked, which answer when they
 // have looked at this very text. That also makes sure that they have loaded the project.
 
+import { readFile } from "node:fs/promises";
 import * as vscode from "vscode";
+import { MAX_FILE_BYTES } from "./protocol.ts";
 import * as python from "./python.ts";
 import type { Deadline } from "./waiting.ts";
 
 const SCRIPT = new Set(["typescript", "typescriptreact", "javascript", "javascriptreact"]);
 const SCRIPT_EXTENSION = "vscode.typescript-language-features";
+const IGNORED = "**/{node_modules,.venv,venv,.git,dist,build}/**";
+const MAX_LOOKED_AT = 2000;
+const MAX_USERS = 200;
 const QUIET_MS = 700; // the language servers of JSON and CSS wait for half a second of no typing
-const REQUESTS = ["syntacticDiagnosticsSync", "semanticDiagnosticsSync", "suggestionDiagnosticsSync"];
+const REQUESTS = ["syntacticDiagnosticsSync", "semanticDiagnosticsSync"];
+const HINTS = "suggestionDiagnosticsSync";
 
 export interface Analysis {
   diagnostics: vscode.Diagnostic[];
@@ -33,10 +39,11 @@ export function isAnalysed(document: vscode.TextDocument): boolean {
   return document.uri.scheme === "file" && (SCRIPT.has(document.languageId) || document.languageId === "python");
 }
 
-export async function analyse(document: vscode.TextDocument, deadline: Deadline): Promise<Analysis> {
+// With hints if they are wanted: they take time of their own.
+export async function analyse(document: vscode.TextDocument, deadline: Deadline, hasHints = false): Promise<Analysis> {
   const { version } = document;
   const own = SCRIPT.has(document.languageId)
-    ? await script(document, deadline)
+    ? await script(document, deadline, hasHints)
     : document.languageId === "python"
       ? await python.diagnostics(document, deadline)
       : null;
@@ -52,8 +59,39 @@ export async function analyse(document: vscode.TextDocument, deadline: Deadline)
 
 async function quiet(document: vscode.TextDocument, deadline: Deadline): Promise<boolean> {
   const key = document.uri.toString();
+  if (!hasTab(document)) {
+    // Their servers look at what has a tab only: it gets one, behind the one that is shown.
+    touched.set(key, performance.now());
+    const opening = vscode.commands.executeCommand("vscode.open", document.uri, { background: true, preserveFocus: true });
+    await deadline.within(opening, "Opening it");
+  }
   const isQuiet = () => performance.now() - (touched.get(key) ?? 0) > QUIET_MS;
   return deadline.until(isQuiet, 10_000);
+}
+
+function hasTab(document: vscode.TextDocument): boolean {
+  return vscode.window.tabGroups.all
+    .flatMap((group) => group.tabs)
+    .some(({ input }) => input instanceof vscode.TabInputText && input.uri.toString() === document.uri.toString());
+}
+
+// Where no tsconfig.json or jsconfig.json says what belongs to a project, TypeScript knows of open files
+// alone. So those that have the word in them are opened, in no tab.
+export async function openUsers(document: vscode.TextDocument, at: vscode.Position, deadline: Deadline): Promise<void> {
+  const range = document.getWordRangeAtPosition(at);
+  if (!SCRIPT.has(document.languageId) || !range) return;
+  const find = (pattern: string, most: number) =>
+    deadline.within(vscode.workspace.findFiles(pattern, IGNORED, most), "Looking for files");
+  if ((await find("**/{ts,js}config.json", 1)).length > 0) return;
+  const word = document.getText(range);
+  let opened = 0;
+  for (const uri of await find("**/*.{ts,tsx,mts,cts,js,jsx,mjs,cjs}", MAX_LOOKED_AT)) {
+    if (opened >= MAX_USERS) return;
+    const text = await readFile(uri.fsPath, "utf8").catch(() => "");
+    if (text.length > MAX_FILE_BYTES || !text.includes(word)) continue;
+    await deadline.within(vscode.workspace.openTextDocument(uri), "Opening files");
+    opened += 1;
+  }
 }
 
 interface ScriptDiagnostic {
@@ -71,12 +109,12 @@ const SEVERITIES: Record<string, vscode.DiagnosticSeverity> = {
 };
 
 // None if this VS Code's TypeScript does not take such questions.
-async function script(document: vscode.TextDocument, deadline: Deadline): Promise<vscode.Diagnostic[] | null> {
+async function script(document: vscode.TextDocument, deadline: Deadline, hasHints: boolean): Promise<vscode.Diagnostic[] | null> {
   const extension = vscode.extensions.getExtension(SCRIPT_EXTENSION);
   if (!extension) return null;
   await deadline.within(extension.activate(), "The start of TypeScript's language features");
   const found: vscode.Diagnostic[] = [];
-  for (const request of REQUESTS) {
+  for (const request of hasHints ? [...REQUESTS, HINTS] : REQUESTS) {
     const answer = await deadline.within(ask(request, document, deadline), "TypeScript's language server");
     if (answer === null) return null;
     for (const one of answer) {

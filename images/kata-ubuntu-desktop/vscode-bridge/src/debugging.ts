@@ -1,13 +1,17 @@
 // debug: one program at a time, by debugpy for Python and by the debugger of Node that VS Code brings. A
 // debugger may have sessions below its first one (Node's has): what any of them says counts.
 
-import { extname } from "node:path";
+import { existsSync, rmSync } from "node:fs";
+import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { extname, join } from "node:path";
 import * as vscode from "vscode";
 import * as documents from "./documents.ts";
 import { BridgeError, words } from "./errors.ts";
 import { absolute, folder, line } from "./places.ts";
 import { Tail } from "./processes.ts";
 import type { Action, Answer } from "./protocol.ts";
+import { quoted } from "./quoting.ts";
 import { nodeFolder } from "./testing.ts";
 import { Deadline } from "./waiting.ts";
 
@@ -17,7 +21,10 @@ const MAX_VARIABLES = 200;
 const MAX_VALUE = 1000;
 const MAX_EVALUATED = 20_000;
 const END_MS = 5000;
+// What Node itself says on stderr when it is debugged.
+const NODES_OWN = /^(Debugger attached|Waiting for the debugger to disconnect\.\.)\.\n/gm;
 const STACK_SECONDS = 5;
+const NOTE_MS = 1000; // to note it, after the debugger has let go
 const VERIFY_MS = 1000;
 
 const GO: Record<string, string> = {
@@ -52,6 +59,7 @@ const output = new Tail();
 let stop: Stop | null = null;
 let exitCode: number | null = null;
 let failure = "";
+let hasRun = false;
 
 export function follow(): vscode.Disposable {
   return vscode.Disposable.from(
@@ -61,6 +69,7 @@ export function follow(): vscode.Disposable {
         onError: (error) => (failure = words(error)),
       }),
     }),
+    { dispose: forget },
     vscode.debug.onDidStartDebugSession((session) => void sessions.add(session)),
     vscode.debug.onDidTerminateDebugSession((session) => {
       sessions.delete(session);
@@ -78,7 +87,7 @@ function heard(session: vscode.DebugSession, { type, event, body = {} }: Message
   } else if (event === "exited") {
     exitCode = body.exitCode ?? null;
   } else if (event === "output" && (body.category === "stdout" || body.category === "stderr")) {
-    output.add(body.output ?? "");
+    output.add((body.output ?? "").replace(NODES_OWN, ""));
   }
 }
 
@@ -90,10 +99,11 @@ export async function debug(action: Action, deadline: Deadline): Promise<Answer>
       return start(action, deadline);
     case "stop":
       await end(deadline);
+      forget();
       return answer(deadline);
     case "stack":
       stopped();
-      return answer(deadline);
+      return answer(deadline, {}, true);
     case "variables":
       return answer(deadline, { variables: await variables(action, deadline) });
     case "evaluate":
@@ -137,8 +147,9 @@ async function setBreakpoints(action: Action, deadline: Deadline): Promise<Answe
 
 // One that is debugged already is ended first.
 async function start(action: Action, deadline: Deadline): Promise<Answer> {
-  const config = action["program"] != null ? await configuration(action, deadline) : String(action["name"]);
   await end(deadline);
+  forget();
+  const config = action["program"] != null ? await configuration(action, deadline) : known(String(action["name"]));
   output.take();
   exitCode = null;
   failure = "";
@@ -153,17 +164,20 @@ async function start(action: Action, deadline: Deadline): Promise<Answer> {
     failure = words(error);
   }
   if (!isStarted && sessions.size === 0) {
-    const known = typeof config === "string" ? launchNames() : [];
-    const hint = typeof config === "string" ? `There are: ${known.join(", ") || "none"}.` : undefined;
-    throw new BridgeError("ide_failed", `The debugger did not start. ${failure}`.trim(), hint);
+    throw new BridgeError("ide_failed", `The debugger did not start. ${failure}`.trim());
   }
+  hasRun = true;
   return settled(deadline);
 }
 
-function launchNames(): string[] {
-  const workspace = vscode.workspace.workspaceFolders?.[0]?.uri;
-  const all = vscode.workspace.getConfiguration("launch", workspace).get<{ name?: string }[]>("configurations") ?? [];
-  return all.map((one) => String(one.name)).slice(0, 50);
+// A launch configuration's name, or raises invalid_request with those that there are.
+function known(name: string): string {
+  const launch = vscode.workspace.getConfiguration("launch", vscode.workspace.workspaceFolders?.[0]?.uri);
+  const all = ["configurations", "compounds"].flatMap((key) => launch.get<{ name?: string }[]>(key) ?? []);
+  const names = all.map((one) => String(one.name));
+  if (names.includes(name)) return name;
+  const there = names.join(", ").slice(0, 1500) || "none";
+  throw new BridgeError("invalid_request", `There is no launch configuration ${name}; there are: ${there}.`);
 }
 
 async function configuration(action: Action, deadline: Deadline): Promise<vscode.DebugConfiguration> {
@@ -189,8 +203,40 @@ async function configuration(action: Action, deadline: Deadline): Promise<vscode
     ...common,
     outputCapture: "std",
     skipFiles: ["<node_internals>/**"],
-    ...(own === undefined ? {} : { runtimeExecutable: `${own}/node` }),
+    runtimeExecutable: await nodeThatTells(own === undefined ? "node" : join(own, "node")),
   };
+}
+
+// The debugger of Node does not say how its program ended. So Node is run by a script that notes it, in a
+// folder for this one program.
+let noted: string | null = null;
+
+async function nodeThatTells(node: string): Promise<string> {
+  noted = await mkdtemp(join(tmpdir(), "carrel-debug-"));
+  const script = join(noted, "node");
+  const lines = [
+    "#!/bin/sh",
+    `node=${quoted(node)}`,
+    'case "$1" in --version | -v) exec "$node" "$@" ;; esac', // the debugger asks
+    '"$node" "$@"',
+    "code=$?",
+    `echo $code 2>/dev/null >${quoted(join(noted, "code"))}`,
+    "exit $code",
+  ];
+  await writeFile(script, `${lines.join("\n")}\n`, { mode: 0o700 });
+  return script;
+}
+
+// What it noted, once the program has ended.
+async function takeNoted(deadline: Deadline): Promise<void> {
+  if (noted === null || sessions.size > 0) return;
+  const folder = noted;
+  noted = null;
+  const file = join(folder, "code");
+  if (await new Deadline(STACK_SECONDS, deadline.signal).until(() => existsSync(file), NOTE_MS)) {
+    exitCode = Number(await readFile(file, "utf8"));
+  }
+  await rm(folder, { recursive: true, force: true });
 }
 
 async function goOn(verb: string, deadline: Deadline): Promise<Answer> {
@@ -214,13 +260,14 @@ function stopped(): Stop {
 // Once the program stops or ends, or the time is over while it runs.
 async function settled(deadline: Deadline): Promise<Answer> {
   await deadline.until(() => stop !== null || sessions.size === 0, deadline.leftMs);
-  return answer(deadline, { state: stop ? "stopped" : sessions.size > 0 ? "running" : "ended" });
+  await takeNoted(deadline);
+  return answer(deadline, {}, true);
 }
 
-async function answer(deadline: Deadline, more: object = {}): Promise<Answer> {
+async function answer(deadline: Deadline, more: object = {}, hasStack = false): Promise<Answer> {
   const told: Answer = {
     type: "debug",
-    state: stop ? "stopped" : sessions.size > 0 ? "running" : exitCode === null ? "none" : "ended",
+    state: stop ? "stopped" : sessions.size > 0 ? "running" : hasRun ? "ended" : "none",
     reason: stop?.reason ?? "",
     path: "",
     line: 0,
@@ -237,7 +284,7 @@ async function answer(deadline: Deadline, more: object = {}): Promise<Answer> {
     const stack = await frames(stop, soon).catch(() => []);
     told["path"] = stack[0]?.path ?? "";
     told["line"] = stack[0]?.line ?? 0;
-    told["stack"] = stack.map(({ id: _, ...frame }) => frame);
+    if (hasStack) told["stack"] = stack.map(({ id: _, ...frame }) => frame);
   }
   told["output"] = output.take();
   return told;
@@ -256,16 +303,24 @@ interface Frame {
 }
 
 async function frames({ session, thread }: Stop, deadline: Deadline): Promise<Frame[]> {
-  type Found = { stackFrames: { id: number; name: string; line: number; source?: { path?: string } }[] };
+  type Source = { path?: string; presentationHint?: string };
+  type Found = { stackFrames: { id: number; name: string; line: number; source?: Source }[] };
   const args = { threadId: thread, startFrame: 0, levels: MAX_FRAMES };
   const found = await ask<Found>(session, "stackTrace", args, deadline);
-  return found.stackFrames.slice(0, MAX_FRAMES).map((one, frame) => ({
+  // Those of the runtime itself are left out, unless there are no others.
+  const own = found.stackFrames.filter((one) => one.source?.presentationHint !== "deemphasize");
+  return (own.length > 0 ? own : found.stackFrames).slice(0, MAX_FRAMES).map((one, frame) => ({
     id: one.id,
     frame,
     name: one.name,
-    path: one.source?.path ?? "",
+    path: file(one.source?.path ?? ""),
     line: one.line,
   }));
+}
+
+// Behind a server the editor tells paths as URIs.
+function file(path: string): string {
+  return /^[a-z][a-z0-9+.-]+:\/\//i.test(path) ? vscode.Uri.parse(path).path : path;
 }
 
 async function frame(action: Action, deadline: Deadline): Promise<{ session: vscode.DebugSession; id: number }> {
@@ -304,6 +359,11 @@ async function evaluate(action: Action, deadline: Deadline): Promise<Answer> {
     throw new BridgeError("invalid_request", `It cannot be evaluated: ${words(error)}`);
   }
   return answer(deadline, { value: found.result.slice(0, MAX_EVALUATED), value_type: found.type ?? "" });
+}
+
+function forget(): void {
+  if (noted !== null) rmSync(noted, { recursive: true, force: true });
+  noted = null;
 }
 
 async function end(deadline: Deadline): Promise<void> {

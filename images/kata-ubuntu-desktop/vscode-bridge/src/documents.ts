@@ -131,11 +131,16 @@ export async function editable(path: string, deadline: Deadline): Promise<vscode
 
 // Saves them all, or raises ide_failed.
 export async function save(opened: Iterable<vscode.TextDocument>, deadline: Deadline): Promise<void> {
-  for (const one of opened) {
-    if (!one.isDirty) continue;
-    const isSaved = await deadline.within(one.save(), `Saving ${one.uri.fsPath}`);
-    if (!isSaved) throw new BridgeError("ide_failed", `The editor could not save ${one.uri.fsPath}.`);
-  }
+  const dirty = [...opened].filter((one) => one.isDirty);
+  const saved = await deadline.within(Promise.all(dirty.map((one) => one.save())), "Saving");
+  const [failed] = dirty.filter((_, i) => !saved[i]);
+  if (failed) throw new BridgeError("ide_failed", `The editor could not save ${failed.uri.fsPath}.`);
+}
+
+// Makes sure that a document can be seen, where the cursor is left alone.
+export async function reveal(opened: vscode.TextDocument): Promise<void> {
+  if (vscode.window.visibleTextEditors.some((editor) => editor.document === opened)) return;
+  await vscode.window.showTextDocument(opened, { preserveFocus: true });
 }
 
 // Shows a document with the cursor at a place.

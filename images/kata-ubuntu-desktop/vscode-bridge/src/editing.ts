@@ -5,7 +5,7 @@ import { existsSync } from "node:fs";
 import { access, constants, stat } from "node:fs/promises";
 import { dirname } from "node:path";
 import * as vscode from "vscode";
-import { analyse } from "./analysis.ts";
+import { analyse, openUsers } from "./analysis.ts";
 import * as documents from "./documents.ts";
 import { changes, unix } from "./edits.ts";
 import { BridgeError, words } from "./errors.ts";
@@ -29,6 +29,7 @@ export function rename(action: Action, deadline: Deadline): Promise<Answer> {
     const document = await documents.editable(place.path, deadline);
     const where = position(document, place);
     await analyse(document, deadline);
+    await openUsers(document, where, deadline);
     let edit: vscode.WorkspaceEdit | undefined;
     try {
       const command = "vscode.executeDocumentRenameProvider";
@@ -128,6 +129,8 @@ export async function codeActions(action: Action, deadline: Deadline): Promise<A
   const title = action["apply"] as string | null | undefined;
   if (title == null) {
     const document = await documents.document(String(action["path"]), deadline);
+    // What is offered depends on what the editor shows of a place, and it looks at what it shows.
+    await documents.reveal(document);
     const actions = (await offered(document, action, deadline)).map((one) => ({
       title: one.title,
       kind: ("kind" in one && one.kind?.value) || "",
@@ -138,6 +141,7 @@ export async function codeActions(action: Action, deadline: Deadline): Promise<A
   }
   return turns.take(deadline, async () => {
     const document = await documents.editable(String(action["path"]), deadline);
+    await documents.reveal(document);
     const all = await offered(document, action, deadline, MAX_OFFERED);
     const found = all.find((one) => one.title === title);
     if (!found) {
@@ -159,9 +163,9 @@ async function offered(document: vscode.TextDocument, action: Action, deadline: 
   const first = line(document, action["line"] as number);
   const last = line(document, (action["end_line"] as number | null | undefined) ?? first.lineNumber + 1);
   if (last.lineNumber < first.lineNumber) throw new BridgeError("invalid_request", "A range ends before it begins.");
-  const { diagnostics } = await analyse(document, deadline);
+  const { diagnostics } = await analyse(document, deadline, true);
   const where = new vscode.Range(first.range.start, last.range.end);
-  // What is offered depends on what the editor itself shows of the place: it learns of it a moment later.
+  // It learns of it a moment later than we do.
   const shown = () => vscode.languages.getDiagnostics(document.uri).some((one) => one.range.intersection(where));
   if (diagnostics.some((one) => one.range.intersection(where))) await deadline.until(shown, 2000);
   const asked = vscode.commands.executeCommand<Offered[] | undefined>(
@@ -183,11 +187,11 @@ async function applied(
   command?: vscode.Command,
 ): Promise<{ path: string; changes: number }[]> {
   const before = new Map<string, string>(); // of the files that are known to change
-  for (const [uri, edits] of edit.entries()) {
-    if (edits.length === 0) continue;
-    const document = await documents.editable(uri.fsPath, deadline);
-    before.set(uri.fsPath, document.getText());
-  }
+  await Promise.all(
+    edit.entries().map(async ([uri, edits]) => {
+      if (edits.length > 0) before.set(uri.fsPath, (await documents.editable(uri.fsPath, deadline)).getText());
+    }),
+  );
   const wasDirty = new Set(vscode.workspace.textDocuments.filter((one) => one.isDirty));
   const counted = new Map<string, number>();
   const changed = new Map<vscode.TextDocument, vscode.Range>();

@@ -1,12 +1,13 @@
 // symbols, definition, references, hover, diagnostics: they open no tab and take no focus.
 
 import * as vscode from "vscode";
-import { analyse, isAnalysed } from "./analysis.ts";
+import { analyse, isAnalysed, openUsers } from "./analysis.ts";
 import * as documents from "./documents.ts";
 import { folder, locations, position, range } from "./places.ts";
 import { page, type Action, type Answer, type Paged, type Place, type Severity } from "./protocol.ts";
 import type { Deadline } from "./waiting.ts";
 
+const REFERENCES = "vscode.executeReferenceProvider";
 const MAX_HOVER = 20_000;
 const MAX_MESSAGE = 4000;
 const MAX_ANALYSED = 50; // documents, for diagnostics of all
@@ -19,7 +20,7 @@ export async function diagnostics(action: Action, deadline: Deadline): Promise<A
   let isSettled = true;
   if (action["path"] != null) {
     const document = await documents.document(String(action["path"]), deadline);
-    const analysis = await analyse(document, deadline);
+    const analysis = await analyse(document, deadline, least === 3);
     found.push([document.uri, analysis.diagnostics]);
     isSettled = analysis.isSettled;
   } else {
@@ -27,7 +28,7 @@ export async function diagnostics(action: Action, deadline: Deadline): Promise<A
     isSettled = analysed.length <= MAX_ANALYSED;
     const fresh = new Set<string>();
     for (const document of analysed.slice(0, MAX_ANALYSED)) {
-      const analysis = await analyse(document, deadline);
+      const analysis = await analyse(document, deadline, least === 3);
       fresh.add(document.uri.toString());
       found.push([document.uri, analysis.diagnostics]);
       isSettled &&= analysis.isSettled;
@@ -127,7 +128,7 @@ async function wake(deadline: Deadline): Promise<void> {
 }
 
 export async function places(type: "definition" | "references", action: Action, deadline: Deadline): Promise<Answer> {
-  const command = type === "definition" ? "vscode.executeDefinitionProvider" : "vscode.executeReferenceProvider";
+  const command = type === "definition" ? "vscode.executeDefinitionProvider" : REFERENCES;
   const found = await at<(vscode.Location | vscode.LocationLink)[] | undefined>(command, action, deadline);
   const { rows, total, next } = page(found ?? [], action as Paged);
   const told = await deadline.within(locations(rows), "Reading the files");
@@ -150,6 +151,7 @@ async function at<T>(command: string, action: Action, deadline: Deadline): Promi
   const document = await documents.document(place.path, deadline);
   const where = position(document, place);
   await analyse(document, deadline);
+  if (command === REFERENCES) await openUsers(document, where, deadline);
   return run<T>(deadline, command, document.uri, where);
 }
 
