@@ -46,7 +46,11 @@ class Bridge:
         self._file = self._socket.makefile("rb")
         self._id = 0
         self._answers: dict[int, dict[str, Any]] = {}
-        self.hello = self.result(self.send("hello", token=token))
+        try:
+            self.hello = self.result(self.send("hello", token=token))
+        except EOFError:
+            self.close()
+            raise
 
     def __enter__(self) -> Bridge:
         return self
@@ -106,6 +110,7 @@ def code_server(folder: Path) -> Iterator[Path]:
             "CARREL_IDE_TOKEN": TOKEN,
             "CARREL_IDE_PYTHON": str(IDE / "python"),
         }
+        log = (home / "log").open("wb")
         server = subprocess.Popen(
             [
                 IDE / "node" / "bin" / "node",
@@ -118,10 +123,11 @@ def code_server(folder: Path) -> Iterator[Path]:
             ],
             env=environment,
             cwd=made,
-            stdout=(home / "log").open("wb"),
+            stdout=log,
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
+        log.close()
         try:
             until(lambda: _answers(port), 30)
             with chromium() as browser:

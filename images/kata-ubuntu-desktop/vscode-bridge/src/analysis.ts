@@ -62,8 +62,8 @@ async function quiet(document: vscode.TextDocument, deadline: Deadline): Promise
   if (!hasTab(document)) {
     // Their servers look at what has a tab only: it gets one, behind the one that is shown.
     touched.set(key, performance.now());
-    const opening = vscode.commands.executeCommand("vscode.open", document.uri, { background: true, preserveFocus: true });
-    await deadline.within(opening, "Opening it");
+    const options = { background: true, preserveFocus: true, preview: false };
+    await deadline.within(vscode.commands.executeCommand("vscode.open", document.uri, options), "Opening it");
   }
   const isQuiet = () => performance.now() - (touched.get(key) ?? 0) > QUIET_MS;
   return deadline.until(isQuiet, 10_000);

@@ -62,8 +62,9 @@ export function junit(xml: string): Counts {
 function failed({ attributes, suites, message }: Case): FailedTest {
   const { name = "", classname = "", file = "", line } = attributes;
   const where = place(message, file);
+  const inside = suites.filter((suite) => suite !== classname); // Vitest has a suite for each file
   return {
-    name: (file.endsWith(".py") ? nodeId(file, classname, name) : [...suites.slice(file ? 0 : 1), name].join(" > ")).slice(0, MAX_NAME),
+    name: (file.endsWith(".py") ? nodeId(file, classname, name) : [...inside, name].join(" > ")).slice(0, MAX_NAME),
     message: shortened(message),
     path: where?.path ?? file,
     line: where?.line ?? (line === undefined ? null : Number(line) + 1), // pytest's own begin with 0

@@ -89,7 +89,8 @@ export class BridgeServer {
         }
       } catch (error) {
         if (!(error instanceof rpc.LineTooLong)) throw error;
-        socket.end(rpc.failure(null, rpc.BAD_REQUEST, error.message));
+        socket.end(rpc.failure(null, rpc.BAD_REQUEST, error.message), () => socket.destroy());
+        socket.removeAllListeners("data");
       }
     });
   }
