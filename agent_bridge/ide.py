@@ -136,7 +136,7 @@ class IdeRun(OnDesktop):
 
 async def ide_open(caller: Caller, asked: IdeOpen) -> list[ContentBlock]:
     given = asked.model_dump(include={"path", "line", "column"}, exclude_none=True)
-    opening = _action("open", i.Open, given)
+    opening = _action("open", asked, i.Open, given)
     try:
         return await _done(caller, asked.desktop_id, opening, asked.then)
     except IsADirectory:
@@ -146,12 +146,13 @@ async def ide_open(caller: Caller, asked: IdeOpen) -> list[ContentBlock]:
 
 async def ide_read(caller: Caller, asked: IdeRead) -> list[ContentBlock]:
     given = asked.model_dump(exclude={"desktop_id", "what"}, exclude_none=True)
-    return await _done(caller, asked.desktop_id, _action(asked.what, _of(_READ, asked.what), given))
+    action = _action(asked.what, asked, _of(_READ, asked.what), given)
+    return await _done(caller, asked.desktop_id, action)
 
 
 async def ide_edit(caller: Caller, asked: IdeEdit) -> list[ContentBlock]:
     given = asked.model_dump(exclude={"desktop_id", "action", "then"}, exclude_none=True)
-    action = _action(asked.action, _of(_EDIT, asked.action), given)
+    action = _action(asked.action, asked, _of(_EDIT, asked.action), given)
     return await _done(caller, asked.desktop_id, action, asked.then)
 
 
@@ -166,7 +167,7 @@ async def ide_run(caller: Caller, asked: IdeRun) -> list[ContentBlock]:
         given["program"] = given.pop("path")
     if "do" in model.model_fields and asked.action not in _OWN_DO:
         given["do"] = asked.action
-    return await _done(caller, asked.desktop_id, _action(asked.action, model, given))
+    return await _done(caller, asked.desktop_id, _action(asked.action, asked, model, given))
 
 
 def _of(models: dict[str, type[BaseModel]], name: str) -> type[BaseModel]:
@@ -176,7 +177,7 @@ def _of(models: dict[str, type[BaseModel]], name: str) -> type[BaseModel]:
 
 
 def _action(
-    what: str, model: type[BaseModel], given: dict[str, Any]
+    what: str, asked: Input, model: type[BaseModel], given: dict[str, Any]
 ) -> i.IdeAction:  # Any: JSON values, parsed here
     """What is asked of the IDE.
 
@@ -186,8 +187,8 @@ def _action(
     try:
         return i.IDE_ACTION.validate_python(model.model_validate(given))
     except ValidationError as error:
-        names = [name for name in model.model_fields if name not in ("type", "do", "limit")]
-        takes = ", ".join(_OWN_NAMES.get(name, name) for name in names)
+        own = {name: name for name in type(asked).model_fields} | _OWN_NAMES
+        takes = ", ".join(own[name] for name in model.model_fields if name in own)
         raise InvalidRequest(explain(error), hint=f"{what} takes: {takes}.") from error
 
 
@@ -208,9 +209,13 @@ async def _done(
         text += await _source(desktop, answer)
     content: list[ContentBlock] = [TextContent(type="text", text="\n".join([*notes, text]))]
     if then == "screenshot":
-        seen = await pictures.look(desktop, await caller.view(desktop_id))
-        assert seen.screenshot is not None, "pictures.look brings a picture"
-        content.append(pictures.content(seen.screenshot.data, seen.screenshot.format))
+        try:
+            seen = await pictures.look(desktop, await caller.view(desktop_id))
+        except CarrelError as error:  # it was done all the same
+            content.append(TextContent(type="text", text=f"There is no picture of it: {error}"))
+        else:
+            assert seen.screenshot is not None, "pictures.look brings a picture"
+            content.append(pictures.content(seen.screenshot.data, seen.screenshot.format))
     return content
 
 

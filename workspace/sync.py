@@ -140,6 +140,7 @@ class SyncDesktop:
     trace_pages = _desktop(Desktop.trace_pages)
     ide_health = _desktop(Desktop.ide_health)
     ide = _desktop(Desktop.ide)
+    wait_for_ide = _desktop(Desktop.wait_for_ide)
     ide_open = _desktop(Desktop.ide_open)
     ide_open_folder = _desktop(Desktop.ide_open_folder)
     ide_state = _desktop(Desktop.ide_state)

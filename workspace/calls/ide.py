@@ -54,6 +54,14 @@ class IdeCalls:
             raise DesktopLost("The desktop's IDE answered something else than was asked.")
         return answer
 
+    async def wait_for_ide(self, seconds: float = 120) -> i.IdeState:
+        """What is open in the IDE, once it is ready: it starts beside its desktop.
+
+        Raises:
+            IdeNotReady: it is not in that time; the message says what it waits for.
+        """
+        return await self._ide(asked(i.GetState, seconds=seconds), i.IdeState)
+
     async def ide_open(
         self, path: str, line: int | None = None, column: int | None = None
     ) -> i.Opened:
