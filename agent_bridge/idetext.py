@@ -176,10 +176,13 @@ def _ran(answer: i.Ran, whole: str) -> str:
     if answer.exit_code is not None:
         head = f"Exit code {answer.exit_code} after {answer.elapsed_seconds:.1f} s."
     elif answer.type == "terminal":
-        head = "It has not ended: it goes on in the IDE's terminal. Look there again later."
+        head = (
+            "It has not ended, and goes on in the IDE's terminal: a screenshot shows what it prints "
+            "later. To read that as text, use shell_run."
+        )
     else:
         head = (
-            f"It had not ended after {answer.elapsed_seconds:.0f} s, and was ended. Give it more "
+            f"It had not ended after {answer.elapsed_seconds:.1f} s, and was ended. Give it more "
             "seconds, or run what takes long with shell_run."
         )
     return _with_output(head, answer, whole)
