@@ -177,8 +177,8 @@ def _ran(answer: i.Ran, whole: str) -> str:
         head = f"Exit code {answer.exit_code} after {answer.elapsed_seconds:.1f} s."
     elif answer.type == "terminal":
         head = (
-            "It has not ended, and goes on in the IDE's terminal: a screenshot shows what it prints. "
-            "To read that as text, use shell_run."
+            "It has not ended, and goes on in the IDE's terminal: a screenshot shows what it "
+            "prints. To read that as text, use shell_run."
         )
     else:
         head = (

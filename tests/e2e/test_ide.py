@@ -7,6 +7,7 @@ import base64
 import io
 from collections.abc import Iterator, Mapping, Sequence
 
+import httpx2
 import pytest
 from mcp import Client
 from mcp.types import CallToolResult
@@ -183,6 +184,14 @@ async def test_a_python_project_is_mended_by_the_ide_alone(
         assert await agent.call("file_read", path=f"{FOLDER}/cart.py") == fixed(
             PYTHON["cart.py"], PYTHON_EDITS
         )
+
+    events = httpx2.get(
+        f"{service.url}/v1/workspaces/{desktop_id}/events?limit=1000",
+        headers={"Authorization": f"Bearer {service.key}"},
+    ).json()["events"]
+    told = [event["data"] for event in events if event["kind"] == "ide"]
+    assert {"apply_edit", "run_tests", "debug", "open"} <= {each["type"] for each in told}
+    assert "price" not in str(told)
 
 
 async def looks(agent: Agent, meant: Pillow.Image) -> bool:
