@@ -14,7 +14,7 @@ check: setup
 	.venv/bin/mypy
 	.venv/bin/lint-imports
 
-bench: setup
+bench: setup setup-ide
 	.venv/bin/carrel bench
 	.venv/bin/python -m benchmarks.fleet
 	.venv/bin/python -m benchmarks.watching
@@ -22,6 +22,7 @@ bench: setup
 	.venv/bin/python -m benchmarks.dashboard
 	.venv/bin/python -m benchmarks.egress
 	.venv/bin/python -m benchmarks.browser
+	.venv/bin/python -m benchmarks.ide
 
 # A thousand claims among random kills; a test runs a short piece of it.
 chaos: setup
