@@ -49,12 +49,16 @@ Limit = Annotated[int, Field(ge=1, le=MAX_LIMIT), a.Number]
 Offset = Annotated[int, Field(ge=0, le=1_000_000), a.Number]
 
 
+# Whoever reads a template loads all of these, and most never use one: they are built when they are.
+_LATE = ConfigDict(defer_build=True)
+
+
 class _Input(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
 
 class _Output(BaseModel):
-    model_config = ConfigDict(extra="ignore", frozen=True)
+    model_config = ConfigDict(extra="ignore", frozen=True, defer_build=True)
 
 
 # What is asked for. ``seconds`` bounds each; what runs longer is ended or left, as it says.
@@ -391,7 +395,7 @@ IdeAction = Annotated[
     Field(discriminator="type"),
     _Told(),
 ]  # fmt: skip
-IDE_ACTION: TypeAdapter[IdeAction] = TypeAdapter(IdeAction)
+IDE_ACTION: TypeAdapter[IdeAction] = TypeAdapter(IdeAction, config=_LATE)
 Verb = Literal[
     "open", "open_folder", "state", "diagnostics", "symbols", "definition", "references", "hover",
     "rename", "apply_edit", "format", "code_actions", "run_task", "run_tests", "debug", "terminal",
@@ -677,7 +681,7 @@ IdeAnswer = Annotated[
     | CodeActionList | Ran | Tested | Debugged | Installed | CommandResult,
     Field(discriminator="type"),
 ]  # fmt: skip
-IDE_ANSWER: TypeAdapter[IdeAnswer] = TypeAdapter(IdeAnswer)
+IDE_ANSWER: TypeAdapter[IdeAnswer] = TypeAdapter(IdeAnswer, config=_LATE)
 
 
 class IdeSettings(_Input):
