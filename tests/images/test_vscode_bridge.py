@@ -128,11 +128,12 @@ def test_an_endless_line_is_cut_off(server: Path) -> None:
     with socket.socket(socket.AF_UNIX) as other:
         other.settimeout(30)
         other.connect(str(server))
-        with pytest.raises(OSError, match=r"pipe|reset"):  # noqa: PT012: which one meets it is chance
+        with suppress(ConnectionError):  # while there is still something to send
             for _ in range(20):
                 other.sendall(b"x" * (1 << 20))
             while other.recv(1000):
                 pass
+        with pytest.raises(ConnectionError):
             other.sendall(b"x")
 
 
@@ -214,7 +215,7 @@ def test_diagnostics_of_typescript_and_python(bridge: Bridge, project: Path) -> 
         ("ts/main.ts", "2322", 4),
         ("py/app.py", "reportAssignmentType", 5),
     ):
-        answer = bridge.do("diagnostics", path=path, seconds=40)
+        answer = bridge.do("diagnostics", path=path)
         assert answer["is_settled"]
         (found,) = answer["diagnostics"]
         assert found["path"] == str(project / path)
@@ -465,7 +466,7 @@ def test_a_task_that_never_ends_is_ended(bridge: Bridge, project: Path) -> None:
 
 
 def test_of_long_output_the_end_is_kept(bridge: Bridge) -> None:
-    ran = bridge.do("run_task", command="seq 200000; echo end", seconds=60)
+    ran = bridge.do("run_task", command="seq 200000; echo end")
     assert (ran["exit_code"], ran["is_cut"], len(ran["output"])) == (0, True, 200_000)
     assert ran["output"].endswith("200000\nend\n")
 
@@ -577,7 +578,7 @@ def test_a_program_that_never_ends_is_ended_by_stop_or_the_next(
     bridge: Bridge, project: Path
 ) -> None:
     (project / "py/app.py").write_text("import time\nwhile True:\n    time.sleep(0.05)\n")
-    answer = bridge.do("debug", do="start", program="py/app.py", seconds=4)
+    answer = bridge.do("debug", do="start", program="py/app.py", seconds=10)
     assert answer["state"] == "running"
     assert refused(bridge, "debug", do="stack").code == "not_debugging"
     answer = bridge.do("debug", do="set_breakpoints", path="py/app.py", breakpoints=[{"line": 3}])
@@ -600,15 +601,17 @@ MANIFEST = (
     'Path="extension/package.json" Addressable="true"/></Assets></PackageManifest>'
 )
 TINY = (
-    'exports.activate = () => require("vscode").commands.registerCommand('
+    'exports.activate = () => { require("vscode").commands.registerCommand('
     '"tiny.twice", (n) => n === "loop" ? globalThis : n * 2);'
+    'require("vscode").commands.registerCommand("tiny.ask", () =>'
+    ' require("vscode").window.showInputBox()); };'
 )
 
 
 def test_install_an_extension_and_run_its_command(bridge: Bridge, tmp_path: Path) -> None:
     manifest = {
         **{"name": "tiny", "publisher": "tests", "version": "1.2.3", "main": "./main.js"},
-        **{"engines": {"vscode": "^1.100.0"}, "activationEvents": ["onCommand:tiny.twice"]},
+        **{"engines": {"vscode": "^1.100.0"}, "activationEvents": ["*"]},
     }
     with zipfile.ZipFile(tmp_path / "tiny.vsix", "w") as packed:
         packed.writestr("extension.vsixmanifest", MANIFEST)
@@ -629,14 +632,35 @@ def test_what_is_no_extension_or_command_is_said(bridge: Bridge, tmp_path: Path)
     missing = str(tmp_path / "none.vsix")
     assert refused(bridge, "install_extension", path=missing).code == "file_not_found"
     assert refused(bridge, "command", id="no.such.command").code == "invalid_request"
-    error = refused(bridge, "command", id="workbench.action.quickOpen.none")
-    assert error.code == "invalid_request"
 
 
 def test_nothing_waits_for_longer_than_its_seconds(bridge: Bridge) -> None:
     began = time.monotonic()
-    error = refused(bridge, "command", id="workbench.action.gotoSymbol.none", seconds=0.5)
-    assert error.code == "invalid_request"
-    assert refused(bridge, "diagnostics", path="py/app.py", seconds=0.0001).code == "timed_out"
+    error = refused(bridge, "diagnostics", path="py/app.py", seconds=0.0001)
+    assert error.code == "timed_out"
+    # It asks a person, and nobody is there.
+    error = refused(bridge, "command", id="tiny.ask", seconds=0.5)
+    assert (error.code, "0.5 s" in error.message) == ("timed_out", True)
     assert time.monotonic() - began < 20
     assert bridge.do("state")["type"] == "state"
+
+
+# The last one: the folder is another afterwards.
+
+
+def test_open_folder_is_answered_and_the_extension_comes_again(
+    server: Path, project: Path, tmp_path: Path
+) -> None:
+    with Bridge(server) as bridge:
+        assert bridge.do("open_folder", path=".") == {"type": "open_folder", "path": str(project)}
+        answer = bridge.do("open_folder", path=str(tmp_path))
+        assert answer == {"type": "open_folder", "path": str(tmp_path)}
+
+    def shown() -> str | None:
+        with suppress(OSError, EOFError), Bridge(server) as again:
+            return str(again.hello["folder"])
+        return None
+
+    until(lambda: shown() == str(tmp_path), 60)
+    with Bridge(server) as bridge:
+        assert bridge.do("state")["folder"] == str(tmp_path)

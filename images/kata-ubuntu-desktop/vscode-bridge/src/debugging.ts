@@ -25,7 +25,7 @@ const END_MS = 5000;
 const NODES_OWN = /^(Debugger attached|Waiting for the debugger to disconnect\.\.)\.\n/gm;
 const STACK_SECONDS = 5;
 const NOTE_MS = 1000; // to note it, after the debugger has let go
-const VERIFY_MS = 1000;
+const VERIFY_MS = 3000;
 
 const GO: Record<string, string> = {
   continue: "workbench.action.debug.continue",
@@ -153,18 +153,31 @@ async function start(action: Action, deadline: Deadline): Promise<Answer> {
   output.take();
   exitCode = null;
   failure = "";
-  const workspace = vscode.workspace.workspaceFolders?.[0];
-  let isStarted = false;
+  let result: "starting" | "started" | "failed" = "starting";
+  let isWanted = true;
+  vscode.debug.startDebugging(vscode.workspace.workspaceFolders?.[0], config).then(
+    (isStarted) => {
+      result = isStarted || sessions.size > 0 ? "started" : "failed";
+      // It came too late for who asked.
+      if (!isWanted) for (const session of sessions) void vscode.debug.stopDebugging(session);
+    },
+    (error) => {
+      result = "failed";
+      failure = words(error);
+    },
+  );
   try {
-    const starting = vscode.debug.startDebugging(workspace, config, { suppressDebugView: false });
-    isStarted = await deadline.within(starting, "The start of the debugger");
+    await deadline.until(() => result !== "starting" || stop !== null, deadline.leftMs);
   } catch (error) {
-    await end(deadline);
-    if (error instanceof BridgeError) throw error;
-    failure = words(error);
+    isWanted = false;
+    throw error;
   }
-  if (!isStarted && sessions.size === 0) {
+  if (result === "failed") {
     throw new BridgeError("ide_failed", `The debugger did not start. ${failure}`.trim());
+  }
+  if (result === "starting" && sessions.size === 0) {
+    isWanted = false;
+    throw new BridgeError("timed_out", `The start of the debugger took more than ${deadline.seconds} s.`);
   }
   hasRun = true;
   return settled(deadline);
@@ -366,15 +379,18 @@ function forget(): void {
   noted = null;
 }
 
-async function end(deadline: Deadline): Promise<void> {
+// However little time is left: what runs is not left to run.
+async function end(request: Deadline): Promise<void> {
   if (sessions.size === 0) return;
+  const deadline = new Deadline((2 * END_MS) / 1000, request.signal);
   const roots = [...sessions].filter((session) => !session.parentSession);
   for (const session of roots) void vscode.debug.stopDebugging(session);
+  if (await deadline.until(() => sessions.size === 0, END_MS)) return;
+  // A debugger that does not end what it debugs is cut off.
+  for (const session of sessions) {
+    void session.customRequest("disconnect", { terminateDebuggee: true }).then(undefined, () => {});
+  }
   if (!(await deadline.until(() => sessions.size === 0, END_MS))) {
-    // A debugger that does not end what it debugs is cut off.
-    for (const session of sessions) void session.customRequest("disconnect", { terminateDebuggee: true }).then(undefined, () => {});
-    if (!(await deadline.until(() => sessions.size === 0, END_MS))) {
-      throw new BridgeError("ide_failed", "The debugger does not end its program.", "End the program by a command.");
-    }
+    throw new BridgeError("ide_failed", "The debugger does not end its program.", "End the program by a command.");
   }
 }

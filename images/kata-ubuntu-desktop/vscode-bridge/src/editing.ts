@@ -9,7 +9,7 @@ import { analyse, openUsers } from "./analysis.ts";
 import * as documents from "./documents.ts";
 import { changes, unix } from "./edits.ts";
 import { BridgeError, words } from "./errors.ts";
-import { bundled } from "./python.ts";
+import * as python from "./python.ts";
 import { absolute, line, position } from "./places.ts";
 import type { Action, Answer, FileEdit, Place } from "./protocol.ts";
 import { sleep, Turns, type Deadline } from "./waiting.ts";
@@ -19,7 +19,7 @@ const MAX_OFFERED = 200;
 // there is none.
 const FORMATTED = new Set([
   ...["typescript", "typescriptreact", "javascript", "javascriptreact", "json", "jsonc", "html", "css", "scss", "less"],
-  ...(bundled() ? ["python"] : []),
+  ...(python.bundled() ? ["python"] : []),
 ]);
 const turns = new Turns();
 
@@ -107,6 +107,7 @@ export function format(action: Action, deadline: Deadline): Promise<Answer> {
     const config = vscode.workspace.getConfiguration("editor", document);
     const options = { tabSize: config.get("tabSize", 4), insertSpaces: config.get("insertSpaces", true) };
     let edits: vscode.TextEdit[] | undefined;
+    python.complaint();
     try {
       const command = "vscode.executeFormatDocumentProvider";
       edits = await deadline.within(vscode.commands.executeCommand<typeof edits>(command, document.uri, options), "The formatter");
@@ -114,6 +115,8 @@ export function format(action: Action, deadline: Deadline): Promise<Answer> {
       if (error instanceof BridgeError) throw error;
       throw new BridgeError("edit_conflict", `It cannot be formatted: ${words(error)}`, "Mend what it names.");
     }
+    const complaint = python.complaint();
+    if (!edits && complaint) throw complaint;
     if (!edits && !FORMATTED.has(document.languageId)) {
       throw new BridgeError("unsupported", `The editor has no formatter for ${document.languageId}, or it changes nothing.`, "Run one as a task.");
     }

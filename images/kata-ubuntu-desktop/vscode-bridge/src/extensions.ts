@@ -37,16 +37,15 @@ export async function install(action: Action, deadline: Deadline): Promise<Answe
 
 export async function command(action: Action, deadline: Deadline): Promise<Answer> {
   const id = String(action["id"]);
-  const known = await deadline.within(vscode.commands.getCommands(), "Looking for commands");
-  if (!known.includes(id)) {
-    throw new BridgeError("invalid_request", `The editor has no command ${id}.`);
-  }
   let value: unknown;
   try {
     const args = (action["args"] as unknown[] | undefined) ?? [];
     value = await deadline.within(vscode.commands.executeCommand(id, ...args), `The command ${id}`);
   } catch (error) {
     if (error instanceof BridgeError) throw error;
+    if (words(error) === `command '${id}' not found`) {
+      throw new BridgeError("invalid_request", `The editor has no command ${id}.`);
+    }
     throw new BridgeError("ide_failed", `The command ${id} failed: ${words(error)}`);
   }
   return { type: "command", value: plain(value) };

@@ -68,6 +68,7 @@ export class Console implements vscode.Pseudoterminal {
   readonly opened: Promise<void>;
   #open = () => {};
   #child: ChildProcess | null = null;
+  isTaken = false; // for a program that is to run, or runs
 
   constructor() {
     this.opened = new Promise((resolve) => (this.#open = resolve));
@@ -91,9 +92,6 @@ export class Console implements vscode.Pseudoterminal {
     this.#close.fire(exitCode ?? 1);
   }
 
-  get isBusy(): boolean {
-    return this.#child !== null;
-  }
 
   end(): void {
     const child = this.#child;
@@ -171,12 +169,17 @@ export function follow(): vscode.Disposable {
 
 // Runs a program in a terminal of that name, which is shown; one that has nothing to do is used again.
 export async function runShown(name: string, program: Program, deadline: Deadline): Promise<Finished> {
-  let console = [...consoles].find(([one, known]) => known.name === name && !one.isBusy)?.[0];
+  let console = [...consoles].find(([one, known]) => known.name === name && !one.isTaken)?.[0];
   if (!console) {
     console = new Console();
     consoles.set(console, { terminal: vscode.window.createTerminal({ name, pty: console }), name });
   }
-  consoles.get(console)!.terminal.show(true);
-  await deadline.within(console.opened, "Opening a terminal");
-  return console.run(program, deadline);
+  console.isTaken = true;
+  try {
+    consoles.get(console)!.terminal.show(true);
+    await deadline.within(console.opened, "Opening a terminal");
+    return await console.run(program, deadline);
+  } finally {
+    console.isTaken = false;
+  }
 }

@@ -124,6 +124,15 @@ function configured(_: unknown, config: vscode.DebugConfiguration): vscode.Debug
   return { python: interpreter(), console: "internalConsole", ...config };
 }
 
+// VS Code does not pass on why a formatter failed: it is kept here for who asked.
+let complained: BridgeError | null = null;
+
+export function complaint(): BridgeError | null {
+  const last = complained;
+  complained = null;
+  return last;
+}
+
 async function formatted(ruff: string, document: vscode.TextDocument): Promise<vscode.TextEdit[]> {
   const text = document.getText();
   const fresh = await new Promise<string>((resolve, reject) => {
@@ -133,20 +142,23 @@ async function formatted(ruff: string, document: vscode.TextDocument): Promise<v
     });
     const parts: Buffer[] = [];
     let size = 0;
-    let complaint = "";
+    let said = "";
     child.stdout.on("data", (part: Buffer) => {
       size += part.length;
       if (size > MAX_FORMATTED) child.kill();
       else parts.push(part);
     });
-    child.stderr.on("data", (part: Buffer) => (complaint = (complaint + part.toString()).slice(-2000)));
+    child.stderr.on("data", (part: Buffer) => (said = (said + part.toString()).slice(-2000)));
     child.stdin.on("error", () => {}); // it ended before it had read all: its exit code says so
     child.on("error", (error) => reject(new BridgeError("ide_failed", `ruff does not run: ${words(error)}`)));
     child.on("close", (code) => {
       if (code === 0) resolve(Buffer.concat(parts).toString("utf8"));
-      else reject(new BridgeError("edit_conflict", `ruff cannot format it: ${complaint.trim()}`, "Mend what it names."));
+      else reject(new BridgeError("edit_conflict", `ruff cannot format it: ${said.trim()}`, "Mend what it names."));
     });
     child.stdin.end(text);
+  }).catch((error) => {
+    complained = error;
+    throw error;
   });
   if (fresh === text) return [];
   const all = new vscode.Range(new vscode.Position(0, 0), document.lineAt(document.lineCount - 1).range.end);
