@@ -238,9 +238,8 @@ async def _ask(desktop: Desktop, action: i.IdeAction, deadline: float) -> i.IdeA
     while True:
         left = max(_LEAST_SECONDS, deadline - time.monotonic())
         try:
-            return await desktop.ide(
-                action.model_copy(update={"seconds": min(action.seconds, left)})
-            )
+            seconds = round(min(action.seconds, left), 1)  # it may stand in an error
+            return await desktop.ide(action.model_copy(update={"seconds": seconds}))
         except IdeNotReady:
             left = deadline - time.monotonic()
             if left < _LEAST_SECONDS or (await desktop.ide_health()).phase == "waiting_for_dialog":
