@@ -153,30 +153,29 @@ async function start(action: Action, deadline: Deadline): Promise<Answer> {
   output.take();
   exitCode = null;
   failure = "";
-  let result: "starting" | "started" | "failed" = "starting";
-  let isWanted = true;
+  const begun: { result: "starting" | "started" | "failed"; isWanted: boolean } = { result: "starting", isWanted: true };
   vscode.debug.startDebugging(vscode.workspace.workspaceFolders?.[0], config).then(
     (isStarted) => {
-      result = isStarted || sessions.size > 0 ? "started" : "failed";
+      begun.result = isStarted || sessions.size > 0 ? "started" : "failed";
       // It came too late for who asked.
-      if (!isWanted) for (const session of sessions) void vscode.debug.stopDebugging(session);
+      if (!begun.isWanted) for (const session of sessions) void vscode.debug.stopDebugging(session);
     },
     (error) => {
-      result = "failed";
+      begun.result = "failed";
       failure = words(error);
     },
   );
   try {
-    await deadline.until(() => result !== "starting" || stop !== null, deadline.leftMs);
+    await deadline.until(() => begun.result !== "starting" || stop !== null, deadline.leftMs);
   } catch (error) {
-    isWanted = false;
+    begun.isWanted = false;
     throw error;
   }
-  if (result === "failed") {
+  if (begun.result === "failed") {
     throw new BridgeError("ide_failed", `The debugger did not start. ${failure}`.trim());
   }
-  if (result === "starting" && sessions.size === 0) {
-    isWanted = false;
+  if (begun.result === "starting" && sessions.size === 0) {
+    begun.isWanted = false;
     throw new BridgeError("timed_out", `The start of the debugger took more than ${deadline.seconds} s.`);
   }
   hasRun = true;
