@@ -385,7 +385,7 @@ async def test_a_pool_is_told_what_it_can_be(http: httpx.AsyncClient) -> None:
     }  # fmt: skip
     assert (await scale(http, max=None))["pool"] == {**dict(told["pool"]), "max": None}  # type: ignore[call-overload]  # JSON
     names = {each["template"] for each in (await http.get("/v1/pools")).json()}
-    assert names == {"desktop", "light"}
+    assert names == {"browser", "code", "desktop", "jetbrains", "light"}
     for answer, code in (
         (await http.patch("/v1/pools/nothing", json={"warm": 1}), "template_not_found"),
         (await http.get("/v1/pools/nothing"), "template_not_found"),
