@@ -64,18 +64,23 @@ let hasRun = false;
 export function follow(): vscode.Disposable {
   return vscode.Disposable.from(
     vscode.debug.registerDebugAdapterTrackerFactory("*", {
-      createDebugAdapterTracker: (session) => ({
-        onDidSendMessage: (message: Message) => heard(session, message),
-        onError: (error) => (failure = words(error)),
-      }),
+      createDebugAdapterTracker: (session) => {
+        sessions.add(session); // it may stop before VS Code says that it has started
+        return {
+          onDidSendMessage: (message: Message) => heard(session, message),
+          onError: (error) => (failure = words(error)),
+          onExit: () => ended(session),
+        };
+      },
     }),
     { dispose: forget },
-    vscode.debug.onDidStartDebugSession((session) => void sessions.add(session)),
-    vscode.debug.onDidTerminateDebugSession((session) => {
-      sessions.delete(session);
-      if (stop?.session === session) stop = null;
-    }),
+    vscode.debug.onDidTerminateDebugSession(ended),
   );
+}
+
+function ended(session: vscode.DebugSession): void {
+  sessions.delete(session);
+  if (stop?.session === session) stop = null;
 }
 
 function heard(session: vscode.DebugSession, { type, event, body = {} }: Message): void {
