@@ -83,6 +83,21 @@ def test_the_id_alone_is_on_stdout_and_the_list_shows_it(carrel: CommandLine, de
     assert carrel("nodes").stdout.startswith("here\t")
 
 
+def test_a_desktop_is_asked_for_by_what_it_can(carrel: CommandLine) -> None:
+    template = {"name": "able", "backend": "fake", "capabilities": ["faking", "browser"]}
+    assert carrel("templates", "add", "-", stdin=json.dumps(template)).returncode == 0
+    made = carrel("new", "--with", "faking", "--with", "browser")
+    assert made.returncode == 0, made.stderr
+    (row,) = carrel("ls").stdout.splitlines()
+    assert row.split("\t")[2] == "able"
+    none = carrel("new", "--with", "flying")
+    assert none.returncode != 0
+    assert "able (faking, browser)" in none.stderr
+    both = carrel("new", "able", "--with", "faking")
+    assert both.returncode != 0
+    assert "not both" in both.stderr
+
+
 def test_pools_are_scaled_and_shown(carrel: CommandLine, desktop: str) -> None:
     scaled = carrel("scale", "faked", "--warm", "2", "--max", "9")
     assert scaled.returncode == 0, scaled.stderr

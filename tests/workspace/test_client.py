@@ -98,7 +98,7 @@ async def test_listing_getting_and_releasing(carrel: Carrel, controller: FakeCon
     await carrel.release(made[0].id)
     assert len(await carrel.list()) == 4
     assert (await carrel.whoami()).name == "tester"
-    assert [template.name for template in await carrel.templates()] == ["desktop", "large"]
+    assert [template.name for template in await carrel.templates()] == ["desktop", "large", "code"]
 
 
 @pytest.mark.parametrize("bad", ["zzzzzzzzzz", "../templates", "a", "", "fake0000/files\n"])
