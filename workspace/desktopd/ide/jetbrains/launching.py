@@ -10,6 +10,7 @@ import glob
 import os
 import secrets
 import shutil
+import socket
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
@@ -49,16 +50,16 @@ async def launch(
     project = await in_thread(lambda: os.path.realpath(resolve(settings.folder, home)))
     log = os.path.join(folder, "jetbrains.log")
 
-    def ready() -> Product | None:
+    def ready() -> tuple[Product | None, int]:
         os.makedirs(project, exist_ok=True)
-        product = product_of(home_of(program))
+        product, port = product_of(home_of(program)), DEFAULT_PORT
         if product is not None:
-            agreement = _agreement()
-            prepare(home, product, Choices(DEFAULT_PORT, [project], agreement=agreement))
-        return product
+            port = free_port()
+            prepare(home, product, Choices(port, [project], agreement=_agreement()))
+        return product, port
 
     try:
-        product = await in_thread(ready)
+        product, port = await in_thread(ready)
     except OSError as error:
         raise Unavailable(f"The IDE cannot be prepared: {error}.") from error
     await shown()
@@ -89,7 +90,7 @@ async def launch(
     adapter = JetBrains(
         project,
         settings=settings,
-        port=DEFAULT_PORT,
+        port=port,
         token=token,
         name=product.name if product else os.path.basename(program),
         version=product.version if product else "",
@@ -131,6 +132,17 @@ def home_of(program: str) -> str:
     return os.path.dirname(os.path.dirname(os.path.realpath(program)))
 
 
+def free_port() -> int:
+    """The usual port of the MCP server, or another where that one is taken."""
+    for port in (DEFAULT_PORT, 0):
+        with socket.socket() as listener:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            with suppress(OSError):
+                listener.bind(("127.0.0.1", port))
+                return int(listener.getsockname()[1])
+    return DEFAULT_PORT
+
+
 def _agreement() -> str | None:
     with suppress(OSError, UnicodeDecodeError), open(AGREEMENT, encoding="utf-8") as file:
         return file.read(100).strip() or None
@@ -155,6 +167,8 @@ class _Screen:
 
     async def windows(self) -> Sequence[Window]:
         """None where they cannot be told."""
+        if not self._name:
+            return []
         try:
             if self._display is None or self._display.closed.is_set():
                 self.close()

@@ -151,7 +151,8 @@ def _pytest(output: str, folder: str) -> _Told | None:
     for name, words in _PYTEST_FAILED.findall(output):
         test = name.rpartition("::")[2].partition("[")[0]
         section = _section(output, rf"^_+ (?:\S+\.)?{re.escape(test)}\b.*_+$")
-        failures.append(_failure(name, words or section, folder, section))
+        told = "\n".join(re.findall(r"^E  +(.*)$", section, re.MULTILINE))
+        failures.append(_failure(name, told or words or section, folder, section))
     failed = counts.get("failed", 0) + counts.get("error", 0)
     return counts.get("passed", 0), failed, counts.get("skipped", 0), failures
 

@@ -1,0 +1,388 @@
+"""What can go wrong with an IDE of JetBrains, one thing after another, with the stub."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.workspace.desktopd.ide.jetbrains import Ide, running, write_project
+from workspace import ide as i
+from workspace.desktopd.children import Children
+from workspace.desktopd.hands import Hands
+from workspace.desktopd.ide.ides import Ides
+from workspace.desktopd.ide.jetbrains import launch
+from workspace.desktopd.ide.jetbrains.adapter import JetBrains
+from workspace.desktopd.programs import Programs
+from workspace.errors import (
+    CarrelError,
+    EditConflict,
+    Forbidden,
+    IdeFailed,
+    IdeNotReady,
+    TimedOut,
+    Unavailable,
+    Unsupported,
+)
+from workspace.models import Window
+
+
+@pytest.fixture(scope="module")
+async def started(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Ide]:
+    async with running(tmp_path_factory.mktemp("ide")) as ide:
+        await ide.until_ready()
+        yield ide
+
+
+@pytest.fixture
+async def ide(started: Ide) -> AsyncIterator[Ide]:
+    """It runs, and nothing fails yet; afterwards it must work as before."""
+    write_project(started.folder)
+    ours = [
+        "token", "indexing", "not_open", "only_sse", "slow", "drop", "garbage", "oversize",
+        "rename_refused", "reject_commands",
+    ]  # fmt: skip
+    yield started
+    started.turn(**dict.fromkeys(ours), folder=str(started.folder))
+    await started.until_ready()
+    state = await started.do(type="state", seconds=5)
+    assert isinstance(state, i.IdeState)
+
+
+async def phase(ide: Ide) -> tuple[str, str]:
+    begin = time.monotonic()
+    told = await ide.adapter.health()
+    assert time.monotonic() - begin < 10  # generous: the promise is two seconds, on a quiet machine
+    return told.phase, told.message
+
+
+def beside(ide: Ide, *, shown: Sequence[Window] = (), token: str = "") -> JetBrains:
+    """Another adapter to the same IDE, that sees these windows."""
+
+    async def windows() -> Sequence[Window]:
+        return shown
+
+    return JetBrains(
+        str(ide.folder),
+        settings=i.IdeSettings(kind="jetbrains"),
+        port=ide.adapter._wire.port,  # type: ignore[attr-defined]
+        token=token,
+        pid=lambda: os.getpid(),
+        age=lambda: 1.0,
+        windows=windows,
+        name="PyCharm",
+    )
+
+
+def dialog(title: str) -> Window:
+    return Window(
+        id=1, title=title, window_class="jetbrains-pycharm", x=0, y=0, width=9, height=9,
+        kind="dialog",
+    )  # fmt: skip
+
+
+async def test_one_that_does_not_run_is_not_started(tmp_path: Path) -> None:
+    async def windows() -> Sequence[Window]:
+        return ()
+
+    adapter = JetBrains(
+        str(tmp_path), settings=i.IdeSettings(kind="jetbrains"), port=1, token="",
+        pid=lambda: None, age=lambda: 0.0, windows=windows,
+    )  # fmt: skip
+    told = await adapter.health()
+    assert (told.phase, told.can, told.folder) == ("not_started", [], None)
+    with pytest.raises(IdeNotReady, match="reached"):
+        await adapter.do(i.GetState(seconds=2))
+    await adapter.aclose()
+
+
+async def test_one_that_is_not_there_is_said_to_be_missing(tmp_path: Path) -> None:
+    children = Children(adopts=False)
+    programs = Programs(children, {"HOME": str(tmp_path), "PATH": "/nowhere"}, oom_score_adj=0)
+
+    async def shown() -> None:
+        pass
+
+    for program in (None, "pycharm", "/nowhere/bin/pycharm"):
+        settings = i.IdeSettings(kind="jetbrains", program=program)
+        with pytest.raises(Unavailable, match="no"):
+            await launch(programs, settings, str(tmp_path), shown)
+    await children.end_all()
+
+
+async def test_a_wrong_token_is_refused_and_said_so(ide: Ide) -> None:
+    ide.turn(token="another")
+    other = beside(ide, token="wrong")
+    told = await other.health()
+    assert told.phase == "not_answering"
+    assert "token" in told.message
+    with pytest.raises(CarrelError, match="token") as raised:
+        await other.do(i.GetState())
+    assert raised.value.code == "ide_failed"
+    await other.aclose()
+    other = beside(ide, token="another")
+    assert (await other.health()).phase == "ready"
+    await other.aclose()
+
+
+async def test_it_is_reached_over_the_older_transport(ide: Ide) -> None:
+    ide.turn(only_sse=True)
+    other = beside(ide)
+    assert (await other.health()).phase == "ready"
+    shown = await other.do(i.Open(path="main.py"))
+    assert isinstance(shown, i.Opened)
+    with pytest.raises(TimedOut):
+        ide.turn(slow={"get_all_open_file_paths": 30})
+        await other.do(i.GetState(seconds=0.5))
+    ide.turn(slow=None)
+    assert isinstance(await other.do(i.GetState()), i.IdeState)
+    await other.aclose()
+
+
+async def test_it_waits_for_a_dialog(ide: Ide) -> None:
+    ide.turn(not_open=True)
+    other = beside(ide, shown=[dialog("Trust Project?")])
+    told = await other.health()
+    assert told.phase == "waiting_for_dialog"
+    assert "Trust Project?" in told.message
+    ide.turn(not_open=None)
+    assert (await other.health()).phase == "ready"
+    ide.turn(slow={"execute_terminal_command": 30})
+    with pytest.raises(TimedOut, match="Trust Project") as raised:
+        await other.do(i.RunInTerminal(command="true", seconds=0.5))
+    assert "dialog" in raised.value.hint
+    await other.aclose()
+
+
+async def test_a_folder_that_is_not_open_yet_is_starting(ide: Ide) -> None:
+    ide.turn(not_open=True)
+    assert (await phase(ide))[0] == "starting"
+    with pytest.raises(IdeNotReady, match="open project"):
+        await ide.do(type="state", seconds=0.5)
+
+
+async def test_it_waits_while_it_indexes(ide: Ide) -> None:
+    ide.turn(indexing=True)
+    assert (await phase(ide))[0] == "indexing"
+    for action in (
+        {"type": "symbols", "query": "total"},
+        {"type": "definition", "path": "orders.py", "line": 5, "symbol": "total"},
+        {"type": "rename", "path": "prices.py", "line": 10, "symbol": "total", "new_name": "x"},
+    ):
+        with pytest.raises(IdeNotReady, match=r"[Ii]ndex"):
+            await ide.do(seconds=0.8, **action)
+    found = await ide.do(type="diagnostics", path="main.py", seconds=3)
+    assert isinstance(found, i.Diagnostics)
+    assert not found.is_settled
+    asked = asyncio.ensure_future(ide.do(type="symbols", query="with_tax", seconds=20))
+    await asyncio.sleep(0.5)
+    assert not asked.done()
+    ide.turn(indexing=None)
+    answer = await asked
+    assert isinstance(answer, i.Symbols)
+    assert answer.total == 1
+
+
+async def test_slow_answers_are_given_up(ide: Ide) -> None:
+    ide.turn(slow={"get_all_open_file_paths": 30, "search_symbol": 30})
+    with pytest.raises(TimedOut, match=r"0\.5|longer|in"):
+        await ide.do(type="state", seconds=0.5)
+    assert (await phase(ide))[0] == "not_answering"
+    shown = await ide.do(type="open", path="main.py")  # others are served meanwhile
+    assert isinstance(shown, i.Opened)
+
+
+@pytest.mark.parametrize("how", ["drop", "garbage", "oversize"])
+async def test_what_breaks_off_or_is_nonsense_is_said_so(ide: Ide, how: str) -> None:
+    ide.turn(**{how: "get_all_open_file_paths"})
+    with pytest.raises((IdeFailed, TimedOut)):
+        await ide.do(type="state", seconds=3)
+    assert isinstance(await ide.do(type="open", path="main.py"), i.Opened)
+
+
+async def test_many_at_once_are_each_answered(ide: Ide) -> None:
+    actions: list[dict[str, object]] = [{"type": "state"}, {"type": "open", "path": "main.py"}]
+    actions += [{"type": "diagnostics", "path": "prices.py"}, {"type": "symbols", "query": "t"}]
+    answers = await asyncio.gather(*(ide.do(**each) for each in actions * 5))
+    assert [answer.type for answer in answers] == [each["type"] for each in actions * 5]
+
+
+async def test_a_rename_that_is_refused_changes_nothing(ide: Ide) -> None:
+    ide.turn(rename_refused=True)
+    before = ide.text("prices.py")
+    with pytest.raises(EditConflict, match="upstream"):
+        await ide.do(type="rename", path="prices.py", line=10, symbol="total", new_name="x")
+    assert ide.text("prices.py") == before
+
+
+async def test_a_file_that_changed_meanwhile_is_a_conflict(ide: Ide) -> None:
+    ide.turn(slow={"apply_patch": 1.0})
+    edits = [{"path": "prices.py", "old": "RATE = 20", "new": "RATE = 10"}]
+    asked = asyncio.ensure_future(ide.do(type="apply_edit", edits=edits))
+    await asyncio.sleep(0.4)
+    (ide.folder / "prices.py").write_text("RATE = 7\n")
+    with pytest.raises(EditConflict, match="could not change"):
+        await asked
+    assert ide.text("prices.py") == "RATE = 7\n"
+
+
+async def test_what_was_edited_before_a_conflict_is_put_back(ide: Ide) -> None:
+    ide.turn(slow={"apply_patch": 0.5})
+    edits = [
+        {"path": "orders.py", "old": "EUR", "new": "USD"},
+        {"path": "prices.py", "old": "RATE = 20", "new": "RATE = 10"},
+    ]
+    asked = asyncio.ensure_future(ide.do(type="apply_edit", edits=edits))
+    await asyncio.sleep(0.3)
+    (ide.folder / "prices.py").write_text("RATE = 7\n")
+    with pytest.raises(EditConflict):
+        await asked
+    assert "EUR" in ide.text("orders.py")
+    assert ide.text("prices.py") == "RATE = 7\n"
+
+
+async def test_a_task_that_never_ends_is_ended(ide: Ide) -> None:
+    ran = await ide.do(type="run_task", name="Forever", seconds=2)
+    assert isinstance(ran, i.Ran)
+    assert ran.exit_code is None
+    assert "begun" in ran.output
+    ran = await ide.do(type="run_task", command="echo begun; sleep 600", seconds=2)
+    assert isinstance(ran, i.Ran)
+    assert (ran.exit_code, ran.output.strip()) == (None, "begun")
+    child = ide.launched.children[0].pid
+    sleeping = [p for p in psutil.Process(child).children(recursive=True) if "600" in p.cmdline()]
+    assert sleeping == []
+
+
+async def test_a_command_in_the_terminal_goes_on(ide: Ide) -> None:
+    mark = ide.folder / "went-on"
+    mark.unlink(missing_ok=True)
+    ran = await ide.do(type="terminal", command="echo a; sleep 2; touch went-on", seconds=1)
+    assert isinstance(ran, i.Ran)
+    assert ran.exit_code is None
+    async with asyncio.timeout(20):
+        while not mark.exists():
+            await asyncio.sleep(0.05)
+    mark.unlink()
+
+
+async def test_a_person_may_refuse_a_command(ide: Ide) -> None:
+    ide.turn(reject_commands=True)
+    with pytest.raises(Forbidden, match="rejected"):
+        await ide.do(type="terminal", command="true")
+
+
+async def test_debugging_that_never_ends_is_told_to_run(ide: Ide) -> None:
+    (ide.folder / "main.py").write_text(
+        'import time\n\nif __name__ == "__main__":\n    while True:\n        time.sleep(0.01)\n'
+    )
+    told = await ide.do(type="debug", do="start", program="main.py", seconds=2)
+    assert isinstance(told, i.Debugged)
+    assert told.state == "running"
+    with pytest.raises(CarrelError, match="runs") as raised:
+        await ide.do(type="debug", do="variables")
+    assert raised.value.code == "not_debugging"
+    # A stop of a program that runs: the stub's debugger looks at the next line that it comes to.
+    told = await ide.do(type="debug", do="stop", seconds=10)
+    assert isinstance(told, i.Debugged)
+    assert told.state == "ended"
+
+
+async def test_a_new_session_is_made_when_the_ide_is_another(tmp_path: Path) -> None:
+    async with running(tmp_path) as ide:
+        await ide.until_ready()
+        ide.turn(die=True)
+        with pytest.raises((IdeFailed, TimedOut)):
+            await ide.do(type="state", seconds=5)
+        child = ide.launched.children[0]
+        await asyncio.wait_for(child.exited.wait(), 10)
+        assert (await phase(ide))[0] == "not_started"
+
+
+async def test_one_that_never_listens_is_starting(tmp_path: Path) -> None:
+    (tmp_path / "switches.json").write_text('{"silent": true}')
+    async with running(tmp_path) as ide:
+        assert (await phase(ide))[0] == "starting"
+        with pytest.raises(IdeNotReady):
+            await ide.do(type="state", seconds=1)
+
+
+@pytest.mark.parametrize("version", ["2025.2", "2026.1"])
+async def test_it_adapts_to_what_a_version_has(tmp_path: Path, version: str) -> None:
+    async with running(
+        tmp_path, "--version", version, "--without", "xdebug_control_session"
+    ) as ide:
+        await ide.until_ready()
+        can = (await ide.adapter.health()).can
+        assert "debug" not in can
+        assert ("symbols" in can) == (version != "2025.2")
+        with pytest.raises(Unsupported, match="debug"):
+            await ide.do(type="debug", do="stop")
+        edits = [
+            {"path": "prices.py", "old": "RATE = 20", "new": "RATE = 10"},
+            {"path": "prices.py", "old": "RATE //", "new": "RATE * 1 //"},
+            {"path": "new.py", "create": True, "new": "ONE = 1\n"},
+        ]
+        await ide.do(type="apply_edit", edits=edits)
+        assert "RATE = 10\n" in ide.text("prices.py")
+        assert "price * RATE * 1 // 100" in ide.text("prices.py")
+        done = await ide.do(
+            type="rename", path="orders.py", line=5, symbol="total", new_name="summed"
+        )
+        assert isinstance(done, i.Changed)
+        assert len(done.files) == 2
+        (ide.folder / "others.py").write_text("a = 1  \n")
+        await ide.do(type="format", path="others.py")
+        assert ide.text("others.py") == "a = 1\n"
+        found = await ide.do(type="diagnostics", path="main.py")
+        assert isinstance(found, i.Diagnostics)
+        assert found.total == 0
+
+
+async def test_without_a_guarded_tool_a_file_is_written_whole(tmp_path: Path) -> None:
+    async with running(tmp_path, "--without", "apply_patch") as ide:
+        await ide.until_ready()
+        edits = [{"path": "prices.py", "old": "RATE = 20", "new": "RATE = 10"}]
+        await ide.do(type="apply_edit", edits=edits)
+        assert "RATE = 10\n" in ide.text("prices.py")
+
+
+async def test_it_dies_and_comes_back_by_itself(tmp_path: Path) -> None:
+    """By way of the daemon's keeper of IDEs."""
+    async with running(tmp_path) as first:
+        await first.until_ready()  # it is prepared and known to start
+    children = Children(adopts=False)
+    environment = {"PATH": os.environ["PATH"], "HOME": str(tmp_path / "home")}
+    programs = Programs(children, environment, oom_score_adj=500)
+    settings = i.IdeSettings(
+        kind="jetbrains",
+        program=str(tmp_path / "pycharm/bin/pycharm"),
+        folder=str(tmp_path / "project"),
+    )
+    ides = Ides(programs, settings, Hands(), str(tmp_path / "ide"))
+    try:
+        ides.on_screen(True)
+        state = await ides.do(i.GetState(seconds=20))
+        assert isinstance(state, i.IdeState)
+        process = next(
+            p
+            for p in psutil.Process().children()
+            if "pycharm" in " ".join(p.cmdline()) or "stub" in " ".join(p.cmdline())
+        )  # noqa: E501
+        process.send_signal(signal.SIGKILL)
+        async with asyncio.timeout(20):
+            while (await ides.health()).restarts == 0:
+                await asyncio.sleep(0.05)
+        state = await ides.do(i.GetState(seconds=20))
+        assert isinstance(state, i.IdeState)
+        assert "started anew" in " ".join(state.notes)
+        assert (await ides.health()).restarts == 1
+    finally:
+        await ides.aclose()
+        await children.end_all()
