@@ -7,13 +7,14 @@ serves by the real ``mcp`` package, over streamable HTTP (/stream) and SSE (/sse
 
 ``jetbrains_stub_launcher`` starts it. A file of switches (JSON, read anew at each request) says how
 it is to fail: ``token``, ``indexing``, ``not_open``, ``only_sse``, ``slow`` (seconds, by tool),
-``drop``, ``garbage`` and ``oversize`` (a tool), ``rename_refused``, ``reject_commands``, ``die`` (at
-the next call of a tool), ``silent`` (it runs, and never listens); and ``folder``, what is open.
+``drop``, ``garbage`` and ``oversize`` (a tool), ``rename_refused``, ``reject_commands``, ``die``
+(when a tool is called), ``silent`` (it runs, and never listens); and ``folder``, what is open.
 """
 
 from __future__ import annotations
 
 import ast
+import functools
 import json
 import os
 import re
@@ -26,7 +27,6 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
-import anyio
 import uvicorn
 from mcp.server import MCPServer
 from mcp.server.mcpserver.exceptions import ToolError
@@ -208,7 +208,15 @@ class Stub:
                 tool.__name__, tool.__name__
             )
             if name not in without:
-                self.server.tool(name=name, structured_output=False)(tool)
+                self.server.tool(name=name, structured_output=False)(self._slow(tool, name))
+
+    def _slow(self, tool: Callable[..., str], name: str) -> Callable[..., str]:
+        @functools.wraps(tool)
+        def slow(*args: Any, **kwargs: Any) -> str:
+            time.sleep(self.switches().get("slow", {}).get(name, 0))
+            return tool(*args, **kwargs)
+
+        return slow
 
     def switches(self) -> dict[str, Any]:
         try:
@@ -573,8 +581,6 @@ class Failing:
     async def _failed(self, tool: str, told: dict[str, Any], send: Send) -> bool:
         if tool and told.get("die"):
             os._exit(9)
-        if seconds := told.get("slow", {}).get(tool):
-            await anyio.sleep(seconds)
         if tool and tool == told.get("drop"):
             headers = [(b"content-type", b"text/event-stream"), (b"content-length", b"100")]
             await send({"type": "http.response.start", "status": 200, "headers": headers})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bdb
+import ctypes
 import functools
 import json
 import shlex
@@ -33,7 +34,13 @@ class Session(bdb.Bdb):
         self.changed = threading.Condition()
 
     def begin(self) -> None:
-        threading.Thread(target=self._live, daemon=True).start()
+        self._thread = threading.Thread(target=self._live, daemon=True)
+        self._thread.start()
+
+    def kill(self) -> None:
+        """End it while it runs: nothing is traced then, so it is made to raise."""
+        ident, end = ctypes.c_ulong(self._thread.ident or 0), ctypes.py_object(SystemExit)
+        ctypes.pythonapi.PyThreadState_SetAsyncExc(ident, end)
 
     def _live(self) -> None:
         with self.output.open("w", buffering=1) as file:
@@ -42,6 +49,8 @@ class Session(bdb.Bdb):
             sys.path.insert(0, str(self.script.parent))
             try:
                 self.run(compile(self.script.read_text(), str(self.script), "exec"), names)
+            except SystemExit:
+                pass
             except Exception as error:
                 write(repr(error))
             finally:
@@ -222,7 +231,7 @@ class Debugger:
         """Controls a session."""
         session = self._live(sessionId)
         if action == "STOP" and session.state == "running":
-            session.set_quit()
+            session.kill()
         elif action not in ("WAIT_FOR_PAUSE", "PAUSE"):
             self._paused(sessionId).go(action)
         if action != "RESUME":

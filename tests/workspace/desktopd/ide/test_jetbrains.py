@@ -317,17 +317,17 @@ async def test_it_debugs_a_program(ide: Ide) -> None:
     assert told.value == "2"
     with pytest.raises(InvalidRequest, match="NameError"):
         await ide.do(type="debug", do="evaluate", expression="nobody")
-    told = await ide.do(type="debug", do="step_out")
-    assert isinstance(told, i.Debugged)
-    assert told.state == "stopped"
-    told = await ide.do(type="debug", do="step_over")
-    assert isinstance(told, i.Debugged)
-    assert (told.state, told.reason) == ("stopped", "step")
+    printed = ""
+    for step in ("step_out", "step_over"):
+        told = await ide.do(type="debug", do=step)
+        assert isinstance(told, i.Debugged)
+        assert (told.state, told.reason) == ("stopped", "step")
+        printed += told.output
     assert Path(told.path).name == "main.py"
     told = await ide.do(type="debug", do="continue")
     assert isinstance(told, i.Debugged)
     assert told.state == "ended"
-    assert "360 EUR" in told.output
+    assert printed + told.output == "360 EUR\n"
     with pytest.raises(NotDebugging):
         await ide.do(type="debug", do="stack")
 

@@ -6,7 +6,7 @@ import asyncio
 import os
 import signal
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 
 import psutil
@@ -80,6 +80,12 @@ def beside(ide: Ide, *, shown: Sequence[Window] = (), token: str = "") -> JetBra
     )
 
 
+async def until(is_so: Callable[[], bool]) -> None:
+    async with asyncio.timeout(20):
+        while not is_so():  # noqa: ASYNC110  # of another process: nothing tells it
+            await asyncio.sleep(0.05)
+
+
 def dialog(title: str) -> Window:
     return Window(
         id=1, title=title, window_class="jetbrains-pycharm", x=0, y=0, width=9, height=9,
@@ -137,8 +143,8 @@ async def test_it_is_reached_over_the_older_transport(ide: Ide) -> None:
     assert (await other.health()).phase == "ready"
     shown = await other.do(i.Open(path="main.py"))
     assert isinstance(shown, i.Opened)
+    ide.turn(slow={"get_all_open_file_paths": 3})
     with pytest.raises(TimedOut):
-        ide.turn(slow={"get_all_open_file_paths": 30})
         await other.do(i.GetState(seconds=0.5))
     ide.turn(slow=None)
     assert isinstance(await other.do(i.GetState()), i.IdeState)
@@ -153,7 +159,7 @@ async def test_it_waits_for_a_dialog(ide: Ide) -> None:
     assert "Trust Project?" in told.message
     ide.turn(not_open=None)
     assert (await other.health()).phase == "ready"
-    ide.turn(slow={"execute_terminal_command": 30})
+    ide.turn(slow={"execute_terminal_command": 3})
     with pytest.raises(TimedOut, match="Trust Project") as raised:
         await other.do(i.RunInTerminal(command="true", seconds=0.5))
     assert "dialog" in raised.value.hint
@@ -190,7 +196,7 @@ async def test_it_waits_while_it_indexes(ide: Ide) -> None:
 
 
 async def test_slow_answers_are_given_up(ide: Ide) -> None:
-    ide.turn(slow={"get_all_open_file_paths": 30, "search_symbol": 30})
+    ide.turn(slow={"get_all_open_file_paths": 3, "search_symbol": 3})
     with pytest.raises(TimedOut, match=r"0\.5|longer|in"):
         await ide.do(type="state", seconds=0.5)
     assert (await phase(ide))[0] == "not_answering"
@@ -266,9 +272,7 @@ async def test_a_command_in_the_terminal_goes_on(ide: Ide) -> None:
     ran = await ide.do(type="terminal", command="echo a; sleep 2; touch went-on", seconds=1)
     assert isinstance(ran, i.Ran)
     assert ran.exit_code is None
-    async with asyncio.timeout(20):
-        while not mark.exists():
-            await asyncio.sleep(0.05)
+    await until(mark.exists)
     mark.unlink()
 
 
@@ -374,12 +378,10 @@ async def test_it_dies_and_comes_back_by_itself(tmp_path: Path) -> None:
             p
             for p in psutil.Process().children()
             if "pycharm" in " ".join(p.cmdline()) or "stub" in " ".join(p.cmdline())
-        )  # noqa: E501
+        )
         process.send_signal(signal.SIGKILL)
-        async with asyncio.timeout(20):
-            while (await ides.health()).restarts == 0:
-                await asyncio.sleep(0.05)
-        state = await ides.do(i.GetState(seconds=20))
+        await until(lambda: not process.is_running())
+        state = await ides.do(i.GetState(seconds=30))
         assert isinstance(state, i.IdeState)
         assert "started anew" in " ".join(state.notes)
         assert (await ides.health()).restarts == 1

@@ -225,10 +225,10 @@ class Debugging:
         if not session:
             return i.Debugged(state="none")
         try:
-            await self._control(asking, "STOP", **self._of(session))
+            told = await self._control(asking, "STOP", **self._of(session))
         except NotDebugging:
-            pass  # it ended by itself meanwhile
-        return i.Debugged(state="ended", output=await self._output())
+            told = {"status": "stopped"}  # it ended by itself meanwhile
+        return await self._come(asking, told, "")
 
     async def _control(self, asking: Asking, action: str, **more: Any) -> dict[str, Any]:
         session = more or ({"sessionId": self._session} if self._session else {})

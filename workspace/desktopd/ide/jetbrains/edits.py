@@ -40,6 +40,8 @@ def _found(text: str, edit: i.FileEdit) -> list[Span]:
     assert edit.old is not None
     old, new = edit.old.replace("\r\n", "\n"), edit.new.replace("\r\n", "\n")
     times = text.count(old)
+    if times == 1 and text.find(old) != text.rfind(old):
+        times = 2  # they overlap
     if times == 0:
         raise EditConflict(f"The text to replace does not stand in {edit.path}: {_shown(old)}")
     if times > 1 and not edit.all:
@@ -101,7 +103,9 @@ def unique(old: str, new: str) -> tuple[str, str]:
         tail += 1
     while True:
         piece = "".join(before[head : len(before) - tail])
-        if (piece and old.count(piece) == 1) or (head == 0 and tail == 0):
+        # From both ends, for it may overlap itself.
+        is_once = bool(piece) and old.find(piece) == old.rfind(piece)
+        if is_once or (head == 0 and tail == 0):
             return piece, "".join(after[head : len(after) - tail])
         head, tail = max(0, head - 1), max(0, tail - 1)
 

@@ -25,7 +25,9 @@ _PYTEST = re.compile(r"^=*\s*((?:\d+ \w+(?:, )?)+) in [\d.]+s", re.MULTILINE)
 _PYTEST_FAILED = re.compile(r"^(?:FAILED|ERROR) (\S+?)(?: - (.*))?$", re.MULTILINE)
 _UNITTEST = re.compile(r"^Ran (\d+) tests? in ", re.MULTILINE)
 _UNITTEST_FAILED = re.compile(r"^(?:FAIL|ERROR): (\S+)(?: \(([\w.]+)\))?", re.MULTILINE)
-_IN_FILE = re.compile(r"^(?:E\s+)?File \"([^\"]+)\", line (\d+)|^(\S+\.py):(\d+): ", re.MULTILINE)
+_IN_FILE = re.compile(
+    r"^\s*(?:E\s+)?File \"([^\"]+)\", line (\d+)|^(\S+\.py):(\d+): ", re.MULTILINE
+)
 _ESCAPES = {"n": "\n", "r": "\r", "|": "|", "'": "'", "[": "[", "]": "]"}
 
 

@@ -55,8 +55,8 @@ _SAID: tuple[tuple[str, type[CarrelError]], ...] = (
     (r"outside (of )?the project", InvalidRequest),
     (r"is binary|not a file|out of bounds|invalid (regex|glob)", InvalidRequest),
     (r"already exists", EditConflict),
-    (r"debug session .* not found|no (active |suspended )?(debug )?session|session (is )?not (suspended|found|paused)"
-     r"|must be (suspended|paused)", NotDebugging),
+    (r"debug session .* not found|no (active |suspended )?(debug )?session"
+     r"|session (is )?not (suspended|found|paused)|must be (suspended|paused)", NotDebugging),
     (r"(unknown|no such) tool|tool \S+ (was )?not found", Unsupported),
     (r"not found|doesn't exist|does not exist|no such (file|directory)", FileMissing),
 )  # fmt: skip
