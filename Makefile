@@ -1,5 +1,5 @@
 # Each target sets up what it needs first: any of them works as the first command on a new machine.
-.PHONY: run test check bench chaos format setup setup-ide
+.PHONY: run test check bench chaos format setup setup-ide test-jetbrains
 
 run:
 	@scripts/setup run
@@ -7,6 +7,11 @@ run:
 
 test: setup setup-ide
 	.venv/bin/pytest
+
+# The tests of JetBrains' IDEs with a real one: the program that CARREL_JETBRAINS names, else the
+# first that is found. Without one it fails, and says so.
+test-jetbrains: setup
+	CARREL_TEST_JETBRAINS=1 .venv/bin/pytest tests/workspace/desktopd/ide/test_jetbrains.py
 
 check: setup
 	.venv/bin/ruff check .

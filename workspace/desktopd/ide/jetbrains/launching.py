@@ -32,8 +32,9 @@ PROGRAMS = (
     "pycharm", "idea", "webstorm", "goland", "clion", "rustrover", "phpstorm", "rubymine", "rider",
     "dataspell",
 )  # fmt: skip
-# Whoever builds an image accepts JetBrains' agreement by putting its version into this file.
-AGREEMENT = "/etc/carrel/jetbrains-agreement"
+_PLACES = ("/opt/jetbrains/*/bin", "/opt/*/bin")
+# Whoever installs an IDE accepts JetBrains' agreement by putting its version into this file.
+AGREEMENT = "/opt/jetbrains/agreement-accepted"
 _HAND_OVER_SECONDS = 15.0
 _LAST_BYTES = 4096
 
@@ -104,7 +105,7 @@ async def launch(
 
 
 def find(program: str | None, path: str) -> str:
-    """Where the IDE's launcher is: in PATH, or in a folder below /opt.
+    """Where the IDE's launcher is: in PATH, or below /opt.
 
     Raises:
         Unavailable: it is not there.
@@ -117,12 +118,14 @@ def find(program: str | None, path: str) -> str:
         for spelled in (name, f"{name}.sh"):
             if found := shutil.which(spelled, path=path):
                 return found
-            for candidate in sorted(glob.glob(f"/opt/*/bin/{spelled}")):
+            for candidate in [
+                each for place in _PLACES for each in glob.glob(f"{place}/{spelled}")
+            ]:
                 if os.access(candidate, os.X_OK):
                     return candidate
     raise Unavailable(
         f"There is no {program or 'IDE of JetBrains'} in this desktop: it is neither in PATH nor "
-        "in /opt/*/bin.",
+        "in /opt/jetbrains/*/bin or /opt/*/bin.",
         hint="Use a template whose image has one.",
     )
 
