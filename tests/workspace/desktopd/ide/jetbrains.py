@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -22,6 +21,7 @@ from workspace.desktopd.ide.jetbrains.launching import find, launch
 from workspace.desktopd.programs import Programs
 
 IS_REAL = os.environ.get("CARREL_TEST_JETBRAINS") == "1"
+_children: dict[asyncio.AbstractEventLoop, tuple[Children, int]] = {}
 READY_SECONDS = 300.0 if IS_REAL else 30.0
 FILES = {
     "prices.py": """\
@@ -160,25 +160,38 @@ async def running_really(folder: Path, **environment: str) -> AsyncIterator[Ide]
 
 
 @asynccontextmanager
+async def programs_of(folder: Path, environment: dict[str, str]) -> AsyncIterator[Programs]:
+    """What starts programs, their home below ``folder``; those of one loop share their children,
+    for a loop has one handler of SIGCHLD."""
+    home = folder / "home"
+    home.mkdir(exist_ok=True)
+    loop = asyncio.get_running_loop()
+    children, users = _children.get(loop) or (Children(adopts=False), 0)
+    _children[loop] = children, users + 1
+    try:
+        yield Programs(children, environment | {"HOME": str(home)}, oom_score_adj=500)
+    finally:
+        children, users = _children.pop(loop)
+        if users > 1:
+            _children[loop] = children, users - 1
+        else:
+            await children.end_all()
+
+
+@asynccontextmanager
 async def _started(
     folder: Path, settings: i.IdeSettings, environment: dict[str, str]
 ) -> AsyncIterator[Launched]:
-    home, private = folder / "home", folder / "ide"
-    home.mkdir(exist_ok=True)
+    private = folder / "ide"
     private.mkdir(mode=0o700, exist_ok=True)
-    children = Children(adopts=False)
-    programs = Programs(children, environment | {"HOME": str(home)}, oom_score_adj=500)
 
     async def shown() -> None:
         pass
 
-    try:
+    async with programs_of(folder, environment) as programs:
         launched = await launch(programs, settings, str(private), shown)
         try:
             yield launched
         finally:
             await launched.adapter.aclose()
             await end_children(launched.children)
-    finally:
-        await children.end_all()
-        asyncio.get_running_loop().remove_signal_handler(signal.SIGCHLD)

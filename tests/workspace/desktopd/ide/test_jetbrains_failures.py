@@ -12,14 +12,13 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.workspace.desktopd.ide.jetbrains import Ide, running, write_project
+from tests.workspace.desktopd.ide.jetbrains import Ide, programs_of, running, write_project
+from tests.workspace.desktopd.ide.jetbrains_stub_launcher import install
 from workspace import ide as i
-from workspace.desktopd.children import Children
 from workspace.desktopd.hands import Hands
 from workspace.desktopd.ide.ides import Ides
 from workspace.desktopd.ide.jetbrains import launch
 from workspace.desktopd.ide.jetbrains.adapter import JetBrains
-from workspace.desktopd.programs import Programs
 from workspace.errors import (
     CarrelError,
     EditConflict,
@@ -109,17 +108,14 @@ async def test_one_that_does_not_run_is_not_started(tmp_path: Path) -> None:
 
 
 async def test_one_that_is_not_there_is_said_to_be_missing(tmp_path: Path) -> None:
-    children = Children(adopts=False)
-    programs = Programs(children, {"HOME": str(tmp_path), "PATH": "/nowhere"}, oom_score_adj=0)
-
     async def shown() -> None:
         pass
 
-    for program in (None, "pycharm", "/nowhere/bin/pycharm"):
-        settings = i.IdeSettings(kind="jetbrains", program=program)
-        with pytest.raises(Unavailable, match="no"):
-            await launch(programs, settings, str(tmp_path), shown)
-    await children.end_all()
+    async with programs_of(tmp_path, {"PATH": "/nowhere"}) as programs:
+        for program in (None, "pycharm", "/nowhere/bin/pycharm"):
+            settings = i.IdeSettings(kind="jetbrains", program=program)
+            with pytest.raises(Unavailable, match="no"):
+                await launch(programs, settings, str(tmp_path), shown)
 
 
 async def test_a_wrong_token_is_refused_and_said_so(ide: Ide) -> None:
@@ -359,32 +355,24 @@ async def test_without_a_guarded_tool_a_file_is_written_whole(tmp_path: Path) ->
 
 async def test_it_dies_and_comes_back_by_itself(tmp_path: Path) -> None:
     """By way of the daemon's keeper of IDEs."""
-    async with running(tmp_path) as first:
-        await first.until_ready()  # it is prepared and known to start
-    children = Children(adopts=False)
-    environment = {"PATH": os.environ["PATH"], "HOME": str(tmp_path / "home")}
-    programs = Programs(children, environment, oom_score_adj=500)
-    settings = i.IdeSettings(
-        kind="jetbrains",
-        program=str(tmp_path / "pycharm/bin/pycharm"),
-        folder=str(tmp_path / "project"),
-    )
-    ides = Ides(programs, settings, Hands(), str(tmp_path / "ide"))
-    try:
-        ides.on_screen(True)
-        state = await ides.do(i.GetState(seconds=20))
-        assert isinstance(state, i.IdeState)
-        process = next(
-            p
-            for p in psutil.Process().children()
-            if "pycharm" in " ".join(p.cmdline()) or "stub" in " ".join(p.cmdline())
-        )
-        process.send_signal(signal.SIGKILL)
-        await until(lambda: not process.is_running())
-        state = await ides.do(i.GetState(seconds=30))
-        assert isinstance(state, i.IdeState)
-        assert "started anew" in " ".join(state.notes)
-        assert (await ides.health()).restarts == 1
-    finally:
-        await ides.aclose()
-        await children.end_all()
+    switches, project = tmp_path / "switches.json", tmp_path / "project"
+    write_project(project)
+    program = install(tmp_path / "pycharm", switches)
+    settings = i.IdeSettings(kind="jetbrains", program=str(program), folder=str(project))
+    (tmp_path / "ide").mkdir(mode=0o700)
+    async with programs_of(tmp_path, {"PATH": os.environ["PATH"]}) as programs:
+        ides = Ides(programs, settings, Hands(), str(tmp_path / "ide"))
+        try:
+            ides.on_screen(True)
+            state = await ides.do(i.GetState(seconds=30))
+            assert isinstance(state, i.IdeState)
+            own = psutil.Process().children()
+            process = next(each for each in own if str(switches) in each.cmdline())
+            process.send_signal(signal.SIGKILL)
+            await until(lambda: not process.is_running())
+            state = await ides.do(i.GetState(seconds=30))
+            assert isinstance(state, i.IdeState)
+            assert "started anew" in " ".join(state.notes)
+            assert (await ides.health()).restarts == 1
+        finally:
+            await ides.aclose()

@@ -17,6 +17,7 @@ from contextlib import suppress
 
 from workspace import ide as i
 from workspace.desktopd.ide.adapter import Launched
+from workspace.desktopd.ide.jetbrains import wire
 from workspace.desktopd.ide.jetbrains.adapter import JetBrains
 from workspace.desktopd.ide.jetbrains.preparing import Choices, Product, prepare, product_of
 from workspace.desktopd.ide.jetbrains.wire import DEFAULT_PORT
@@ -63,6 +64,7 @@ async def launch(
         product, port = await in_thread(ready)
     except OSError as error:
         raise Unavailable(f"The IDE cannot be prepared: {error}.") from error
+    await wire.load()
     await shown()
     token = secrets.token_urlsafe(24)
     output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)

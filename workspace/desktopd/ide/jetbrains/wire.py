@@ -2,8 +2,8 @@
 
 The server (2025.2 and later) listens on the desktop's loopback: streamable HTTP at ``/stream``, and
 the older SSE at ``/sse``, which is tried where the first is not there. It is spoken to in the
-protocol's era of handshakes, all that it knows. ``mcp`` is imported with the first connection: it
-takes 45 MB, and most desktops have no such IDE.
+protocol's era of handshakes, all that it knows. ``mcp`` is imported by :func:`load`, in a thread: it
+takes a second and 45 MB, and most desktops have no such IDE.
 
 What answers may be any program of the desktop: of each answer only so many bytes are read, and it
 can redirect to no other place and ask nothing of this side. A call is sent once. When the session
@@ -13,13 +13,16 @@ breaks off under it, that is IdeFailed, for it may have been done, and the next 
 from __future__ import annotations
 
 import asyncio
+import importlib
 import json
 import logging
+import sys
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from workspace.desktopd.threads import in_thread
 from workspace.errors import CarrelError, IdeFailed, IdeNotReady, TimedOut
 
 if TYPE_CHECKING:
@@ -31,6 +34,8 @@ MAX_ANSWER_BYTES = 8 << 20
 MAX_TOOLS = 1000
 CONNECT_SECONDS = 5.0
 FAREWELL_SECONDS = 1.0
+_LIBRARIES = ("httpx2", "mcp", "mcp.client.streamable_http", "mcp.types", "mcp.client.sse")
+_LOUD = ("mcp.client.streamable_http", "mcp.client.sse", "mcp.shared.jsonrpc_dispatcher", "httpx2")
 _MAX_PAGES = 8
 _MAX_WORDS = 2000
 _PATH_HEADER = "IJ_MCP_SERVER_PROJECT_PATH"
@@ -69,6 +74,14 @@ class Refused(CarrelError):
     code, status = "ide_failed", 409
 
 
+async def load() -> None:
+    """Import what speaks MCP, so that nothing else waits for it."""
+    if "mcp.client.sse" not in sys.modules:
+        await in_thread(lambda: [importlib.import_module(name) for name in _LIBRARIES])
+        for name in _LOUD:
+            logging.getLogger(name).setLevel(logging.CRITICAL)  # told once, by who asked
+
+
 class Wire:
     """The session with the server on ``port``; ``folder`` is the project that calls are about."""
 
@@ -95,6 +108,7 @@ class Wire:
         """
         async with self._connecting:
             if self._client is None:
+                await load()
                 await self._drop()
                 try:
                     await asyncio.wait_for(self._open(), seconds)
@@ -232,10 +246,6 @@ class Wire:
         from mcp.client.streamable_http import streamable_http_client
         from mcp.types import Implementation
 
-        for name in (
-            "mcp.client.streamable_http", "mcp.client.sse", "mcp.shared.jsonrpc_dispatcher"
-        ):  # fmt: skip
-            logging.getLogger(name).setLevel(logging.CRITICAL)  # told once, by who asked
         url = f"http://127.0.0.1:{self.port}{path}"
         self._trouble = trouble = _Trouble()
         bounded = _bounded(trouble)
