@@ -6,9 +6,10 @@ symbols are words, problems are what Python's own compiler says, and the debugge
 serves by the real ``mcp`` package, over streamable HTTP (/stream) and SSE (/sse).
 
 ``jetbrains_stub_launcher`` starts it. A file of switches (JSON, read anew at each request) says how
-it is to fail: ``token``, ``indexing``, ``not_open``, ``only_sse``, ``slow`` (seconds, by tool),
-``drop``, ``garbage`` and ``oversize`` (a tool), ``rename_refused``, ``reject_commands``, ``die``
-(when a tool is called), ``silent`` (it runs, and never listens); and ``folder``, what is open.
+it is to fail: ``token``, ``hang``, ``indexing``, ``not_open``, ``only_sse``, ``slow`` (seconds, by
+tool), ``drop``, ``garbage`` and ``oversize`` (a tool), ``rename_refused``, ``reject_commands``,
+``die`` (when a tool is called), ``silent`` (it runs, and never listens); and ``folder``, what is
+open.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
+import anyio
 import uvicorn
 from mcp.server import MCPServer
 from mcp.server.mcpserver.exceptions import ToolError
@@ -552,6 +554,8 @@ class Failing:
             return
         told = self._stub.switches()
         sent = dict(scope["headers"]).get(b"ij_mcp_auth_token", b"").decode()
+        while self._stub.switches().get("hang"):  # noqa: ASYNC110  # a file says it
+            await anyio.sleep(0.05)
         if told.get("token") and sent != told["token"]:
             await _answer(send, 401, b"MCP server is running in restricted mode.")
             return

@@ -44,7 +44,7 @@ async def ide(started: Ide) -> AsyncIterator[Ide]:
     """It runs, and nothing fails yet; afterwards it must work as before."""
     write_project(started.folder)
     ours = [
-        "token", "indexing", "not_open", "only_sse", "slow", "drop", "garbage", "oversize",
+        "token", "hang", "indexing", "not_open", "only_sse", "slow", "drop", "garbage", "oversize",
         "rename_refused", "reject_commands",
     ]  # fmt: skip
     yield started
@@ -61,7 +61,9 @@ async def phase(ide: Ide) -> tuple[str, str]:
     return told.phase, told.message
 
 
-def beside(ide: Ide, *, shown: Sequence[Window] = (), token: str = "") -> JetBrains:
+def beside(
+    ide: Ide, *, shown: Sequence[Window] = (), token: str = "", age: float = 1.0
+) -> JetBrains:
     """Another adapter to the same IDE, that sees these windows."""
 
     async def windows() -> Sequence[Window]:
@@ -73,7 +75,7 @@ def beside(ide: Ide, *, shown: Sequence[Window] = (), token: str = "") -> JetBra
         port=ide.adapter._wire.port,  # type: ignore[attr-defined]
         token=token,
         pid=lambda: os.getpid(),
-        age=lambda: 1.0,
+        age=lambda: age,
         windows=windows,
         name="PyCharm",
     )
@@ -130,6 +132,28 @@ async def test_a_wrong_token_is_refused_and_said_so(ide: Ide) -> None:
     await other.aclose()
     other = beside(ide, token="another")
     assert (await other.health()).phase == "ready"
+    await other.aclose()
+
+
+@pytest.mark.parametrize(
+    ("age", "shown", "expected"),
+    [
+        (1.0, [], "starting"),
+        (1e6, [], "not_answering"),
+        (1e6, [dialog("Crash")], "waiting_for_dialog"),
+    ],
+)
+async def test_one_that_hangs_is_told_in_time(
+    ide: Ide, age: float, shown: list[Window], expected: str
+) -> None:
+    ide.turn(hang=True)
+    other = beside(ide, age=age, shown=shown)
+    assert (await other.health()).phase == expected
+    with pytest.raises((IdeNotReady, TimedOut)):
+        await other.do(i.GetState(seconds=0.5))
+    assert (await ide.adapter.health()).phase == "not_answering"
+    ide.turn(hang=None)
+    await asyncio.wait_for(other.until_ready(), 20)
     await other.aclose()
 
 

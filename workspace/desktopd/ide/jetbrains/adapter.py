@@ -32,6 +32,7 @@ from workspace.errors import (
 from workspace.models import Window
 
 HandOver = Callable[[Sequence[str]], Awaitable[bool]]
+_HEALTH_SECONDS = 1.5
 _LISTEN_SECONDS = 0.3
 _HELLO_SECONDS = 0.8
 _ANSWER_SECONDS = 0.7
@@ -77,7 +78,7 @@ class JetBrains:
         self._listed = 0.0
 
     async def health(self) -> i.IdeHealth:
-        facts = await self._facts()
+        facts = await self._facts(_HEALTH_SECONDS)
         now, message = phase(facts)
         peer = self._wire.peer
         return i.IdeHealth(
@@ -224,11 +225,24 @@ class JetBrains:
     def _can(self) -> list[i.Verb]:
         return tools.can(self._wire.peer.offers, hands_over=self._hand_over is not None)
 
-    async def _facts(self) -> Facts:
-        """What can be seen of it; who asks at the same time is told the same."""
+    async def _facts(self, seconds: float | None = None) -> Facts:
+        """What can be seen of it; who asks at the same time is told the same. After ``seconds`` it
+        is what is known without an answer."""
         if self._looking is None or self._looking.done():
             self._looking = asyncio.ensure_future(self._look())
-        return await asyncio.shield(self._looking)
+        await asyncio.wait({self._looking}, timeout=seconds)
+        if self._looking.done():
+            return self._looking.result()
+        shown: Sequence[Window] = ()
+        with suppress(asyncio.TimeoutError):
+            shown = await asyncio.wait_for(self._windows(), _LISTEN_SECONDS)
+        return Facts(
+            is_running=self._pid() is not None,
+            seconds=self._age(),
+            is_listening=True,
+            is_connected=self._wire.is_connected,
+            dialogs=dialogs_of(shown, self._name),
+        )
 
     async def _look(self) -> Facts:
         if self._pid() is None:

@@ -68,10 +68,8 @@ class Peer:
     offers: dict[str, Offer] = field(default_factory=dict)
 
 
-class Refused(CarrelError):
+class Refused(IdeFailed):
     """The server wants a token that it was not sent (HTTP 401 or 403)."""
-
-    code, status = "ide_failed", 409
 
 
 async def load() -> None:
@@ -218,10 +216,9 @@ class Wire:
             async with AsyncExitStack() as stack:
                 try:
                     client = await self._entered(stack, "/stream")
-                except BaseException as error:
+                except Exception:
                     if not self._trouble.is_absent:
                         raise
-                    del error
                     client = None
                 if client is None:
                     client = await self._entered(stack, "/sse")
