@@ -18,7 +18,7 @@ from workspace.desktopd.ide.jetbrains import (
 from workspace.desktopd.ide.jetbrains.asking import Asking
 from workspace.desktopd.ide.jetbrains.debugging import Debugging
 from workspace.desktopd.ide.jetbrains.phases import Facts, dialogs_of, phase
-from workspace.desktopd.ide.jetbrains.wire import Refused, Wire
+from workspace.desktopd.ide.jetbrains.wire import Wire
 from workspace.desktopd.threads import in_thread
 from workspace.errors import (
     CarrelError,
@@ -256,10 +256,8 @@ class JetBrains:
                 await self._wire.connect(_HELLO_SECONDS)
                 is_open, is_indexing = await self._asked()
                 is_answering = True
-            except Refused:
-                is_refused = True
             except CarrelError:
-                pass
+                is_refused = self._wire.is_refused
         with suppress(asyncio.TimeoutError):
             await asyncio.wait_for(asyncio.shield(shown), 0.5)
         windows = shown.result() if shown.done() and not shown.cancelled() else []

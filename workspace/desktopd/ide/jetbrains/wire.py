@@ -68,10 +68,6 @@ class Peer:
     offers: dict[str, Offer] = field(default_factory=dict)
 
 
-class Refused(IdeFailed):
-    """The server wants a token that it was not sent (HTTP 401 or 403)."""
-
-
 async def load() -> None:
     """Import what speaks MCP, so that nothing else waits for it."""
     if "mcp.client.sse" not in sys.modules:
@@ -95,6 +91,11 @@ class Wire:
         self._trouble = _Trouble()
 
     @property
+    def is_refused(self) -> bool:
+        """Whether the server wants another token than it was sent (HTTP 401 or 403)."""
+        return self._trouble.is_refused
+
+    @property
     def is_connected(self) -> bool:
         return self._client is not None
 
@@ -102,7 +103,7 @@ class Wire:
         """Who answers; nothing is done where a session is open.
 
         Raises:
-            Refused: it wants another token. IdeNotReady: nobody listens there, or no MCP server.
+            IdeFailed: it wants another token. IdeNotReady: nobody listens there, or no MCP server.
         """
         async with self._connecting:
             if self._client is None:
@@ -122,7 +123,7 @@ class Wire:
 
         Raises:
             IdeFailed: the session broke off, or what came is no answer: it may have been done.
-            TimedOut: no answer in ``seconds``. Refused, IdeNotReady: as connecting does.
+            TimedOut: no answer in ``seconds``. IdeNotReady: as connecting does.
         """
         from mcp.types import CallToolRequest, CallToolRequestParams, CallToolResult
 
@@ -403,8 +404,8 @@ def _is_the_tools_own(error: BaseException) -> bool:
     )
 
 
-def _refused() -> Refused:
-    return Refused(
+def _refused() -> IdeFailed:
+    return IdeFailed(
         "The IDE's MCP server refuses the token.",
         hint="Start the IDE anew: it is given one for this desktop when it starts.",
     )
