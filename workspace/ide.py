@@ -442,7 +442,7 @@ class Location(_Output):
 
 
 class Opened(_Output):
-    """A file is shown; ``line`` and ``column`` are where the cursor is."""
+    """A file is shown; ``line`` and ``column`` are where the cursor is (0: not told)."""
 
     type: Literal["open"] = "open"
     path: str
