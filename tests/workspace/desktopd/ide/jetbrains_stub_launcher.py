@@ -28,12 +28,17 @@ def turn(switches: Path, **told: Any) -> None:
     new.replace(switches)
 
 
+def product() -> str:
+    """What an IDE's folder says of it."""
+    launch = [{"os": "Linux", "vmOptionsFilePath": "bin/pycharm64.vmoptions"}]
+    told = {"name": "PyCharm", "version": "2026.2", "dataDirectoryName": "PyCharm2026.2"}
+    return json.dumps({**told, "launch": launch})
+
+
 def install(folder: Path, switches: Path, *options: str) -> Path:
     """Put an IDE into a folder, whose program is this stub; where the program is."""
     (folder / "bin").mkdir(parents=True)
-    launch = [{"os": "Linux", "vmOptionsFilePath": "bin/pycharm64.vmoptions"}]
-    told = {"name": "PyCharm", "version": "2026.2", "dataDirectoryName": "PyCharm2026.2"}
-    (folder / "product-info.json").write_text(json.dumps({**told, "launch": launch}))
+    (folder / "product-info.json").write_text(product())
     program = folder / "bin" / "pycharm"
     words = [sys.executable, "-m", __name__, "--switches", str(switches), *options]
     lines = ["#!/bin/sh", f"export PYTHONPATH={shlex.quote(str(ROOT))}"]

@@ -2,8 +2,8 @@
 
 The server (2025.2 and later) listens on the desktop's loopback: streamable HTTP at ``/stream``, and
 the older SSE at ``/sse``, which is tried where the first is not there. It is spoken to in the
-protocol's era of handshakes, all that it knows. ``mcp`` is imported by :func:`load`, in a thread: it
-takes a second and 45 MB, and most desktops have no such IDE.
+protocol's era of handshakes, all that it knows. ``mcp`` is imported by :func:`load`, in a thread:
+it takes a second and 45 MB, and most desktops have no such IDE.
 
 What answers may be any program of the desktop: of each answer only so many bytes are read, and it
 can redirect to no other place and ask nothing of this side. A call is sent once. When the session
