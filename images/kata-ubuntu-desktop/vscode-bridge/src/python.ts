@@ -6,7 +6,7 @@ import { spawn } from "node:child_process";
 import { existsSync } from "node:fs";
 import { join } from "node:path";
 import * as vscode from "vscode";
-import { LanguageClient, RevealOutputChannelOn } from "vscode-languageclient/node";
+import { LanguageClient, LSPErrorCodes, ResponseError, RevealOutputChannelOn } from "vscode-languageclient/node";
 import { BridgeError, words } from "./errors.ts";
 import { folder } from "./places.ts";
 import type { Deadline } from "./waiting.ts";
@@ -14,6 +14,8 @@ import type { Deadline } from "./waiting.ts";
 export const SOURCE = "basedpyright";
 const SERVERS = ["ms-python.vscode-pylance", "detachhead.basedpyright", "ms-pyright.pyright"];
 const DEBUGGERS = ["ms-python.debugpy", "ms-python.python"];
+const LET_GO = new Set<number>([LSPErrorCodes.ServerCancelled, LSPErrorCodes.ContentModified, LSPErrorCodes.RequestCancelled]);
+const MAX_TRIES = 5;
 const MAX_FORMATTED = 16 << 20;
 
 let client: LanguageClient | null = null;
@@ -99,14 +101,19 @@ const DEFAULTS: Record<string, () => object> = {
 export async function diagnostics(document: vscode.TextDocument, deadline: Deadline): Promise<vscode.Diagnostic[] | null> {
   if (!client) return null;
   await deadline.within(started, "The start of Python's language server");
-  const uri = client.code2ProtocolConverter.asUri(document.uri);
-  const asked = client.sendRequest<{ items?: Parameters<typeof client.protocol2CodeConverter.asDiagnostics>[0] }>(
-    "textDocument/diagnostic",
-    { textDocument: { uri } },
-  );
-  const answer = await deadline.within(asked, "Python's language server");
-  if (!answer.items) return null;
-  return client.protocol2CodeConverter.asDiagnostics(answer.items);
+  const { code2ProtocolConverter, protocol2CodeConverter } = client;
+  const params = { textDocument: { uri: code2ProtocolConverter.asUri(document.uri) } };
+  type Report = { items?: Parameters<typeof protocol2CodeConverter.asDiagnostics>[0] };
+  for (let tries = 1; ; tries++) {
+    try {
+      const asked = client.sendRequest<Report>("textDocument/diagnostic", params);
+      const { items } = await deadline.within(asked, "Python's language server");
+      return items ? protocol2CodeConverter.asDiagnostics(items) : null;
+    } catch (error) {
+      // It lets go of what it was asked when another file changes meanwhile.
+      if (!(error instanceof ResponseError) || !LET_GO.has(error.code) || tries === MAX_TRIES) throw error;
+    }
+  }
 }
 
 // The adapter runs by the system's Python, the program by the project's. Its folder is given as a
