@@ -32,11 +32,9 @@ def told(answer: i.IdeAnswer, asked: i.IdeAction, whole: str = "") -> str:
     """An answer; ``whole`` names the file that all of its output is in."""
     match answer:
         case i.Opened():
-            language = f", {_line(answer.language)}" if answer.language else ""
-            return (
-                f"Shown: {_at(answer.path, answer.line, answer.column)} "
-                f"({answer.lines} lines{language})."
-            )
+            notes = [f"{answer.lines} lines" * (answer.lines > 0), _line(answer.language)]
+            said = f" ({', '.join(filter(None, notes))})" if any(notes) else ""
+            return f"Shown: {_at(answer.path, answer.line, answer.column)}{said}."
         case i.FolderOpened():
             return f"The folder {_line(answer.path)} is open, and the IDE is ready."
         case i.IdeState():
@@ -306,7 +304,8 @@ def _cut(text: str, limit: int) -> str:
 
 
 def _at(path: str, line: int, column: int) -> str:
-    return f"{_line(path)}:{line}:{column}"
+    """A place; of line 0 only the file is known."""
+    return f"{_line(path)}:{line}:{column}" if line else _line(path)
 
 
 def _line(text: str, limit: int = _MESSAGE) -> str:

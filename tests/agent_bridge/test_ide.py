@@ -73,6 +73,8 @@ async def test_files_and_folders_are_opened(call: Call, double: Double) -> None:
     opened = double.asked[-1]
     assert isinstance(opened, i.Open)
     assert (opened.path, opened.line, opened.column) == ("app.py", 12, None)
+    double.answer = i.Opened(path=FILE, line=0, column=0)  # some do not tell
+    assert text_of(await call("ide_open", path="app.py")) == f"Shown: {FILE}."
 
     class Folder(Double):
         async def do(self, action: i.IdeAction) -> i.IdeAnswer:
@@ -236,7 +238,9 @@ async def test_what_has_not_ended_says_what_became_of_it(call: Call, double: Dou
     assert "was ended" in said
     assert inside(said) == "so far"
     double.answer = i.Ran(type="terminal")
-    assert "it goes on" in text_of(await call("ide_run", action="terminal", command="top"))
+    assert "goes on in the IDE's terminal" in text_of(
+        await call("ide_run", action="terminal", command="top")
+    )
 
 
 async def test_a_program_is_debugged(used: tuple[Call, FakeDesktop], double: Double) -> None:
