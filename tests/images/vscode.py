@@ -135,7 +135,7 @@ def code_server(folder: Path) -> Iterator[Path]:
                 page = browser.new_page(viewport={"width": 1280, "height": 800})
                 page.goto(f"http://127.0.0.1:{port}/?folder={folder}")
                 path = home / "bridge.sock"
-                until(path.exists, 60)
+                until(lambda: _listens(path), 60)
                 yield path
                 if picture := os.environ.get("CARREL_TESTS_PICTURE"):
                     page.screenshot(path=picture)
@@ -158,6 +158,11 @@ def started_by(home: str) -> list[int]:
             if mark in (process / "environ").read_bytes():
                 found.append(int(process.name))
     return found
+
+
+def _listens(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX) as probe:
+        return probe.connect_ex(str(path)) == 0
 
 
 def _answers(port: int) -> bool:

@@ -129,12 +129,33 @@ export async function editable(path: string, deadline: Deadline): Promise<vscode
   return opened;
 }
 
-// Saves them all, or raises ide_failed.
-export async function save(opened: Iterable<vscode.TextDocument>, deadline: Deadline): Promise<void> {
+// Saves them all, or raises ide_failed. `before` is what those that were edited had, by path.
+export async function save(
+  opened: Iterable<vscode.TextDocument>,
+  before: Map<string, string>,
+  deadline: Deadline,
+): Promise<void> {
   const dirty = [...opened].filter((one) => one.isDirty);
   const saved = await deadline.within(Promise.all(dirty.map((one) => one.save())), "Saving");
-  const [failed] = dirty.filter((_, i) => !saved[i]);
-  if (failed) throw new BridgeError("ide_failed", `The editor could not save ${failed.uri.fsPath}.`);
+  for (const failed of dirty.filter((_, i) => !saved[i])) {
+    if (!(await deadline.within(savedAgain(failed, before), "Saving"))) {
+      throw new BridgeError("ide_failed", `The editor could not save ${failed.uri.fsPath}.`);
+    }
+  }
+}
+
+// A file that was written while the editor read it is newer than the editor believes, though it has all of
+// its text. Where that is so, the editor reads it once more before it is changed.
+async function savedAgain(document: vscode.TextDocument, before: Map<string, string>): Promise<boolean> {
+  const old = before.get(document.uri.fsPath);
+  if (old === undefined || unix(old) !== (await textOnDisk(document))) return false;
+  const wanted = document.getText();
+  await vscode.window.showTextDocument(document, { preview: false });
+  await vscode.commands.executeCommand("workbench.action.files.revert");
+  const end = document.lineAt(document.lineCount - 1).range.end;
+  const edit = new vscode.WorkspaceEdit();
+  edit.replace(document.uri, new vscode.Range(new vscode.Position(0, 0), end), wanted);
+  return (await vscode.workspace.applyEdit(edit)) && (!document.isDirty || (await document.save()));
 }
 
 // Makes sure that a document can be seen, where the cursor is left alone.

@@ -220,7 +220,7 @@ async function applied(
     // The events of what changed may come after the answer.
     if (before.size > 0 || command) await deadline.until(() => changed.size >= Math.max(before.size, 1), 300);
     if (created.length === 0 && edit.size > before.size) await sleep(20);
-    await documents.save([...changed.keys()].filter((one) => before.has(one.uri.fsPath) || !wasDirty.has(one)), deadline);
+    await documents.save([...changed.keys()].filter((one) => before.has(one.uri.fsPath) || !wasDirty.has(one)), before, deadline);
   } catch (error) {
     await undone(before, created);
     throw error;
