@@ -1,4 +1,5 @@
-"""Where the SDK finds the controller and its key: the only place that reads the environment.
+"""Where the SDK finds the controller and its key, and how a cluster runs desktops: the only place
+that reads the environment.
 
 Read when a client is made, never at import time.
 """
@@ -47,3 +48,30 @@ def api_key() -> str | None:
 def variable(name: str) -> str | None:
     """A variable that a caller names: a value that is to be on no command line."""
     return os.environ.get(name)
+
+
+_KATA = "CARREL_KATA_"
+_PLACE = {  # of the downward API
+    "node": "NODE", "pod": "POD", "pod_uid": "POD_UID", "pod_ip": "POD_IP",
+    "namespace": "POD_NAMESPACE",
+}  # fmt: skip
+
+
+def kata() -> dict[str, str]:
+    """``CARREL_KATA_*``: how desktops are run in Kubernetes, by the names of
+    :class:`workspace.backends.kube.options.Options`. Empty without an image: they are not.
+    """
+    places = {_KATA + name for name in _PLACE.values()}
+    told = {
+        name.removeprefix(_KATA).lower(): value.strip()
+        for name, value in os.environ.items()
+        if name.startswith(_KATA) and name not in places and value.strip()
+    }
+    return told if "image" in told else {}
+
+
+def kata_place() -> dict[str, str]:
+    """Where this process runs in Kubernetes, as its pod is told: ``CARREL_KATA_NODE``, ``_POD``,
+    ``_POD_UID``, ``_POD_IP`` and ``_POD_NAMESPACE``.
+    """
+    return {name: os.environ.get(_KATA + variable, "").strip() for name, variable in _PLACE.items()}

@@ -38,7 +38,7 @@ from workspace.backends import (
 from workspace.backends.base import Endpoint, Mount, PauseResult
 from workspace.backends.supervised import Supervised, end
 from workspace.desktopd import locality
-from workspace.desktopd.config import Config
+from workspace.desktopd.config import config_for
 from workspace.egress import Egress, Secret
 from workspace.errors import (
     BackendUnavailable,
@@ -333,21 +333,10 @@ class BubblewrapBackend:
         locality.check(
             locale=template.locale, timezone=template.timezone, keyboard=template.keyboard
         )
-        config = Config(
+        config = config_for(
+            template,
             token=token,
-            session=template.session,
-            screen=template.screen,
-            theme=template.theme,
-            locale=template.locale,
-            timezone=template.timezone,
-            keyboard=template.keyboard,
             defaults=joining.environment(has_authority=authority is not None),
-            environment=template.environment,
-            startup=template.startup,
-            tools=template.tools,
-            disk_mib=template.disk_mib,
-            browser=template.browser,
-            ide=template.ide,
             start_seconds=DESKTOP_SECONDS * patience,
         )
         argv, data = sandbox.command_line(

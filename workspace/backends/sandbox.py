@@ -161,7 +161,7 @@ def look() -> Host:
         ),
         opt=tuple(path for path in OPT if Path(path).is_dir() and not Path(path).is_symlink()),
         browsers=tuple(path for folder in BROWSERS for path in _settings(Path(folder))),
-        bundle=_bundle(),
+        bundle=bundle(),
         bwrap_version=tuple(int(part) for part in re.findall(r"\d+", done.stdout)[:3]),
     )
 
@@ -174,7 +174,8 @@ def _settings(folder: Path) -> Iterator[str]:
             yield from (str(path) for path in sorted(parent.iterdir()) if path not in composed)
 
 
-def _bundle() -> str:
+def bundle() -> str:
+    """The certificates that this machine trusts, in PEM; empty if there is no such file."""
     with contextlib.suppress(OSError, UnicodeDecodeError):
         return Path(joining.BUNDLE).read_text("ascii")
     return ""

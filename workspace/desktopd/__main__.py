@@ -1,7 +1,8 @@
 """desktopd: the daemon inside every desktop.
 
 ``desktopd.py --config-fd C --listen-fd L --ready-fd R`` where a supervisor hands it open files, or
-``--config FILE --listen HOST:PORT``. By ``--egress-fd`` it sends out, once, the socket that the
+``--config FILE --listen HOST:PORT``, with ``--remove-config`` where the file is for its eyes
+alone. By ``--egress-fd`` it sends out, once, the socket that the
 desktop's way out is to listen on (:func:`_hand_out`). It serves before the desktop is up (503
 ``not_ready`` until then) and says once on R how the start went. It ends, and everything it started
 with it, on SIGTERM or SIGINT (exit code 0); within a bounded time (:mod:`ending`). When the X
@@ -86,6 +87,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     listen = parser.add_mutually_exclusive_group(required=True)
     listen.add_argument("--listen-fd", type=int)
     listen.add_argument("--listen", metavar="HOST:PORT")
+    parser.add_argument("--remove-config", action="store_true", help="once it is read")
     parser.add_argument("--ready-fd", type=int)
     parser.add_argument("--egress-fd", type=int)
     arguments = parser.parse_args(argv)
@@ -99,7 +101,10 @@ def _read_config(arguments: argparse.Namespace) -> Config:
     source = arguments.config if arguments.config_fd is None else arguments.config_fd
     try:
         with open(source, "rb") as file:
-            return Config.model_validate_json(file.read(MAX_CONFIG_BYTES))
+            text = file.read(MAX_CONFIG_BYTES)
+        if arguments.remove_config and arguments.config is not None:
+            os.unlink(arguments.config)  # the desktop's programs are this user's too
+        return Config.model_validate_json(text)
     except OSError as error:
         raise InvalidRequest(f"The configuration cannot be read: {error.strerror}.") from error
     except ValidationError as error:

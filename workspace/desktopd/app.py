@@ -10,6 +10,7 @@ from __future__ import annotations
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
+from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from workspace.desktopd.desk import Desk
@@ -33,7 +34,21 @@ def create_app(desk: Desk, *, token: str) -> ASGIApp:
     )
     app.router.default = _nowhere
     app.state.desk = desk
-    return Authorized(Timed(Counted(app, desk.usage)), token)
+    return _Probed(Authorized(Timed(Counted(app, desk.usage)), token), desk)
+
+
+class _Probed:
+    """``GET /ready`` for a probe of Kubernetes, which has no token: whether, and nothing else."""
+
+    def __init__(self, app: ASGIApp, desk: Desk) -> None:
+        self._app = app
+        self._desk = desk
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["path"] != "/ready" or scope["method"] != "GET":
+            return await self._app(scope, receive, send)
+        answer = Response(status_code=503 if self._desk.screen is None else 204)
+        await answer(scope, receive, send)
 
 
 async def _nowhere(scope: Scope, receive: Receive, send: Send) -> None:

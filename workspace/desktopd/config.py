@@ -6,6 +6,7 @@ the command line, and no program of the desktop is given it.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -18,6 +19,7 @@ from workspace.models import (
     Locale,
     Screen,
     SessionKind,
+    Template,
     Theme,
     TimeZone,
     ToolProgram,
@@ -58,3 +60,25 @@ class Config(BaseModel):
     browser: BrowserSettings = BrowserSettings()
     ide: IdeSettings | None = None
     start_seconds: Annotated[float, Field(gt=0, le=600)] = 30.0
+
+
+def config_for(
+    template: Template, *, token: str, defaults: Mapping[str, str], start_seconds: float
+) -> Config:
+    """The desktop of a template, as every backend has it served."""
+    return Config(
+        token=token,
+        session=template.session,
+        screen=template.screen,
+        theme=template.theme,
+        locale=template.locale,
+        timezone=template.timezone,
+        keyboard=template.keyboard,
+        defaults=dict(defaults),
+        environment=template.environment,
+        startup=template.startup,
+        tools=template.tools,
+        disk_mib=template.disk_mib,
+        browser=template.browser,
+        start_seconds=start_seconds,
+    )

@@ -10,7 +10,7 @@ import asyncio
 import logging
 import socket
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from workspace.egress import Egress, Secret
 from workspace.errors import Unavailable
@@ -42,6 +42,10 @@ class Held:
         """Serve it; the socket is the proxy's from here on."""
         self._thread.start()
         self._loop.call_soon_threadsafe(self._proxy.start, listener)
+
+    def serve_only(self, clients: Iterable[str]) -> None:
+        """From now on only those addresses' connections are served."""
+        self._proxy.clients = frozenset(clients)
 
     async def change(
         self, *, egress: Egress | None = None, secrets: Sequence[Secret] | None = None

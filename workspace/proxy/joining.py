@@ -16,6 +16,7 @@ from workspace.egress import PROXY_PORT
 
 BUNDLE = "/etc/ssl/certs/ca-certificates.crt"  # of what the node trusts, and the desktop's own
 CERTIFICATE = "/etc/ssl/carrel.pem"  # the desktop's own authority alone
+SERVER = f"127.0.0.1:{PROXY_PORT}"
 _NOT_PROXIED = "localhost,127.0.0.1,::1"
 _SO_DOMAIN, _SO_ACCEPTCONN = 39, 30  # asm-generic/socket.h
 
@@ -39,11 +40,11 @@ def received(sock: socket.socket) -> socket.socket | None:
     return None
 
 
-def browser_policy(certificate: str) -> dict[str, object]:
+def browser_policy(certificate: str, *, at: str = SERVER) -> dict[str, object]:
     """What Chromium and Chrome are managed by of it: the proxy, and the authority, in PEM."""
     server = {
         "ProxyMode": "fixed_servers",
-        "ProxyServer": f"127.0.0.1:{PROXY_PORT}",
+        "ProxyServer": at,
         "ProxyBypassList": _NOT_PROXIED.replace(",", ";").replace("::1", "[::1]"),
     }
     policy: dict[str, object] = {"ProxySettings": server}
@@ -53,18 +54,27 @@ def browser_policy(certificate: str) -> dict[str, object]:
     return policy
 
 
-def environment(*, has_authority: bool) -> dict[str, str]:
-    """What programs in a desktop are told, so that they go through the proxy and trust it."""
+def environment(
+    *,
+    has_authority: bool,
+    at: str = SERVER,
+    bundle: str = BUNDLE,
+    certificate: str = CERTIFICATE,
+) -> dict[str, str]:
+    """What programs in a desktop are told, so that they go through the proxy and trust it.
+
+    A pod's proxy is ``at`` another address, and its certificates are files of other names.
+    """
     # Not socks5h, though it is served: some clients do not start with a proxy they do not know.
-    url = f"http://127.0.0.1:{PROXY_PORT}"
+    url = f"http://{at}"
     told = {name: url for name in ("http_proxy", "https_proxy", "all_proxy")}
     told["no_proxy"] = _NOT_PROXIED
     told |= {name.upper(): value for name, value in told.items()}
     told["NODE_USE_ENV_PROXY"] = "1"
     if has_authority:
         told |= {
-            "SSL_CERT_FILE": BUNDLE,
-            "REQUESTS_CA_BUNDLE": BUNDLE,
-            "NODE_EXTRA_CA_CERTS": CERTIFICATE,
+            "SSL_CERT_FILE": bundle,
+            "REQUESTS_CA_BUNDLE": bundle,
+            "NODE_EXTRA_CA_CERTS": certificate,
         }
     return told

@@ -66,6 +66,8 @@ class Proxy:
         upstream: Callable[[], ssl.SSLContext] = ssl.create_default_context,
     ) -> None:
         self.policy, self.tally = policy, tally
+        # Whose connections are served, by address; None: whoever reaches its socket.
+        self.clients: frozenset[str] | None = None
         self._authority = authority
         self._resolver = Resolver(resolve)
         self._new_upstream = upstream
@@ -170,7 +172,7 @@ class Proxy:
         assert self._loop is not None, "it is started"
         for _ in range(_ACCEPTS):
             try:
-                sock, _ = self._listener.accept()
+                sock, client = self._listener.accept()
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
                 return
             except OSError as error:
@@ -179,6 +181,9 @@ class Proxy:
                 self._loop.remove_reader(self._listener)
                 self._loop.call_later(_PAUSE_SECONDS, self._resume)
                 return
+            if self.clients is not None and client[0] not in self.clients:
+                sock.close()
+                continue
             sock.setblocking(False)
             most = self.policy.limits.connections
             if len(self._tasks) >= most:
