@@ -27,7 +27,7 @@ import httpx
 from fastapi import FastAPI
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from controller import answers, problems, sealing
+from controller import answers, pods, problems, sealing
 from controller.artifacts import Artifacts
 from controller.artifacts.frames import Frames
 from controller.artifacts.opening import by_settings, quota, retention
@@ -208,6 +208,9 @@ async def _own_cluster(
             secret = token.get_secret_value() if token else ""
             ray = Ray(lambda: is_served(address), is_own=False)
             controllers = settings.controller_urls
+        backends = {"bubblewrap": _bubblewrap(settings)}
+        if (kata := await anyio.to_thread.run_sync(pods.settings_of, settings)) is not None:
+            backends["kata"] = kata
         lease = Lease(controllers, lease_secret, grace_seconds=settings.lease_grace_seconds)
         cluster = await anyio.to_thread.run_sync(
             lambda: RayCluster.connect(
@@ -215,7 +218,7 @@ async def _own_cluster(
                 token=secret,
                 namespace=f"carrel-{settings.cluster_name}",  # what others started is not ours
                 strategy=settings.placement,
-                backends={"bubblewrap": _bubblewrap(settings)},
+                backends=backends,
                 lease=lease,
             )
         )
@@ -336,7 +339,7 @@ def _assemble(
         store.appended = channel.told
         events = Events(store, metrics)
         tail = Tail(store, channel)
-        templates = Templates(settings.templates)
+        templates = Templates(settings.templates, backend=settings.backend)
         kept = Artifacts(store, by_settings(settings), settings.incoming, quota(settings))
         async with AsyncExitStack() as stack:
             stack.enter_context(databases.alone(settings.database))

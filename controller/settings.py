@@ -184,6 +184,9 @@ class Settings(BaseSettings):
         int | None, Field(ge=1, le=10_000, description="slots of the local Ray; default: by memory")
     ] = None
     placement: Literal["spread", "pack"] = "spread"
+    backend: Annotated[
+        Literal["bubblewrap", "kata"], Field(description="of templates that name none")
+    ] = "bubblewrap"
 
     artifacts: Annotated[
         str,

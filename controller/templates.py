@@ -29,8 +29,10 @@ _log = logging.getLogger(__name__)
 class Templates:
     """The templates of one controller. Methods block on small files."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, backend: str = "bubblewrap") -> None:
+        """``backend``: of those that name none."""
         self._folder = folder
+        self._backend = backend
         built_in = resources.files("controller").joinpath("templates")
         self._built_in = {
             template.name: template
@@ -48,9 +50,9 @@ class Templates:
             InvalidRequest: its file is not a template.
         """
         if name in self._built_in:
-            return self._built_in[name]
+            return self._completed(self._built_in[name])
         if name in self._names():
-            return _read(self._path(name))
+            return self._completed(_read(self._path(name)))
         known = ", ".join([*self._built_in, *self._names()][:20])
         raise TemplateNotFound(f"There is no template {name[:80]!r}.", hint=f"There are: {known}.")
 
@@ -87,7 +89,12 @@ class Templates:
 
     def all(self) -> list[Template]:
         """All of them, the built-in ones first."""
-        return [*self._built_in.values(), *self._read_all()]
+        return [self._completed(each) for each in (*self._built_in.values(), *self._read_all())]
+
+    def _completed(self, template: Template) -> Template:
+        if "backend" in template.model_fields_set:
+            return template
+        return template.model_copy(update={"backend": self._backend})
 
     def add(self, template: Template) -> Template:
         """Keep a new template as a file.

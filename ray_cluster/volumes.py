@@ -13,6 +13,7 @@ import contextlib
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ray_cluster import actors, placement, relay
@@ -60,6 +61,7 @@ class Volumes:
         self._call = call
         self._nodes = nodes
         self._folder = backends.get("bubblewrap", {}).get("volume_dir")
+        self._pods = backends.get("kata")  # their volumes are the cluster's, not a folder
         self._actor = ray.remote(num_cpus=0, max_restarts=0, max_task_retries=0)(VolumeActor)
 
     async def remove(self, volume_id: str, *, node: str) -> None:
@@ -95,7 +97,8 @@ class Volumes:
         folder = f"{self._folder}/{volume_id}"
 
         def create() -> Any:  # Any: as above
-            return self._actor.options(scheduling_strategy=only_on(there)).remote(folder)
+            where = only_on(there)
+            return self._actor.options(scheduling_strategy=where).remote(folder, self._pods)
 
         actor = await self._call(create)
         try:
@@ -125,8 +128,13 @@ def only_on(node: Node) -> Any:  # Any: one of Ray's own
 class VolumeActor:
     """What Ray runs on the volume's node; it answers plain JSON, errors in their wire form."""
 
-    def __init__(self, folder: str) -> None:
+    def __init__(
+        self,
+        folder: str,
+        pods: Mapping[str, Any] | None = None,  # Any: the settings of the backend of pods
+    ) -> None:
         self._folder = folder
+        self._pods = pods
         self._holding = contextlib.ExitStack()
 
     async def up(self) -> actors.Wire:
@@ -135,9 +143,20 @@ class VolumeActor:
     async def remove(self) -> actors.Wire:
         async def remove() -> actors.Wire:
             await asyncio.to_thread(volumes.remove, self._folder)
+            if self._pods is not None:
+                await self._remove_claim(self._pods)
             return {}
 
         return await _answer(remove)
+
+    async def _remove_claim(self, pods: Mapping[str, Any]) -> None:  # Any: as above
+        from workspace.backends.kata import KataBackend
+
+        backend = KataBackend(**pods)
+        try:
+            await backend.remove_volume(Path(self._folder).name)
+        finally:
+            await backend.aclose()
 
     async def export(self) -> actors.Wire:
         async def export() -> actors.Wire:
@@ -159,6 +178,8 @@ async def _answer(work: Callable[[], Awaitable[actors.Wire]]) -> actors.Wire:
         return {"error": Unsupported(f"It cannot be copied: {error}.").to_wire()}
     except volumes.Missing as error:
         return {"error": VolumeNotFound(f"Its files are not there: {error}.").to_wire()}
+    except CarrelError as error:
+        return {"error": error.to_wire()}
     except OSError as error:
         return {"error": Internal(f"The node refused: {error}.").to_wire()}
 

@@ -96,6 +96,7 @@ class KubernetesApi:
         self._tasks: set[asyncio.Task[Any]] = set()
         self._writers: set[asyncio.StreamWriter] = set()
         self.errors: list[str] = []  # of kubelets
+        self.metrics: dict[str, Spec] = {}  # of pods, by name
         self.pods_run: dict[str, asyncio.Event] = {}  # by uid: is to end
         self.default = self.kubelet
         self.reset()
@@ -108,6 +109,8 @@ class KubernetesApi:
         self.faults.clear()
         self.errors.clear()
         self.kubelet, self.rules = self.default, None
+        if self.watch_delay:
+            self.cut()
         self.watch_delay, self.delete_seconds = 0.0, 0.02
         for namespace in ("carrel", "carrel-desktops"):
             self.put("namespaces", {"metadata": {"name": namespace}})
@@ -367,6 +370,10 @@ class KubernetesApi:
                 is_allowed = False
             return 201, {"status": {"allowed": is_allowed}}
         key = (request.resource, request.namespace, request.name)
+        if request.group == "metrics.k8s.io":
+            if request.name not in self.metrics:
+                raise Refusal(404, "the server could not find the requested resource")
+            return 200, self.metrics[request.name]
         if request.resource == "pods/log":
             return 200, self.get("pods", request.name, request.namespace).get("log", "")
         if request.verb == "list":

@@ -11,6 +11,8 @@ from controller.cli import output
 from controller.cli.output import Json
 
 if TYPE_CHECKING:
+    from controller.settings import Settings
+    from workspace.backends.doctor import Check
     from workspace.fleet import PoolStatus, Status
     from workspace.models import Node
 
@@ -148,12 +150,21 @@ def _pools(pools: Iterable[PoolStatus]) -> Iterator[str]:
         yield told + (f"): {pool.reason}" if pool.reason else ")")
 
 
-def doctor(json: Json = False) -> None:
+def doctor(
+    json: Json = False,
+    cluster: Annotated[
+        bool, typer.Option("--cluster", help="A Kubernetes cluster, in place of this machine.")
+    ] = False,
+    probe: Annotated[
+        bool, typer.Option("--probe/--no-probe", help="Run a pod there, to see what it can do.")
+    ] = True,
+) -> None:
     """What this machine lacks to run desktops, and how to mend it. Exit code 1 if anything."""
     from controller.cli import process
     from workspace.backends.doctor import checks
 
-    found = checks(process.settings().runtime_dir)
+    settings = process.settings()
+    found = _of_cluster(settings, probe) if cluster else checks(settings.runtime_dir)
     output.result(
         [
             {"name": c.name, "ok": c.is_ok, "detail": c.detail, "mend": "" if c.is_ok else c.mend}
@@ -166,3 +177,30 @@ def doctor(json: Json = False) -> None:
             print(f"         mend it: {check.mend}")
     if not all(check.is_ok for check in found):
         raise typer.Exit(1)
+
+
+def _of_cluster(settings: Settings, is_probing: bool) -> list[Check]:
+    """What a cluster lacks, as its own settings and those of Ray here describe it."""
+    from controller import pods
+    from ray_cluster.connection import is_served
+    from workspace.backends.doctor import Check
+    from workspace.backends.kube import checks
+    from workspace.backends.kube.options import Place
+    from workspace.errors import InvalidRequest
+    from workspace.settings import kata_place
+
+    options = pods.options()
+    if options is None:
+        raise InvalidRequest(
+            "There is no CARREL_KATA_IMAGE: desktops are no pods here.",
+            hint="Run it with the settings of the controller, in its pod: "
+            "kubectl -n carrel exec deploy/carrel -- carrel doctor --cluster",
+        )
+    place = Place.model_validate(kata_place())
+    found = list(checks.checks(options, place, is_probing=is_probing))
+    address = settings.ray_address
+    if address:
+        detail = f"{address} {'answers' if is_served(address) else 'does not answer'}."
+        mend = "Look at the pods of Ray; CARREL_RAY_ADDRESS is its head, with port 6379."
+        found.append(Check("Ray", is_served(address), detail, mend))
+    return found

@@ -53,7 +53,7 @@ from workspace.proxy.resolving import Resolve
 from workspace.proxy.service import Proxy
 from workspace.proxy.tally import Tally
 
-BACKGROUND_PATIENCE = 2.5  # times as long, where others come first
+BACKGROUND_PATIENCE = 1.6  # times as long, where others come first
 _GONE = "There is no such sandbox."
 _UNITS = {"Ki": 1 / 1024, "Mi": 1.0, "Gi": 1024.0, "": 1 / (1 << 20), "k": 1000 / (1 << 20)}
 _ID = re.compile(WORKSPACE_ID)

@@ -569,7 +569,7 @@ async def test_the_proxy_serves_its_own_desktop_alone(pods: Pods) -> None:
     assert await ask("127.0.0.9") == b""
     tally = pods.backend.tally(workspace_id)
     assert tally is not None
-    await pods.backend.set_egress(workspace_id, egress="all")
+    await pods.backend.set_egress(workspace_id, egress=["example.test:80"])
     assert b" 403 " not in await ask(address)
     await pods.backend.stop(workspace_id)
     with pytest.raises(OSError, match=r"[Cc]onnect"):
@@ -589,6 +589,9 @@ async def test_stats_where_the_cluster_measures(pods: Pods) -> None:
     workspace_id = new_id()
     await pods.backend.start(workspace_id, a_template())
     assert (await pods.backend.stats(workspace_id)).memory_mib is None  # no metrics server
+    usage = [{"usage": {"memory": "524288Ki"}}, {"usage": {"memory": "1Mi"}}]
+    pods.api.metrics[f"desktop-{workspace_id}"] = {"containers": usage}
+    assert (await pods.backend.stats(workspace_id)).memory_mib == 513
     await pods.backend.stop(workspace_id)
 
 
