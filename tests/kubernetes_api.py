@@ -15,8 +15,8 @@ import socket
 import time
 import uuid
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -512,37 +512,54 @@ _addresses: Iterator[str] = (
 
 
 async def run_pod(api: KubernetesApi, pod: Spec, *, seconds: float = 0.0) -> None:
-    """Run a pod: what answers in it is a fake desktop, with the token of its Secret."""
-    address = next(_addresses)
-    api.status(pod, conditions=[{"type": "PodScheduled", "status": "True"}])
+    """Run a pod: what answers in it says that it is ready, to who has its Secret's token."""
+    address, port, token = _given(api, pod)
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        is_known = f"Authorization: Bearer {token}\r\n".encode() in head
+        status = 200 if is_known and head.startswith(b"GET /health ") else 401
+        writer.write(f"HTTP/1.0 {status} X\r\nContent-Length: 2\r\n\r\n{{}}".encode())
+        writer.close()
+
     await asyncio.sleep(seconds)
-    async with desktop_of(api, pod, address):
-        is_to_end = api.pods_run[pod["metadata"]["uid"]] = asyncio.Event()
-        api.status(
-            pod,
-            phase="Running",
-            podIP=address,
-            podIPs=[{"ip": address}],
-            containerStatuses=[{"name": "desktop", "state": {"running": {}}, "ready": True}],
-        )
-        await is_to_end.wait()
+    server = await asyncio.start_server(answer, address, port)
+    await _until_deleted(api, pod, address)
+    server.close()
 
 
-@asynccontextmanager
-async def desktop_of(api: KubernetesApi, pod: Spec, address: str) -> AsyncIterator[FakeDesktop]:
+async def run_desktop(api: KubernetesApi, pod: Spec) -> None:
+    """Run a pod with a whole fake desktop in it."""
+    address, port, token = _given(api, pod)
+    desktop = FakeDesktop(token)
+    async with serving(desktop.app, socket.create_server((address, port))):
+        await _until_deleted(api, pod, address)
+        desktop.hands.close()
+
+
+def _given(api: KubernetesApi, pod: Spec) -> tuple[str, int, str]:
+    """A new address; and the port and the token, as desktopd would be given them."""
     spec, namespace = pod["spec"], pod["metadata"]["namespace"]
     [given] = [each for each in spec["volumes"] if each["name"] == "given"]
     secret = api.get("secrets", given["secret"]["secretName"], namespace)
     config = json.loads(base64.b64decode(secret["data"]["config.json"]))
     arguments = spec["containers"][0]["args"]
     port = int(arguments[arguments.index("--listen") + 1].rpartition(":")[2])
-    listener = socket.create_server((address, port))
-    desktop = FakeDesktop(config["token"])
-    async with serving(desktop.app, listener):
-        try:
-            yield desktop
-        finally:
-            desktop.hands.close()
+    api.status(pod, conditions=[{"type": "PodScheduled", "status": "True"}])
+    return next(_addresses), port, config["token"]
+
+
+async def _until_deleted(api: KubernetesApi, pod: Spec, address: str) -> None:
+    """It is Running from now on."""
+    is_to_end = api.pods_run[pod["metadata"]["uid"]] = asyncio.Event()
+    api.status(
+        pod,
+        phase="Running",
+        podIP=address,
+        podIPs=[{"ip": address}],
+        containerStatuses=[{"name": "desktop", "state": {"running": {}}, "ready": True}],
+    )
+    await is_to_end.wait()
 
 
 def waiting(reason: str, message: str = "") -> Kubelet:

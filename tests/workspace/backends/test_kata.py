@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from tests import kubernetes_api
-from tests.kubernetes_api import NODE, KubernetesApi, Spec, failing, run_pod, waiting
+from tests.kubernetes_api import NODE, KubernetesApi, Spec, failing, run_desktop, run_pod, waiting
 from tests.workspace.backends.conftest import a_template, new_id
 from workspace.backends.base import Mount
 from workspace.backends.kata import KataBackend
@@ -131,8 +131,8 @@ async def pods(served: Pods) -> AsyncIterator[Pods]:
     api.reset()
     try:
         yield pods
-        assert left(api) == []
         assert api.errors == []
+        assert left(api) == []
     finally:
         await pods.aclose()
         api.reset()
@@ -154,6 +154,7 @@ async def refused(work: Awaitable[object], kind: type[CarrelError]) -> CarrelErr
 
 async def test_a_desktop_from_start_to_end(pods: Pods) -> None:
     api, workspace_id = pods.api, new_id()
+    api.kubelet = run_desktop
     endpoint = await pods.backend.start(workspace_id, a_template())
     pod = api.get("pods", f"desktop-{workspace_id}")
     assert endpoint.url == f"http://{pod['status']['podIP']}:{PORT}"
@@ -286,7 +287,7 @@ async def test_too_late_says_what_the_cluster_said(pods: Pods) -> None:
         api.event(pod, "FailedMount", "the disk is on the moon")
 
     pods.api.kubelet = kubelet
-    backend = pods.another(start_seconds=5)
+    backend = pods.another(start_seconds=2)
     error = await refused(backend.start(new_id(), a_template()), StartFailed)
     assert "ContainerCreating" in error.message
     assert "FailedMount: the disk is on the moon" in error.message
@@ -295,7 +296,7 @@ async def test_too_late_says_what_the_cluster_said(pods: Pods) -> None:
 
 async def test_a_pod_whose_daemon_does_not_answer(pods: Pods) -> None:
     pods.api.kubelet = _silent
-    backend = pods.another(start_seconds=5)
+    backend = pods.another(start_seconds=2)
     error = await refused(backend.start(new_id(), a_template()), StartFailed)
     assert "not ready in time" in error.message
     assert "X is not there" in error.message

@@ -47,7 +47,7 @@ class Options(BaseModel):
         float, Field(gt=0, le=1, description="which part of its processors a desktop is promised")
     ] = 0.25
     start_seconds: Annotated[
-        float, Field(ge=5, le=110, description="less than controllers wait: this error says more")
+        float, Field(ge=1, le=110, description="less than controllers wait: this error says more")
     ] = 100.0
     stop_seconds: Annotated[
         float, Field(ge=1, le=9, description="how long the end of a pod is waited for")
