@@ -81,7 +81,9 @@ class KubernetesApi:
         self.requests: list[Request] = []
         self.faults: list[Fault] = []
         self.kubelet: Kubelet = kubelet or run_pod
-        self.rules: list[Spec] | None = None  # of roles; None: everything is allowed
+        # Of roles; None: everything is allowed. `roles` is what a reset goes back to.
+        self.rules: list[Spec] | None = None
+        self.roles: list[Spec] | None = None
         self.user = "system:serviceaccount:carrel:carrel"
         self.watch_delay = 0.0  # of each event, in seconds
         self.delete_seconds = 0.02  # that the kubelet takes to end a pod
@@ -108,7 +110,7 @@ class KubernetesApi:
         self.requests.clear()
         self.faults.clear()
         self.errors.clear()
-        self.kubelet, self.rules = self.default, None
+        self.kubelet, self.rules = self.default, self.roles
         if self.watch_delay:
             self.cut()
         self.watch_delay, self.delete_seconds = 0.0, 0.02

@@ -207,3 +207,10 @@ def test_no_pod_has_more_than_it_needs(objects: list[Spec]) -> None:
             assert context["allowPrivilegeEscalation"] is False, name
             assert context["capabilities"] == {"drop": ["ALL"]}
             assert "memory" in container["resources"]["limits"]
+
+
+def test_every_setting_is_in_the_table() -> None:
+    text = (DEPLOY.parent / "docs" / "kubernetes.md").read_text()
+    rows = re.findall(r"^\| ((?:`[A-Z_]+`(?:, )?)+) \|", text, re.MULTILINE)
+    named = {name.lower() for row in rows for name in re.findall(r"`([A-Z_]+)`", row)}
+    assert named == set(Options.model_fields)

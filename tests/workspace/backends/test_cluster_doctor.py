@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import os
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -69,6 +73,34 @@ async def test_a_cluster_that_has_all(api: KubernetesApi, tmp_path: Path) -> Non
     assert all(each.is_ok for each in found.values()), found
     assert "6.12.0-guest" in found["own kernel"].detail
     assert NODE in found["probe pod"].detail
+
+
+async def test_the_command(api: KubernetesApi, tmp_path: Path) -> None:
+    variables = {
+        "PATH": os.environ["PATH"],
+        "CARREL_HOME": str(tmp_path / "home"),
+        "CARREL_KATA_IMAGE": "x",
+        "CARREL_KATA_KUBECONFIG": api.kubeconfig(tmp_path),
+        "CARREL_RAY_ADDRESS": "127.0.0.1:1",
+    }
+    code, out = await doctor(variables)
+    assert code == 1
+    found = {each["name"]: each for each in json.loads(out)}
+    assert [name for name, each in found.items() if not each["ok"]] == ["Ray"]
+    assert "127.0.0.1:1 does not answer" in found["Ray"]["detail"]
+    del variables["CARREL_KATA_IMAGE"]
+    code, out = await doctor(variables)
+    assert code != 0
+    assert "CARREL_KATA_IMAGE" in out
+
+
+async def doctor(variables: dict[str, str]) -> tuple[int | None, str]:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "controller.cli", "doctor", "--cluster", "--json",
+        env=variables, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    )  # fmt: skip
+    out, _ = await asyncio.wait_for(process.communicate(), 60)
+    return process.returncode, out.decode()
 
 
 async def test_no_api(api: KubernetesApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

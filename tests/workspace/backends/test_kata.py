@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from tests import kubernetes_api
+from tests.deploy.manifests import DEPLOY, documents, rules
 from tests.kubernetes_api import NODE, KubernetesApi, Spec, failing, run_desktop, run_pod, waiting
 from tests.workspace.backends.conftest import a_template, new_id
 from workspace.backends.base import Mount
@@ -108,6 +109,7 @@ async def served() -> AsyncIterator[Pods]:
     """One agent for all: its start takes most of a second."""
     folder = Path(tempfile.mkdtemp(prefix="ck-"))
     api = KubernetesApi()
+    api.rules = api.roles = rules(documents(DEPLOY), "carrel", "carrel")  # and no more
     await api.start()
     pods = Pods(api, folder)
     try:
