@@ -287,7 +287,9 @@ class KubernetesApi:
                 lengths = [line[15:] for line in head if line.lower().startswith("content-length:")]
                 body = await reader.readexactly(int(lengths[0])) if lengths else b""
                 await self.answering.wait()
-                await self._answer(writer, method, target, json.loads(body) if body else None)
+                is_known = "authorization: bearer a-token" in (line.lower() for line in head)
+                given = json.loads(body) if body else None
+                await self._answer(writer, method, target, given, is_known)
         except (OSError, asyncio.IncompleteReadError):
             pass
         finally:
@@ -295,12 +297,19 @@ class KubernetesApi:
             writer.transport.abort()
 
     async def _answer(
-        self, writer: asyncio.StreamWriter, method: str, target: str, body: Spec | None
+        self,
+        writer: asyncio.StreamWriter,
+        method: str,
+        target: str,
+        body: Spec | None,
+        is_known: bool,
     ) -> None:
         headers: dict[str, str] = {}
         try:
             request = _parse(method, target)
             self.requests.append(request)
+            if not is_known:
+                raise Refusal(401, "Unauthorized")
             fault = self._fault(request)
             if fault is not None and not fault.does:
                 headers = fault.headers

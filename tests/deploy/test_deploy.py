@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from collections import Counter
@@ -11,7 +12,7 @@ import pytest
 from controller.settings import Settings
 from tests.deploy.manifests import DEPLOY, Spec, documents, pods, rules
 from workspace import settings
-from workspace.backends import manifests
+from workspace.backends import manifests, seccomp
 from workspace.backends.kube import rights
 from workspace.backends.kube.options import Options, Place
 
@@ -214,3 +215,13 @@ def test_every_setting_is_in_the_table() -> None:
     rows = re.findall(r"^\| ((?:`[A-Z_]+`(?:, )?)+) \|", text, re.MULTILINE)
     named = {name.lower() for row in rows for name in re.findall(r"`([A-Z_]+)`", row)}
     assert named == set(Options.model_fields)
+
+
+def test_the_seccomp_profile_is_the_filter_of_desktops() -> None:
+    """What a kubelet reads where a desktop is no virtual machine."""
+    given = json.loads((DEPLOY / "seccomp" / "carrel-desktop.json").read_text())
+    assert given == seccomp.profile()
+    for call in given["syscalls"]:
+        # runc takes several conditions on one argument for alternatives.
+        indices = [condition["index"] for condition in call["args"]]
+        assert len(indices) == len(set(indices))

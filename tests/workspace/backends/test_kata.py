@@ -506,6 +506,17 @@ async def test_an_agent_that_is_killed_is_replaced(pods: Pods) -> None:
     assert left(pods.api) == []
 
 
+async def test_an_agent_that_is_told_to_end_leaves_no_file(pods: Pods) -> None:
+    backend = pods.another(place={"node": "another"})  # an agent of its own
+    known = set(pods.agents())
+    assert await backend.list() == []
+    [agent] = set(pods.agents()) - known
+    files = [path for path in os.listdir(pods.folder) if path.startswith("kube-")]
+    os.kill(agent, signal.SIGTERM)
+    await until(lambda: agent not in pods.agents())
+    await until(lambda: len(os.listdir(pods.folder)) <= 1 + len(files) - 2)
+
+
 async def test_any_process_lists_and_stops_what_is_left(pods: Pods) -> None:
     """By labels, whoever made it and whatever of it is left; of no other cluster."""
     workspace_id, foreign = new_id(), new_id()

@@ -19,6 +19,7 @@ import json
 import logging
 import os
 import random
+import signal
 import socket
 import sys
 import threading
@@ -148,18 +149,26 @@ class Agent:
         self._clients: set[_Client] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._changed = asyncio.Event()  # who is connected, or what is being done
+        self._is_told_to_end = False
 
     async def run(self, listener: socket.socket) -> None:
-        """Serve until nobody has been there for ``idle_seconds``."""
+        """Serve until nobody has been there for ``idle_seconds``, or until SIGTERM."""
+        self._loop.add_signal_handler(signal.SIGTERM, self._end)
         threading.Thread(target=self._watched.run, name="watch", daemon=True).start()
         server = await asyncio.start_unix_server(self._accept, sock=listener, limit=MAX_LINE_BYTES)
         try:
             while self._clients or self._tasks or await self._is_wanted():
+                if self._is_told_to_end:
+                    break
                 self._changed.clear()
                 await self._changed.wait()
         finally:
             self._watched.is_ending = True
             server.close()
+
+    def _end(self) -> None:
+        self._is_told_to_end = True
+        self._changed.set()
 
     async def _is_wanted(self) -> bool:
         """Whether somebody comes while it waits for that."""
@@ -327,7 +336,7 @@ def main() -> int:
         for path in (given.socket, f"{given.socket}.lock"):
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(path)
-    os._exit(0)  # not the threads that wait for the API
+    return 0
 
 
 async def _serve(given: Given, listener: socket.socket) -> None:
