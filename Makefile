@@ -28,6 +28,7 @@ bench: setup setup-ide
 	.venv/bin/python -m benchmarks.egress
 	.venv/bin/python -m benchmarks.browser
 	.venv/bin/python -m benchmarks.ide
+	.venv/bin/python -m benchmarks.pods
 
 # A thousand claims among random kills; a test runs a short piece of it.
 chaos: setup

@@ -38,6 +38,7 @@ from workspace.backends.kube.starting import Starting
 from workspace.desktopd import locality
 from workspace.egress import Egress, Secret
 from workspace.errors import (
+    CarrelError,
     InvalidRequest,
     StartFailed,
     Unsupported,
@@ -144,7 +145,10 @@ class KataBackend:
             await self._link.leave(workspace_id)
             raise
         except BaseException:
-            await self.stop(workspace_id)
+            try:
+                await self.stop(workspace_id)
+            except CarrelError as error:  # it is still followed: the agent deletes it after us
+                log.error("what was started of %s stays for now: %s", workspace_id, error)
             raise
         return Endpoint(url=f"http://{reaching.netloc(host, self._options.port)}", token=token)
 

@@ -488,6 +488,16 @@ async def test_an_actor_that_dies_takes_its_pod_along(pods: Pods) -> None:
     assert left(pods.api) == []
 
 
+async def test_an_actor_that_dies_while_the_api_is_away(pods: Pods) -> None:
+    other = pods.another()
+    await other.start(new_id(), a_template())
+    await pods.api.go_away()
+    await other.aclose()
+    await asyncio.sleep(0.6)  # the agent has noticed, and can do nothing
+    await pods.api.start()
+    await until(lambda: left(pods.api) == [])
+
+
 async def test_an_agent_that_is_killed_is_replaced(pods: Pods) -> None:
     workspace_id, other = new_id(), new_id()
     await pods.backend.start(workspace_id, a_template())
