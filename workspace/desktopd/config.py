@@ -80,5 +80,6 @@ def config_for(
         tools=template.tools,
         disk_mib=template.disk_mib,
         browser=template.browser,
+        ide=template.ide,
         start_seconds=start_seconds,
     )
