@@ -70,6 +70,8 @@ async def test_requests_that_mean_no_good(
     async with app.router.lifespan_context(app), client(app, headers=BEARER) as http:
         await add_template(http, "fake")
         made = str((await claim(http, template="fake", name="fuzzed"))["id"])
+        asked = await http.post(f"/v1/workspaces/{made}/requests", json={"reason": "To be there."})
+        ticket = asked.json()["ticket"]
         async with listening(app) as port:
             fuzzers = [
                 Fuzzer(
@@ -79,6 +81,7 @@ async def test_requests_that_mean_no_good(
                     token=KEY,
                     own={
                         "workspace_id": lambda: made,
+                        "ticket": lambda: ticket,
                         "template": lambda: "fake",
                         "ttl_seconds": lambda: 600,
                         "wait_seconds": lambda: 0,  # for a person who does not come
