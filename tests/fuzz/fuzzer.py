@@ -87,10 +87,11 @@ class Fuzzer:
     def _command(self) -> Json:
         return self.chance.choice(_COMMANDS)
 
-    async def run(self, requests: int) -> None:
+    async def run(self, requests: int, surfaces: Sequence[Surface] | None = None) -> None:
+        """So many requests, of all surfaces or of these."""
         try:
             for _ in range(requests):
-                each = self.chance.choice(self._surfaces)
+                each = self.chance.choice(surfaces or self._surfaces)
                 if each.method == "WS":
                     await self._web_socket(each)
                 elif self.chance.random() < 0.03:
