@@ -86,8 +86,10 @@ async def launch(
         try:
             await asyncio.wait_for(helper.exited.wait(), _HAND_OVER_SECONDS)
         except asyncio.TimeoutError:
-            await helper.end()
             return False
+        finally:
+            if helper.exit_code is None:  # whoever asked may have gone away
+                await helper.end()
         return helper.exit_code == 0
 
     adapter = JetBrains(
@@ -169,21 +171,32 @@ class _Screen:
     def __init__(self, name: str) -> None:
         self._name = name
         self._display: Display | None = None
+        self._opening = asyncio.Lock()
 
     async def windows(self) -> Sequence[Window]:
-        """None where they cannot be told."""
+        """None where they cannot be told; nothing is connected twice."""
         if not self._name:
             return []
         try:
-            if self._display is None or self._display.closed.is_set():
-                self.close()
-                self._display = await Display.open(self._name, timeout=0.5)
-            with self._display.talking():
-                return x11_windows.listed(self._display)
+            async with self._opening:
+                if self._display is None or self._display.closed.is_set():
+                    self._let_go()
+                    self._display = await Display.open(self._name, timeout=0.5)
+                    if not self._name:  # closed meanwhile
+                        self._let_go()
+                        return []
+                display = self._display
+            with display.talking():
+                return x11_windows.listed(display)
         except (StartFailed, DesktopLost, CarrelError):
             return []
 
     def close(self) -> None:
+        """For good."""
+        self._name = ""
+        self._let_go()
+
+    def _let_go(self) -> None:
         display, self._display = self._display, None
         if display is not None:
             display.close()

@@ -199,6 +199,7 @@ class Wire:
         self._owner = asyncio.ensure_future(self._own(opened, self._leaving))
         try:
             client = await opened
+            offers = await _offers(client)
         except CarrelError:
             raise
         except Exception as error:
@@ -206,7 +207,7 @@ class Wire:
                 raise _refused() from error
             words = self._trouble.text or _words(_leaf(error))
             raise IdeNotReady(f"The IDE's MCP server cannot be reached: {words}.") from error
-        told, offers = client.server_info, await _offers(client)
+        told = client.server_info
         self.peer = Peer(offers=offers)
         if told is not None:
             self.peer = Peer(told.name[:200], told.version[:100], offers)
@@ -318,15 +319,16 @@ def _bounded(trouble: _Trouble) -> Any:  # Any: a class of a library that is imp
     class Limited(httpx2.AsyncByteStream):
         """The bytes of one answer; of a stream of events, those of each event, and no more."""
 
-        def __init__(self, stream: httpx2.AsyncByteStream) -> None:
+        def __init__(self, stream: httpx2.AsyncByteStream, *, is_events: bool) -> None:
             self._stream = stream
+            self._is_events = is_events
 
         async def __aiter__(self) -> AsyncIterator[bytes]:
             read, end = 0, b""
             async for piece in self._stream:
                 whole = (end + piece).replace(b"\r\n", b"\n")
                 end = piece[-3:]
-                cut = whole.rfind(b"\n\n")
+                cut = whole.rfind(b"\n\n") if self._is_events else -1
                 read = len(whole) - cut if cut >= 0 else read + len(piece)
                 if read > MAX_ANSWER_BYTES:
                     trouble.text = f"its answer has more than {MAX_ANSWER_BYTES >> 20} MiB"
@@ -359,7 +361,8 @@ def _bounded(trouble: _Trouble) -> Any:  # Any: a class of a library that is imp
             trouble.is_absent = status in (404, 405)
             stream = response.stream
             assert isinstance(stream, httpx2.AsyncByteStream)
-            response.stream = Limited(stream)
+            kind = response.headers.get("Content-Type", "").lower()
+            response.stream = Limited(stream, is_events=kind.startswith("text/event-stream"))
             return response
 
     return Bounded
