@@ -7,8 +7,9 @@ serves by the real ``mcp`` package, over streamable HTTP (/stream) and SSE (/sse
 
 ``jetbrains_stub_launcher`` starts it. A file of switches (JSON, read anew at each request) says how
 it is to fail: ``token``, ``hang``, ``indexing``, ``not_open``, ``only_sse``, ``slow`` (seconds, by
-tool), ``drop``, ``garbage`` and ``oversize`` (a tool), ``rename_refused``, ``reject_commands``,
-``die`` (when a tool is called), ``silent`` (it runs, and never listens); and ``folder``, what is
+tool), ``drop``, ``garbage``, ``nonsense`` and ``oversize`` (a tool, or a method of MCP),
+``rename_refused``, ``reject_commands``, ``die`` (when a tool is called), ``silent`` (it runs, and
+never listens), ``slow_launcher`` (which does not end while an IDE runs); and ``folder``, what is
 open.
 """
 
@@ -572,7 +573,7 @@ class Failing:
             body += message.get("body", b"")
             if not message.get("more_body"):
                 break
-        if await self._failed(_tool(body), told, send):
+        if await self._failed(_tool(body), told, send, bytes(body)):
             return
 
         replayed = iter([{"type": "http.request", "body": body, "more_body": False}])
@@ -582,7 +583,7 @@ class Failing:
 
         await app(scope, again, send)
 
-    async def _failed(self, tool: str, told: dict[str, Any], send: Send) -> bool:
+    async def _failed(self, tool: str, told: dict[str, Any], send: Send, body: bytes) -> bool:
         if tool and told.get("die"):
             os._exit(9)
         if tool and tool == told.get("drop"):
@@ -594,7 +595,12 @@ class Failing:
             await _answer(send, 200, b'{"jsonrpc": 2, \xff')
             return True
         if tool and tool == told.get("oversize"):
-            await _answer(send, 200, b'{"x": "' + b"y" * (20 << 20) + b'"}')
+            line = b"y" * 4000 + b"\n\n"  # as if events ended here
+            await _answer(send, 200, b'{"x": "' + line * 5000 + b'"}')
+            return True
+        if tool and tool == told.get("nonsense"):
+            told = {"jsonrpc": "2.0", "id": json.loads(body)["id"], "result": {"tools": 3}}
+            await _answer(send, 200, json.dumps(told).encode())
             return True
         return False
 
@@ -602,7 +608,8 @@ class Failing:
 def _tool(body: bytes) -> str:
     try:
         asked = json.loads(body)
-        return str(asked["params"]["name"]) if asked["method"] == "tools/call" else ""
+        method = str(asked["method"])
+        return str(asked["params"]["name"]) if method == "tools/call" else method
     except (ValueError, KeyError, TypeError):
         return ""
 

@@ -73,6 +73,8 @@ def main() -> None:
         turn(told.switches, caret=[int(arguments[1]), int(arguments[3]), arguments[4]])
     else:
         turn(told.switches, folder=arguments[0])
+    while is_running and json.loads(told.switches.read_text()).get("slow_launcher"):
+        time.sleep(0.1)
     if is_running:
         return
     while json.loads(told.switches.read_text()).get("silent"):

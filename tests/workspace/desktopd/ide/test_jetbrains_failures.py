@@ -17,7 +17,7 @@ from tests.workspace.desktopd.ide.jetbrains_stub_launcher import install
 from workspace import ide as i
 from workspace.desktopd.hands import Hands
 from workspace.desktopd.ide.ides import Ides
-from workspace.desktopd.ide.jetbrains import launch
+from workspace.desktopd.ide.jetbrains import launch, places
 from workspace.desktopd.ide.jetbrains.adapter import JetBrains
 from workspace.errors import (
     CarrelError,
@@ -25,6 +25,7 @@ from workspace.errors import (
     Forbidden,
     IdeFailed,
     IdeNotReady,
+    InvalidRequest,
     TimedOut,
     Unavailable,
     Unsupported,
@@ -44,8 +45,8 @@ async def ide(started: Ide) -> AsyncIterator[Ide]:
     """It runs, and nothing fails yet; afterwards it must work as before."""
     write_project(started.folder)
     ours = [
-        "token", "hang", "indexing", "not_open", "only_sse", "slow", "drop", "garbage", "oversize",
-        "rename_refused", "reject_commands",
+        "token", "hang", "indexing", "not_open", "only_sse", "slow", "drop", "garbage", "nonsense",
+        "oversize", "rename_refused", "reject_commands",
     ]  # fmt: skip
     yield started
     started.turn(**dict.fromkeys(ours), folder=str(started.folder))
@@ -230,6 +231,59 @@ async def test_what_breaks_off_or_is_nonsense_is_said_so(ide: Ide, how: str) -> 
     with pytest.raises((IdeFailed, TimedOut)):
         await ide.do(type="state", seconds=3)
     assert isinstance(await ide.do(type="open", path="main.py"), i.Opened)
+
+
+async def test_an_answer_is_read_to_its_limit_whatever_is_in_it(ide: Ide) -> None:
+    ide.turn(oversize="get_all_open_file_paths")
+    with pytest.raises(IdeFailed, match="more than 8 MiB"):
+        await ide.do(type="state", seconds=10)
+
+
+async def test_tools_that_are_told_wrongly_are_no_defect_of_ours(ide: Ide) -> None:
+    ide.turn(nonsense="tools/list")
+    other = beside(ide)
+    assert (await other.health()).phase == "starting"
+    with pytest.raises(IdeNotReady, match="cannot be reached"):
+        await other.do(i.GetState(seconds=2))
+    await other.aclose()
+
+
+async def test_a_pipe_among_the_files_holds_nothing_up(ide: Ide) -> None:
+    pipe = ide.folder / "pipe"
+    os.mkfifo(pipe)
+    try:
+        found = await ide.do(
+            type="references", path="prices.py", line=10, symbol="total", seconds=10
+        )
+        assert isinstance(found, i.Locations)
+        assert found.total
+        with pytest.raises(InvalidRequest, match="no regular file"):
+            await ide.do(type="open", path="pipe")
+        with pytest.raises(OSError, match="no regular file"):
+            places.content_of(str(pipe), 10)
+    finally:
+        pipe.unlink()
+
+
+async def test_a_file_with_nothing_in_it_is_edited(ide: Ide) -> None:
+    (ide.folder / "empty.py").write_text("")
+    edit = {"path": "empty.py", "line": 1, "end_line": 1, "new": "X = 1\n"}
+    await ide.do(type="apply_edit", edits=[edit])
+    assert ide.text("empty.py") == "X = 1\n"
+    (ide.folder / "empty.py").unlink()
+
+
+async def test_whoever_hands_a_file_over_ends_with_who_asked(tmp_path: Path) -> None:
+    async with running(tmp_path) as ide:
+        await ide.until_ready()
+        hand_over = ide.adapter._hand_over  # type: ignore[attr-defined]
+        ide.turn(slow_launcher=True)
+        known = set(psutil.Process().children(recursive=True))
+        asked = asyncio.ensure_future(hand_over(["--line", "1", "--column", "0", "main.py"]))
+        await until(lambda: bool(set(psutil.Process().children(recursive=True)) - known))
+        asked.cancel()
+        await asyncio.gather(asked, return_exceptions=True)
+        assert not set(psutil.Process().children(recursive=True)) - known
 
 
 async def test_many_at_once_are_each_answered(ide: Ide) -> None:

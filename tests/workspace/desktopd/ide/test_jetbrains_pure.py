@@ -300,6 +300,21 @@ def test_variables_are_read(line: str, expected: tuple[str, str, str]) -> None:
     assert (told.name, told.value, told.type) == expected
 
 
+def test_no_output_takes_long_to_read() -> None:
+    """Each of these took minutes, or for ever, by a pattern that tries every way to read it."""
+    blank = "\n" * 100_000
+    for output in (
+        "1 a11" + " a11" * 20_000 + " x",
+        f"{blank}x",
+        f"Ran 1 test in 1s\nFAIL: x\n{blank}x",
+        f"FAILED a.py::t - x\n_ t{'_' * 100_000}x\n1 failed in 1s\n",
+    ):
+        assert testing.result(
+            output, ran="", exit_code=1, is_cut=False, elapsed_seconds=0, folder="/p"
+        )
+    assert variables(f"{' ' * 100_000}x")[0].name == "x"
+
+
 # Preparing, and which IDE there is.
 
 

@@ -8,6 +8,7 @@ told as it stands.
 
 from __future__ import annotations
 
+import itertools
 import re
 import shlex
 from typing import Any
@@ -22,11 +23,8 @@ _MAX_FRAMES = 200
 _MAX_VARIABLES = 500
 _MAX_VALUE = 1000
 _STEPS = {"step_over": "STEP_OVER", "step_into": "STEP_INTO", "step_out": "STEP_OUT"}
-# "name = {type} value" or "name: type = value", behind the marks of a tree.
-_VARIABLE = re.compile(
-    r"^[\s+|`\\\u2500-\u257f-]*(?P<name>[^=:]+?)\s*(?::\s*(?P<type>[^={]+?)\s*)?=\s*"
-    r"(?:\{(?P<braced>[^{}]*)\}\s*)?(?P<value>.*)$"
-)
+# Of the trees in which variables are told.
+_MARKS = " \t+|`\\-" + "".join(map(chr, range(0x2500, 0x2580)))
 DebugAction = (
     i.SetBreakpoints | i.StartDebugging | i.GoOn | i.Inspect | i.EvaluateInFrame | i.StopDebugging
 )
@@ -272,13 +270,9 @@ class Debugging:
         if not path.startswith("/"):
             return ""
 
-        def read() -> bytes:
-            with open(path, "rb") as file:
-                file.seek(self._told_bytes)
-                return file.read(4 * i.MAX_OUTPUT_CHARS)
-
+        limit, told = 4 * i.MAX_OUTPUT_CHARS, self._told_bytes
         try:
-            new = await in_thread(read)
+            new = await in_thread(lambda: places.content_of(path, limit, begin=told))
         except OSError:
             return ""
         self._told_bytes += len(new)
@@ -298,18 +292,21 @@ def _frame(told: dict[str, Any], number: int, folder: str) -> i.Frame:
 
 def variables(text: str) -> list[i.Variable]:
     """The variables of a frame, as the IDE writes them: one a line."""
-    found = []
-    for line in text.splitlines():
-        if not line.strip():
-            continue
-        told = _VARIABLE.match(line)
-        if told is None:
-            found.append(i.Variable(name=line.strip(" +|-\u2502\u251c\u2514\u2500"), value=""))
-        else:
-            kind = told["braced"] or told["type"] or ""
-            found.append(
-                i.Variable(name=told["name"].strip(), value=told["value"][:_MAX_VALUE], type=kind)
-            )
-        if len(found) >= _MAX_VARIABLES:
-            break
-    return found
+    lines = (line for line in text.splitlines() if line.strip())
+    return [_variable(line) for line in itertools.islice(lines, _MAX_VARIABLES)]
+
+
+def _variable(line: str) -> i.Variable:
+    """``name = {type} value`` or ``name: type = value``, behind the marks of a tree."""
+    head, equals, value = line.partition("=")
+    name, _, kind = head.lstrip(_MARKS).partition(":")
+    if not equals or not name.strip():
+        return i.Variable(name=line.strip(_MARKS)[:_MAX_VALUE], value="")
+    value = value.strip()
+    if value.startswith("{") and "}" in value:
+        kind, _, value = value[1:].partition("}")
+    return i.Variable(
+        name=name.strip()[:_MAX_VALUE],
+        value=value.lstrip()[:_MAX_VALUE],
+        type=kind.strip()[:_MAX_VALUE],
+    )

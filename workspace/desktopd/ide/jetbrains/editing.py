@@ -67,7 +67,7 @@ async def _write(asking: Asking, name: str, old: str | None, new: str) -> None:
         return
     if old is None:
         await asking.call("create_new_file", path=name, text=new)
-    elif asking.has("replace_text_in_file"):
+    elif asking.has("replace_text_in_file") and old:
         piece, becomes = edits.unique(old, new)
         await asking.call(
             "replace_text_in_file",
@@ -162,7 +162,9 @@ async def rename(asking: Asking, action: i.Rename) -> i.Changed:
         found = await reading.meaning(asking, name, line, begin)
         if found.path and found.line:
             name = places.relative(found.path, asking.folder)
-    before = await in_thread(lambda: dict(places.files_with(word, asking.folder)))
+    before = await in_thread(
+        lambda: {each: _seen(text, word) for each, text in places.files_with(word, asking.folder)}
+    )
     said = await asking.call(
         offer.name,
         path=name,
@@ -173,7 +175,7 @@ async def rename(asking: Asking, action: i.Rename) -> i.Changed:
     )
     if isinstance(said.data, dict):
         _judge(said.data, word)
-    files = await _renamed(asking, before, word, action.new_name)
+    files = await _renamed(asking, before, word)
     if isinstance(said.data, dict) and isinstance(moved := said.data.get("renamedFile"), dict):
         if path := tools.string(moved.get("path")):
             files.append(_told(asking, path, 1))
@@ -202,28 +204,28 @@ def _judge(told: dict[str, object], word: str) -> None:
 
 
 async def _renamed(
-    asking: Asking, before: dict[str, str], old: str, new: str
+    asking: Asking, before: dict[str, tuple[int, int]], old: str
 ) -> list[i.ChangedFile]:
     """Which files are others now, as soon as one is: the IDE has saved them then."""
     loop = asyncio.get_running_loop()
     deadline = loop.time() + _SAVE_SECONDS
     while True:
         files = []
-        for name, text in before.items():
+        for name, seen in before.items():
             try:
-                now = await asking.text(name)
+                now = _seen(await asking.text(name), old)
             except CarrelError:
                 continue
-            if now != text:
-                changes = len(_whole(old).findall(text)) - len(_whole(old).findall(now))
-                files.append(_told(asking, name, max(1, changes)))
+            if now != seen:
+                files.append(_told(asking, name, max(1, seen[1] - now[1])))
         if files or loop.time() > deadline:
             return files
         await asyncio.sleep(0.05)
 
 
-def _whole(word: str) -> re.Pattern[str]:
-    return re.compile(rf"(?<!\w){re.escape(word)}(?!\w)")
+def _seen(text: str, word: str) -> tuple[int, int]:
+    """A text by its hash, and how often a word stands in it: a whole project is not kept."""
+    return hash(text), len(places.pattern_of(word).findall(text))
 
 
 def _told(asking: Asking, name: str, changes: int) -> i.ChangedFile:

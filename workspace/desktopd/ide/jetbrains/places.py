@@ -8,8 +8,10 @@ IDE's tools save what they change, and so does the IDE when it loses the focus.
 
 from __future__ import annotations
 
+import errno
 import os
 import re
+import stat
 from collections.abc import Iterator
 from urllib.parse import unquote, urlparse
 
@@ -60,8 +62,7 @@ def text_of(path: str, folder: str) -> str:
             raise FileMissing(f"There is no {path}.")
         if not os.path.isfile(whole):
             raise InvalidRequest(f"{path} is no regular file.")
-        with open(whole, "rb") as file:
-            content = file.read(i.MAX_FILE_BYTES + 1)
+        content = content_of(whole, i.MAX_FILE_BYTES + 1)
     except OSError as error:
         raise from_os_error(error, path) from error
     if len(content) > i.MAX_FILE_BYTES:
@@ -76,6 +77,21 @@ def text_of(path: str, folder: str) -> str:
     if "\0" in text:
         raise InvalidRequest(f"{path} is binary: it is no text in UTF-8.")
     return text.replace("\r\n", "\n")
+
+
+def content_of(path: str, limit: int, *, begin: int = 0) -> bytes:
+    """So much of a regular file. Raises OSError; of a pipe too, which nobody may ever write to."""
+    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    with open(fd, "rb") as file:
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            raise OSError(errno.EINVAL, "it is no regular file", path)
+        file.seek(begin)
+        return file.read(limit)
+
+
+def pattern_of(word: str) -> re.Pattern[str]:
+    """A word that is no part of another."""
+    return re.compile(rf"(?<!\w){re.escape(word)}(?!\w)")
 
 
 def line_of(text: str, line: int) -> str:
@@ -121,7 +137,7 @@ def column_of(place: i.Rename | i.GetDefinition | i.GetReferences | i.GetHover, 
                 f"Line {place.line} of {place.path} has {units(line)} columns, not {column}."
             )
         return column
-    found = re.search(rf"(?<!\w){re.escape(place.symbol)}(?!\w)", line)
+    found = pattern_of(place.symbol).search(line)
     index = found.start() if found else line.find(place.symbol)
     if index < 0:
         raise InvalidRequest(
@@ -152,7 +168,7 @@ def files_with(word: str, folder: str) -> Iterator[tuple[str, str]]:
 
     It looks into so many files and no more, none of them a link.
     """
-    looked, whole = 0, re.compile(rf"(?<!\w){re.escape(word)}(?!\w)")
+    looked, wanted = 0, pattern_of(word)
     for parent, folders, names in os.walk(folder):
         if "pyvenv.cfg" in names:
             folders.clear()
@@ -166,11 +182,11 @@ def files_with(word: str, folder: str) -> Iterator[tuple[str, str]]:
             if looked > MAX_FILES:
                 return
             try:
-                if os.path.islink(path) or os.path.getsize(path) > MAX_SEARCHED_BYTES:
+                if os.path.islink(path):
                     continue
-                with open(path, "rb") as file:
-                    text = file.read().decode().replace("\r\n", "\n")
+                content = content_of(path, MAX_SEARCHED_BYTES + 1)
+                text = content.decode().replace("\r\n", "\n")
             except (OSError, UnicodeDecodeError):
                 continue
-            if whole.search(text):
+            if len(content) <= MAX_SEARCHED_BYTES and wanted.search(text):
                 yield os.path.relpath(path, folder), text

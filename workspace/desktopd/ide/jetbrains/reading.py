@@ -15,6 +15,7 @@ from workspace.errors import CarrelError, IdeNotReady, InvalidRequest
 T = TypeVar("T")
 MAX_CANDIDATES = 2000  # places where a name stands, of which each is asked what it means
 _MAX_DOCUMENTATION = 100_000
+_MAX_LINE = 2000  # of a declaration, that is looked into
 # The names of the platform's severities (by its source); a language may have others of its own.
 _SEVERITIES: dict[str, i.Severity] = {
     "ERROR": "error",
@@ -176,7 +177,7 @@ async def _symbol(asking: Asking, item: dict[str, Any], texts: dict[str, str]) -
             texts[name] = ""
     begin = tools.number(item.get("startLine")), tools.number(item.get("startColumn"))
     end = tools.number(item.get("endLine"), begin[0]), tools.number(item.get("endColumn"), begin[1])
-    line = places.line_of(texts[name], begin[0])
+    line = places.line_of(texts[name], begin[0])[:_MAX_LINE]
     # Whether the range is the name's or the whole declaration's differs by language (assumed).
     word, _ = places.word_at(line, begin[1])
     declared = re.search(r"(\w+)\s+" + re.escape(word), line) if word else None
@@ -259,10 +260,9 @@ async def references(asking: Asking, action: i.GetReferences) -> i.Locations:
         return i.Locations(type="references", locations=[], total=0)
     wanted = await _identity(asking, action.path, action.line, column)
     found: list[i.Location] = []
-    for name, content, line, at in await in_thread(lambda: _candidates(word, asking.folder)):
-        if await _identity(asking, name, line, at) == wanted:
-            path = places.absolute(name, asking.folder)
-            found.append(_location(path, content, line, at))
+    for each in await in_thread(lambda: _candidates(word, asking.folder)):
+        if await _identity(asking, each.path, each.range.line, each.range.column) == wanted:
+            found.append(each)
     page, following = _page(found, action.after, action.limit)
     return i.Locations(type="references", locations=page, total=len(found), next=following)
 
@@ -274,13 +274,22 @@ async def _identity(asking: Asking, path: str, line: int, column: int) -> tuple[
     return places.absolute(path, asking.folder), line  # a declaration tells none: it is itself
 
 
-def _candidates(word: str, folder: str) -> list[tuple[str, str, int, int]]:
-    whole = re.compile(rf"(?<!\w){re.escape(word)}(?!\w)")
-    found: list[tuple[str, str, int, int]] = []
+def _candidates(word: str, folder: str) -> list[i.Location]:
+    whole = places.pattern_of(word)
+    found: list[i.Location] = []
     for name, text in places.files_with(word, folder):
+        path = places.absolute(name, folder)
         for number, line in enumerate(text.split("\n"), 1):
             for at in whole.finditer(line):
-                found.append((name, text, number, places.column_at(line, at.start())))
+                begin = places.column_at(line, at.start())
+                end = places.column_at(line, at.end())
+                found.append(
+                    i.Location(
+                        path=path,
+                        range=i.Range(line=number, column=begin, end_line=number, end_column=end),
+                        text=line.strip()[:1000],
+                    )
+                )
                 if len(found) >= MAX_CANDIDATES:
                     return found
     return found

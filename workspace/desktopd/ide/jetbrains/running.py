@@ -173,11 +173,9 @@ async def _whole_output(told: dict[str, Any]) -> tuple[str, bool]:
 
 
 def _tail(path: str) -> tuple[str, bool]:
-    with open(path, "rb") as file:
-        size = file.seek(0, os.SEEK_END)
-        begin = max(0, size - 4 * i.MAX_OUTPUT_CHARS)
-        file.seek(begin)
-        text = file.read(4 * i.MAX_OUTPUT_CHARS).decode(errors="replace")
+    limit = 4 * i.MAX_OUTPUT_CHARS
+    begin = max(0, os.stat(path).st_size - limit)
+    text = places.content_of(path, limit, begin=begin).decode(errors="replace")
     return text[-i.MAX_OUTPUT_CHARS :], begin > 0 or len(text) > i.MAX_OUTPUT_CHARS
 
 

@@ -1,7 +1,8 @@
 """Which tests there are to run, and what came of them, read from what the runner printed.
 
 Pure but for looking whether files are there. Three runners' words are known: the service messages
-that the IDEs' own runners print (``##teamcity[testFailed ...]``), pytest's and unittest's.
+that the IDEs' own runners print (``##teamcity[testFailed ...]``), pytest's and unittest's. What is
+read may be any program's words, and many: no pattern takes more time than in proportion to them.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import os
 import re
 import shlex
 from collections.abc import Sequence
+from itertools import islice
 from typing import Any
 
 from workspace import ide as i
@@ -21,12 +23,12 @@ _MAX_MESSAGE = 4000
 _TESTS = re.compile(r"\b(py)?tests?\b|unittest|junit|jest|vitest|mocha", re.IGNORECASE)
 _MESSAGE = re.compile(r"##teamcity\[(\w+)((?:\s+\w+='(?:\|.|[^|'])*')*)\s*\]")
 _ATTRIBUTE = re.compile(r"(\w+)='((?:\|.|[^|'])*)'")
-_PYTEST = re.compile(r"^=*\s*((?:\d+ \w+(?:, )?)+) in [\d.]+s", re.MULTILINE)
+_PYTEST = re.compile(r"^=* ?(\d+ \w+(?:, \d+ \w+)*) in [\d.]+s", re.MULTILINE)
 _PYTEST_FAILED = re.compile(r"^(?:FAILED|ERROR) (\S+?)(?: - (.*))?$", re.MULTILINE)
 _UNITTEST = re.compile(r"^Ran (\d+) tests? in ", re.MULTILINE)
 _UNITTEST_FAILED = re.compile(r"^(?:FAIL|ERROR): (\S+)(?: \(([\w.]+)\))?", re.MULTILINE)
 _IN_FILE = re.compile(
-    r"^\s*(?:E\s+)?File \"([^\"]+)\", line (\d+)|^(\S+\.py):(\d+): ", re.MULTILINE
+    r"^[ \t]*(?:E[ \t]+)?File \"([^\"\n]+)\", line (\d+)|^([^\s:]+\.py):(\d+): ", re.MULTILINE
 )
 _ESCAPES = {"n": "\n", "r": "\r", "|": "|", "'": "'", "[": "[", "]": "]"}
 
@@ -150,9 +152,9 @@ def _pytest(output: str, folder: str) -> _Told | None:
     for number, word in re.findall(r"(\d+) (\w+)", summaries[-1].group(1)):
         counts[word.rstrip("s")] = counts.get(word.rstrip("s"), 0) + int(number)
     failures = []
-    for name, words in _PYTEST_FAILED.findall(output):
+    for name, words in _PYTEST_FAILED.findall(output)[:_MAX_FAILURES]:
         test = name.rpartition("::")[2].partition("[")[0]
-        section = _section(output, rf"^_+ (?:\S+\.)?{re.escape(test)}\b.*_+$")
+        section = _section(output, rf"^_+ (?:\S+\.)?{re.escape(test)}\b.*_$")
         told = "\n".join(re.findall(r"^E  +(.*)$", section, re.MULTILINE))
         failures.append(_failure(name, told or words or section, folder, section))
     failed = counts.get("failed", 0) + counts.get("error", 0)
@@ -166,7 +168,7 @@ def _unittest(output: str, folder: str) -> _Told | None:
     counts = {name: int(number) for name, number in re.findall(r"(\w+)=(\d+)", output[-500:])}
     failed, skipped = counts.get("failures", 0) + counts.get("errors", 0), counts.get("skipped", 0)
     failures = []
-    for found in _UNITTEST_FAILED.finditer(output):
+    for found in islice(_UNITTEST_FAILED.finditer(output), _MAX_FAILURES):
         name = found.group(2) or found.group(1)
         section = output[found.end() :].partition("\n======")[0]
         words = section.partition("\nRan ")[0].strip("-\n ")
