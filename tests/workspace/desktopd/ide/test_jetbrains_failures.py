@@ -278,6 +278,11 @@ async def test_whoever_hands_a_file_over_ends_with_who_asked(tmp_path: Path) -> 
         await ide.until_ready()
         hand_over = ide.adapter._hand_over  # type: ignore[attr-defined]
         ide.turn(slow_launcher=True)
+        begin = time.monotonic()
+        shown = await ide.do(type="open", path="main.py", line=1, seconds=1)
+        assert isinstance(shown, i.Opened)
+        assert shown.line == 0  # it was not moved there in time
+        assert time.monotonic() - begin < 10  # generous: it has 15 seconds of its own
         known = set(psutil.Process().children(recursive=True))
         asked = asyncio.ensure_future(hand_over(["--line", "1", "--column", "0", "main.py"]))
         await until(lambda: bool(set(psutil.Process().children(recursive=True)) - known))

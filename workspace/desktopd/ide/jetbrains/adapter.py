@@ -174,7 +174,7 @@ class JetBrains:
             # By its source, the launcher counts lines from 1 and columns from 0.
             wanted = min(action.line, lines), action.column or 1
             place = ["--line", str(wanted[0]), "--column", str(wanted[1] - 1), path]
-            if self._hand_over is not None and await self._hand_over(place):
+            if self._hand_over is not None and await self._handed_over(asking, place):
                 line, column = wanted
         return i.Opened(path=path, line=line, column=column, lines=text.count("\n") + 1)
 
@@ -186,11 +186,11 @@ class JetBrains:
             if await in_thread(lambda: os.path.exists(path)):
                 raise NotADirectory(f"{action.path} is no folder.")
             raise FileMissing(f"There is no folder {action.path}.")
-        assert self._hand_over is not None  # else it is not among what can be done
-        if not await self._hand_over([path]):
+        if not await self._handed_over(asking, [path]):
             raise IdeFailed(f"The IDE did not take the folder {action.path}.")
         before = asking.folder
         await self._wire.turn_to(path)
+        self._looking = None  # what was being looked at is the folder before
         try:
             await asyncio.wait_for(self.until_ready(), asking.left())
         except (asyncio.TimeoutError, TimedOut):
@@ -202,6 +202,13 @@ class JetBrains:
                 f" {told[1]}".strip()
             ) from None
         return i.FolderOpened(path=path)
+
+    async def _handed_over(self, asking: Asking, arguments: Sequence[str]) -> bool:
+        assert self._hand_over is not None  # else it is not among what can be done
+        try:
+            return await asyncio.wait_for(self._hand_over(arguments), asking.left())
+        except asyncio.TimeoutError:
+            return False
 
     async def _command(self, asking: Asking, action: i.RunCommand) -> i.CommandResult:
         """An action of the IDE by its id, if the template allows it (some products have a tool)."""
