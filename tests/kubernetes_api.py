@@ -65,12 +65,14 @@ class Fault:
     times: int
     does: bool = False
     headers: dict[str, str] = field(default_factory=dict)
+    reason: str = ""
 
 
 class Refusal(Exception):
-    def __init__(self, status: int, message: str) -> None:
+    def __init__(self, status: int, message: str, reason: str = "") -> None:
         super().__init__(message)
         self.status = status
+        self.reason = reason
 
 
 class KubernetesApi:
@@ -86,6 +88,7 @@ class KubernetesApi:
         self.roles: list[Spec] | None = None
         self.user = "system:serviceaccount:carrel:carrel"
         self.watch_delay = 0.0  # of each event, in seconds
+        self.create_seconds = 0.0
         self.delete_seconds = 0.02  # that the kubelet takes to end a pod
         self.answering = asyncio.Event()  # else it takes requests and says nothing
         self.answering.set()
@@ -113,7 +116,7 @@ class KubernetesApi:
         self.kubelet, self.rules = self.default, self.roles
         if self.watch_delay:
             self.cut()
-        self.watch_delay, self.delete_seconds = 0.0, 0.02
+        self.watch_delay, self.create_seconds, self.delete_seconds = 0.0, 0.0, 0.02
         for namespace in ("carrel", "carrel-desktops"):
             self.put("namespaces", {"metadata": {"name": namespace}})
         self.put("runtimeclasses", {"metadata": {"name": "kata-clh"}, "handler": "kata-clh"})
@@ -194,9 +197,10 @@ class KubernetesApi:
         message: str = "injected",
         times: int = 1,
         does: bool = False,
+        reason: str = "",
         **headers: str,
     ) -> None:
-        self.faults.append(Fault(verb, resource, status, message, times, does, headers))
+        self.faults.append(Fault(verb, resource, status, message, times, does, headers, reason))
 
     def forget_versions(self) -> None:
         """Versions of until now are too old to watch from, and what is being watched from them."""
@@ -313,16 +317,19 @@ class KubernetesApi:
             fault = self._fault(request)
             if fault is not None and not fault.does:
                 headers = fault.headers
-                raise Refusal(fault.status, fault.message)
+                raise Refusal(fault.status, fault.message, fault.reason)
             self._authorize(request)
             if request.verb == "watch":
                 return await self._watch(writer, request)
+            if request.verb == "create":
+                await asyncio.sleep(self.create_seconds)
             status, told = self._do(request, body)
             if fault is not None:
                 raise Refusal(fault.status, fault.message)
         except Refusal as error:
             status = error.status
             told = {"kind": "Status", "code": status, "message": str(error), "status": "Failure"}
+            told["reason"] = error.reason
         data = told.encode() if isinstance(told, str) else json.dumps(told).encode()
         extra = "".join(f"{name.replace('_', '-')}: {value}\r\n" for name, value in headers.items())
         writer.write(
@@ -404,7 +411,8 @@ class KubernetesApi:
         name = body["metadata"]["name"]
         assert body["metadata"]["namespace"] == request.namespace
         if (request.resource, request.namespace, name) in self.objects:
-            raise Refusal(409, f'{request.resource} "{name}" already exists')
+            there_is = f'{request.resource} "{name}" already exists'
+            raise Refusal(409, there_is, "AlreadyExists")
         if request.resource == "pods":
             wanted = body["spec"].get("runtimeClassName")
             if wanted and ("runtimeclasses", "", wanted) not in self.objects:

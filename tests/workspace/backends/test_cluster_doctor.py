@@ -165,6 +165,17 @@ async def test_an_image_that_cannot_be_had(api: KubernetesApi, tmp_path: Path) -
     assert "own kernel" not in found
 
 
+async def test_what_is_refused_is_said_and_leaves_no_pod(
+    api: KubernetesApi, tmp_path: Path
+) -> None:
+    api.fail("create", "selfsubjectaccessreviews", 403)
+    api.fail("create", "pods", 500, does=True)  # it is made, and that is not known
+    api.fail("get", "pods", 404, message="it was deleted")
+    found = await look(api, tmp_path)
+    assert not found["rights"].is_ok
+    assert "it was deleted" in found["probe pod"].detail
+
+
 async def test_memory_of_guests_on_qemu(api: KubernetesApi, tmp_path: Path) -> None:
     found = await look(api, tmp_path, runtime_class="kata-qemu")
     assert "4096 MiB" in found["/dev/shm"].detail

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from workspace.backends import manifests
 from workspace.backends.doctor import Check
 from workspace.backends.kube import pods, rights
-from workspace.backends.kube.faults import Answer, Away, no_class, refused
+from workspace.backends.kube.faults import Answer, Away, is_taken, no_class, refused
 from workspace.backends.kube.options import Options, Place
 from workspace.errors import BackendUnavailable, CarrelError
 
@@ -27,6 +27,7 @@ Spec = dict[str, Any]  # Any: JSON values
 SECONDS = 8.0
 PROBE_SECONDS = 90.0
 _POLL_SECONDS = 0.5
+_AGAIN = "Ask again."
 _APPLY = "kubectl apply -k deploy/"
 _QEMU_SHARE = 0.5  # of a node's memory: what its /dev/shm holds by default
 # A port of the API server: every pod is told of it, and no desktop may reach it.
@@ -92,10 +93,14 @@ def checks(
         try:
             yield step()
         except Away as error:
-            yield Check("Kubernetes API", False, f"It went away: {error}.", "Ask again.")
+            yield _went_away(error)
             return
     if is_probing:
         yield from probe(api, options, place)
+
+
+def _went_away(error: Away) -> Check:
+    return Check("Kubernetes API", False, f"It went away: {error}.", _AGAIN)
 
 
 def reachable(api: Api) -> Check:
@@ -152,7 +157,7 @@ def _is_allowed(api: Api, options: Options, right: rights.Right, verb: str) -> b
     }
     path = rights.path("authorization.k8s.io", "selfsubjectaccessreviews")
     answer = api.ask("POST", path, review, seconds=SECONDS)
-    return bool((answer.body.get("status") or {}).get("allowed"))
+    return answer.status == 201 and bool((answer.body.get("status") or {}).get("allowed"))
 
 
 def runtime_class(api: Api, options: Options, *, seconds: float = SECONDS) -> Check:
@@ -255,15 +260,15 @@ def probe(api: Api, options: Options, place: Place) -> Iterator[Check]:
     """Run a pod as a desktop would run: its image, its own kernel, and that it is shut in."""
     name = f"carrel-probe-{uuid.uuid4().hex[:8]}"
     path = rights.path("", "pods", namespace=options.namespace)
-    made = api.ask("POST", path, manifests.probe_pod(name, options, place, _SCRIPT))
-    if made.status not in (200, 201):
-        error = refused("A pod for a probe could not be made", made)
-        yield Check("probe pod", False, error.message, error.hint)
-        return
     try:
+        made = api.ask("POST", path, manifests.probe_pod(name, options, place, _SCRIPT))
+        if made.status not in (200, 201) and not is_taken(made):  # its name is ours alone
+            error = refused("A pod for a probe could not be made", made)
+            yield Check("probe pod", False, error.message, error.hint or _AGAIN)
+            return
         pod, error_ = _run(api, options, f"{path}/{name}")
         if error_ is not None:
-            yield Check("probe pod", False, error_.message, error_.hint)
+            yield Check("probe pod", False, error_.message, error_.hint or _AGAIN)
             return
         words = api.text(f"{path}/{name}/log", query={"container": manifests.CONTAINER})
         said = dict(line.partition("=")[::2] for line in words.splitlines())
@@ -271,8 +276,17 @@ def probe(api: Api, options: Options, place: Place) -> Iterator[Check]:
         yield Check("probe pod", True, f"The image {options.image} runs on node {node}.")
         yield own_kernel(api, node, said.get("kernel", ""))
         yield shut_in(said.get("api", ""))
+    except Away as gone:
+        yield _went_away(gone)
     finally:
-        api.ask("DELETE", f"{path}/{name}", manifests.DELETE_OPTIONS, seconds=SECONDS)
+        left = ""
+        try:
+            told = api.ask("DELETE", f"{path}/{name}", manifests.DELETE_OPTIONS, seconds=SECONDS)
+            left = "" if told.status in (200, 202, 404) else told.message
+        except Away as gone:
+            left = str(gone)
+        if left:
+            log.error("the pod %s of the probe is left: %s", name, left)
 
 
 def _run(api: Api, options: Options, path: str) -> tuple[Spec, CarrelError | None]:
@@ -280,7 +294,10 @@ def _run(api: Api, options: Options, path: str) -> tuple[Spec, CarrelError | Non
     began = time.monotonic()
     looked = began
     while True:
-        pod = api.ask("GET", path).body
+        told = api.ask("GET", path)
+        if told.status != 200:
+            return {}, refused("The probe's pod cannot be looked at", told)
+        pod = told.body
         waited = time.monotonic() - began
         if (pod.get("status") or {}).get("phase") == "Succeeded":
             return pod, None

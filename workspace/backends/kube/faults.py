@@ -44,8 +44,17 @@ class Away(Exception):
 
 
 def is_soon(answer: Answer) -> bool:
-    """Whether the same request will do once a namespace that is new is complete."""
+    """Whether the same request will do in a moment: a namespace that is new gets complete, and two
+    who change the same quota at once are a conflict.
+    """
+    if answer.status == 409:
+        return answer.body.get("reason") == "Conflict"
     return answer.status == 403 and bool(_SOON.search(answer.message))
+
+
+def is_taken(answer: Answer) -> bool:
+    """Whether there is an object of that name."""
+    return answer.status == 409 and answer.body.get("reason") == "AlreadyExists"
 
 
 def away(error: Away) -> Unavailable:
@@ -81,7 +90,7 @@ def refused(what: str, answer: Answer) -> CarrelError:
         )
     if answer.status == 404 and "namespaces" in said:
         return BackendUnavailable(f"{what}: {said}.", hint="Apply the manifests in deploy/.")
-    if answer.status in (429, 500, 502, 503, 504):
+    if answer.status in (409, 429, 500, 502, 503, 504):
         return BackendUnavailable(f"{what}: the Kubernetes API says {said}.", hint="Try again.")
     return StartFailed(f"{what}: {said} (status {answer.status}).", hint="")
 
