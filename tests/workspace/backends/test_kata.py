@@ -10,6 +10,7 @@ import os
 import shutil
 import signal
 import tempfile
+import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
@@ -22,6 +23,8 @@ from tests.kubernetes_api import NODE, KubernetesApi, Spec, failing, run_desktop
 from tests.workspace.backends.conftest import a_template, new_id
 from workspace.backends.base import Mount
 from workspace.backends.kata import KataBackend
+from workspace.backends.kube import agent, link
+from workspace.backends.kube.faults import Answer
 from workspace.desktop import connect
 from workspace.errors import (
     BackendUnavailable,
@@ -198,6 +201,20 @@ async def test_the_actors_of_a_node_share_one_agent_and_one_watch(pods: Pods) ->
         await backend.stop(name)
 
 
+async def test_a_start_that_is_cancelled_while_something_is_made(pods: Pods) -> None:
+    pods.api.create_seconds = 0.2
+    for resource in ("networkpolicies", "secrets", "pods"):
+        asked = len(pods.api.requests)
+        starting = asyncio.ensure_future(pods.backend.start(new_id(), a_template()))
+        await until(lambda: resource in [each.resource for each in pods.api.requests[asked:]])  # noqa: B023
+        starting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await starting
+        assert left(pods.api) == []
+        await asyncio.sleep(0.3)
+        assert left(pods.api) == []
+
+
 async def test_a_start_that_is_cancelled_leaves_nothing(pods: Pods) -> None:
     pods.api.kubelet = waiting("ContainerCreating")
     starting = asyncio.ensure_future(pods.backend.start(new_id(), a_template()))
@@ -360,6 +377,16 @@ async def test_what_is_asked_twice_is_made_once(
     assert left(pods.api) == []
 
 
+@pytest.mark.parametrize("resource", ["networkpolicies", "secrets", "pods"])
+async def test_two_who_change_a_quota_at_once(pods: Pods, resource: str) -> None:
+    """A conflict says nothing of an object of that name."""
+    pods.api.fail("create", resource, 409, times=2, reason="Conflict")
+    workspace_id = new_id()
+    await pods.backend.start(workspace_id, a_template())
+    assert len(pods.api.names("secrets")) == 1
+    await pods.backend.stop(workspace_id)
+
+
 async def test_another_ones_object_of_that_name(pods: Pods) -> None:
     workspace_id = new_id()
     await pods.backend.start(workspace_id, a_template())
@@ -433,6 +460,81 @@ async def test_a_watch_that_is_slow(pods: Pods) -> None:
     assert time.monotonic() - started < 9
     await pods.backend.stop(workspace_id)
     assert left(pods.api) == []
+
+
+def test_a_watch_that_ends_at_once_is_not_asked_for_all_the_time() -> None:
+    class Ending:
+        def __init__(self) -> None:
+            self.watches = 0
+
+        def list_all(self, *args: object, **more: object) -> Answer:
+            return Answer(200, {"items": [], "metadata": {"resourceVersion": "1"}})
+
+        def watch(self, *args: object, **more: object) -> list[object]:
+            self.watches += 1
+            return []
+
+    api = Ending()
+    given = agent.Given(socket="", namespace="x", cluster="x")
+    watched = agent.Watched(api, given, lambda *told: None, lambda: None)  # type: ignore[arg-type]
+    thread = threading.Thread(target=watched.run)
+    thread.start()
+    time.sleep(0.6)
+    watched.is_ending = True
+    thread.join()
+    assert 1 <= api.watches <= 5
+
+
+async def test_who_follows_what_is_not_listed_is_told_to_look() -> None:
+    said: list[object] = []
+
+    class Client(agent._Client):
+        def say(self, told: dict[str, object]) -> None:
+            said.append(told)
+
+    client = Client(None)  # type: ignore[arg-type]
+    client.follows = {"there", "gone"}
+    given = agent.Given(socket="", namespace="x", cluster="x")
+    told = agent.Agent(None, given)  # type: ignore[arg-type]
+    told._clients.add(client)
+    told._watched.pods["there"] = {}
+    told._have_looked_for()
+    assert said == [{"look": "gone"}]
+
+
+async def test_what_cannot_be_looked_at_is_looked_at_again(
+    pods: Pods, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(link, "_AGAIN_SECONDS", 0.01)
+    workspace_id = new_id()
+    await pods.backend.start(workspace_id, a_template())
+    ours = pods.backend._link
+    say, fails = ours._say, iter([True, True])
+
+    async def failing_first(what: dict[str, object], seconds: float) -> dict[str, object]:
+        if next(fails, False):
+            raise BackendUnavailable("The agent does not start.")
+        return await say(what, seconds)
+
+    monkeypatch.setattr(ours, "_say", failing_first)
+    ending = asyncio.ensure_future(pods.backend.wait(workspace_id))
+    [pid] = pods.agents()
+    os.kill(pid, signal.SIGKILL)
+    pods.api.remove("pods", "carrel-desktops", f"desktop-{workspace_id}")
+    assert "deleted" in await asyncio.wait_for(ending, 10)
+    await pods.backend.stop(workspace_id)
+
+
+def test_an_old_look_changes_nothing_that_was_told_since() -> None:
+    followed = link.Followed()
+    followed.put({"is": "running"})
+    before = followed.pod
+    followed.put({"is": "over"})
+    followed.look(before, Answer(200, {"is": "running"}))
+    assert followed.pod == {"is": "over"}
+    followed.put(None)
+    followed.put({"is": "running"})
+    assert followed.is_gone
 
 
 async def test_a_slow_end(pods: Pods) -> None:
@@ -566,6 +668,16 @@ async def test_a_volume_stays_and_has_one_desktop(pods: Pods) -> None:
         pods.backend.start(new_id(), a_template(), volume=Mount(id=volume)), VolumeNotFound
     )
     assert left(api) == []
+
+
+async def test_a_volume_is_in_use_until_its_pod_is_gone(pods: Pods) -> None:
+    """One that is being deleted may still write."""
+    pods.api.delete_seconds = 1.0
+    backend, volume, workspace_id = pods.backend, new_id(), new_id()
+    await backend.start(workspace_id, a_template(), volume=Mount(id=volume, is_new=True))
+    await backend._calls.delete("", "pods", f"desktop-{workspace_id}")
+    await refused(backend.start(new_id(), a_template(), volume=Mount(id=volume)), VolumeInUse)
+    await backend.stop(workspace_id)
 
 
 # The way out.

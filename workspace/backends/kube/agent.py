@@ -23,6 +23,7 @@ import signal
 import socket
 import sys
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
@@ -47,6 +48,7 @@ IDLE_SECONDS = 60.0
 ORPHAN_SECONDS = 5.0  # an actor whose connection broke has so long to come again
 DELETE_SECONDS = 60.0
 _FIRST_PAUSE, _MOST_PAUSE = 0.2, 5.0
+_SHORT_SECONDS = 1.0  # of a watch that brought nothing
 log = logging.getLogger("carrel.kube")
 
 
@@ -67,11 +69,18 @@ class Given(BaseModel):
 class Watched:
     """The desktops' pods of this node as the API last told of them, from one watch in a thread."""
 
-    def __init__(self, api: Api, given: Given, tell: Callable[[str, Wire | None], None]) -> None:
+    def __init__(
+        self,
+        api: Api,
+        given: Given,
+        tell: Callable[[str, Wire | None], None],
+        listed: Callable[[], None],
+    ) -> None:
         self._api = api
         self._path = rights.path("", "pods", namespace=given.namespace)
         self._query = {"labelSelector": manifests.selector(given.cluster, given.node)}
         self._tell = tell
+        self._listed = listed
         self._version = ""
         self.pods: dict[str, Wire] = {}
         self.is_ending = False
@@ -80,22 +89,27 @@ class Watched:
         """Watch, whatever comes, until ``is_ending``. In a thread of its own."""
         pause = _FIRST_PAUSE
         while not self.is_ending:
+            began = time.monotonic()
+            trouble: Away | None = None
             try:
                 if not self._version:
                     self._list()
                 for event in self._api.watch(self._path, query=self._query, version=self._version):
-                    pause = _FIRST_PAUSE
                     if self.is_ending or not self._take(event):
                         break
-                continue  # the server ended it, as it does now and then
+                    pause = _FIRST_PAUSE
             except Away as error:
+                trouble = error
                 if error.status == 410:
                     self._version = ""
-                level = logging.WARNING if pause == _FIRST_PAUSE else logging.DEBUG
-                log.log(level, "the watch of desktops' pods: %s", error)
             except Exception:
                 log.exception("the watch of desktops' pods")
                 self._version = ""
+            if time.monotonic() - began > _SHORT_SECONDS:  # else it may end each one at once
+                pause = _FIRST_PAUSE
+            if trouble is not None:
+                level = logging.WARNING if pause == _FIRST_PAUSE else logging.DEBUG
+                log.log(level, "the watch of desktops' pods: %s", trouble)
             threading.Event().wait(pause * random.uniform(0.8, 1.2))
             pause = min(pause * 2, _MOST_PAUSE)
 
@@ -109,6 +123,7 @@ class Watched:
         for sandbox, pod in there.items():
             self._put(sandbox, pod)
         self._version = str((answer.body.get("metadata") or {}).get("resourceVersion") or "0")
+        self._listed()
 
     def _take(self, event: Event) -> bool:
         """Whether the watch goes on; after 410 all is listed again."""
@@ -136,7 +151,8 @@ class Agent:
     - ``"list": [path, query, seconds]``: every item of a list, likewise;
     - ``"text": [path, query]``: ``{"text"}``;
     - ``"follow": sandbox``: ``{"pod"}`` as it is known, and from then on, by itself, ``{"sandbox",
-      "pod"}`` whenever it changes: null when it was deleted;
+      "pod"}`` whenever it changes: null when it was deleted; or ``{"look": sandbox}`` where it came
+      and went while nothing was watched, if it was there at all;
     - ``"leave": sandbox``: no longer, and it is not deleted with the connection.
     """
 
@@ -145,7 +161,7 @@ class Agent:
         self._given = given
         self._loop = asyncio.get_running_loop()
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="api")
-        self._watched = Watched(api, given, self._told)
+        self._watched = Watched(api, given, self._told, self._listed)
         self._clients: set[_Client] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._changed = asyncio.Event()  # who is connected, or what is being done
@@ -157,11 +173,14 @@ class Agent:
         threading.Thread(target=self._watched.run, name="watch", daemon=True).start()
         server = await asyncio.start_unix_server(self._accept, sock=listener, limit=MAX_LINE_BYTES)
         try:
-            while self._clients or self._tasks or await self._is_wanted():
-                if self._is_told_to_end:
-                    break
+            while not self._is_told_to_end:
                 self._changed.clear()
-                await self._changed.wait()
+                is_busy = bool(self._clients or self._tasks)
+                seconds = None if is_busy else self._given.idle_seconds
+                try:
+                    await asyncio.wait_for(self._changed.wait(), seconds)
+                except asyncio.TimeoutError:
+                    break
         finally:
             self._watched.is_ending = True
             server.close()
@@ -169,15 +188,6 @@ class Agent:
     def _end(self) -> None:
         self._is_told_to_end = True
         self._changed.set()
-
-    async def _is_wanted(self) -> bool:
-        """Whether somebody comes while it waits for that."""
-        self._changed.clear()
-        try:
-            await asyncio.wait_for(self._changed.wait(), self._given.idle_seconds)
-            return True
-        except asyncio.TimeoutError:
-            return False
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         client = _Client(writer)
@@ -247,6 +257,17 @@ class Agent:
         """From the thread that watches."""
         with contextlib.suppress(RuntimeError):  # the loop has ended
             self._loop.call_soon_threadsafe(self._pass_on, sandbox, pod)
+
+    def _listed(self) -> None:
+        """Likewise: what was followed before, and is not among what there is."""
+        with contextlib.suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(self._have_looked_for)
+
+    def _have_looked_for(self) -> None:
+        for client in self._clients:
+            for sandbox in client.follows:
+                if sandbox not in self._watched.pods:
+                    client.say({"look": sandbox})
 
     def _pass_on(self, sandbox: str, pod: Wire | None) -> None:
         for client in self._clients:

@@ -112,7 +112,9 @@ class Api:
         whole: Answer | None = None
         while True:
             answer = self.ask("GET", path, query=page, seconds=seconds)
-            if answer.status == 410:  # the rest of this list is too old: from its beginning
+            if (
+                answer.status == 410 and "continue" in page
+            ):  # the rest of this list is too old: from its beginning
                 items, page, whole = [], dict(query), None
                 continue
             if answer.status != 200:

@@ -10,18 +10,20 @@ from collections.abc import Sequence
 from workspace.backends import manifests
 from workspace.backends.base import Mount
 from workspace.backends.kube import pods, rights
-from workspace.backends.kube.faults import Answer, is_soon, no_class, refused
+from workspace.backends.kube.faults import Answer, is_soon, is_taken, no_class, refused
 from workspace.backends.kube.link import Followed, Link
 from workspace.backends.kube.options import Options
 from workspace.errors import CarrelError, StartFailed, VolumeInUse, VolumeNotFound
 
 NETWORK = "networking.k8s.io"
+FIRST = "networkpolicies"  # of a desktop's objects: it owns the others
 SOON_SECONDS = 6.0  # a namespace that is new is complete within
+CANCEL_SECONDS = 5.0
 log = logging.getLogger(__name__)
 
 
 class Taken(StartFailed):
-    """There is an object of that name, and another start has made it."""
+    """There is a first object of that name: another start has made it, and this one nothing."""
 
 
 class Calls:
@@ -42,22 +44,34 @@ class Calls:
         what = f"The {spec['kind']} {spec['metadata']['name']} could not be made"
         until = time.monotonic() + SOON_SECONDS
         while True:
-            answer = await self.link.ask("POST", path, spec)
+            answer = await self._made(path, spec)
             if not is_soon(answer) or time.monotonic() > until:
                 break
             await asyncio.sleep(0.3)
-        if answer.status == 409 and resource == "secrets":
+        is_there = is_taken(answer)
+        if is_there and resource == "secrets":
             return spec  # its name is this start's own
-        if answer.status == 409:
+        if is_there:
             there = await self.link.ask("GET", f"{path}/{spec['metadata']['name']}")
             given = (there.body.get("metadata") or {}).get("annotations") or {}
             is_ours = given.get(manifests.START) == spec["metadata"]["annotations"][manifests.START]
             if there.status == 200 and (is_ours or has_rivals):
                 return there.body | {"apiVersion": spec["apiVersion"], "kind": spec["kind"]}
-            raise Taken(f"{what}: there is one already.", hint="")
+            kind = Taken if resource == FIRST else StartFailed
+            raise kind(f"{what}: there is one already.", hint="")
         if answer.status in (200, 201, 202):
             return answer.body
         raise await self._explained(refused(what, answer), answer)
+
+    async def _made(self, path: str, spec: manifests.Spec) -> Answer:
+        """Whoever is cancelled meanwhile deletes it next: so not before the API has answered."""
+        asking = asyncio.ensure_future(self.link.ask("POST", path, spec))
+        try:
+            return await asyncio.shield(asking)
+        except asyncio.CancelledError:
+            await asyncio.wait([asking], timeout=CANCEL_SECONDS)
+            asking.cancel()
+            raise
 
     async def _explained(self, error: CarrelError, answer: Answer) -> CarrelError:
         """With the classes there are, where ours is not one."""
@@ -117,8 +131,7 @@ class Calls:
         answer = await self.link.list(self.path("", "pods"), query)
         if answer.status != 200:
             raise refused("Who has the volume cannot be asked", answer)
-        users = [pod for pod in answer.body["items"] if pods.ended(pod) is None]
-        if users:
+        if not all(pods.is_over(pod) for pod in answer.body["items"]):
             raise VolumeInUse(f"Volume {volume_id} is in use.")
 
     async def events(self, wanted: manifests.Sandbox) -> Sequence[manifests.Spec]:

@@ -32,6 +32,7 @@ START_SECONDS = 20.0
 ASK_SECONDS = 25.0  # that the agent asks again for, while the API is away
 GRACE_SECONDS = 30.0  # beyond that, for the agent itself
 _PAUSE_SECONDS = 0.1
+_AGAIN_SECONDS = 2.0  # between looks at a pod of which nothing can be learned
 _MAX_SOCKET_PATH = 107
 log = logging.getLogger(__name__)
 
@@ -45,10 +46,21 @@ class Followed:
         self.changed = asyncio.Event()
 
     def put(self, pod: Wire | None) -> None:
-        """The pod as it is now; None: it was deleted."""
+        """The pod as it is now; None: it was deleted, and none of that name comes again."""
         self.pod = pod if pod is not None else self.pod
-        self.is_gone = pod is None
+        self.is_gone = self.is_gone or pod is None
         self.changed.set()
+
+    def look(self, before: Wire | None, answer: Answer) -> None:
+        """The answer to a GET that was asked when ``before`` was known; what was told since then is
+        newer.
+        """
+        if self.pod is not before:
+            return
+        if answer.status == 200:
+            self.put(answer.body)
+        elif answer.status == 404 and before is not None:
+            self.put(None)
 
     async def change(self, seconds: float | None = None) -> None:
         """Until something is told after ``changed`` was cleared, or so long."""
@@ -98,7 +110,7 @@ class Link:
         self._followed: dict[str, Followed] = {}
         self._writer: asyncio.StreamWriter | None = None
         self._reading: asyncio.Task[None] | None = None
-        self._again: asyncio.Task[None] | None = None
+        self._looking: set[asyncio.Task[None]] = set()
         self._opening = asyncio.Lock()
         self._is_closed = False
 
@@ -146,10 +158,10 @@ class Link:
 
     async def aclose(self) -> None:
         self._is_closed = True
-        for task in (self._reading, self._again):
-            if task is not None:
-                task.cancel()
-                await asyncio.gather(task, return_exceptions=True)
+        tasks = [*self._looking, *([self._reading] if self._reading is not None else [])]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
         self._drop()
 
     async def _say(self, what: Wire, seconds: float) -> Wire:
@@ -191,10 +203,8 @@ class Link:
                     reader, writer = await asyncio.open_unix_connection(
                         self._socket, limit=MAX_LINE_BYTES
                     )
-                    if self._reading is not None:
-                        self._reading.cancel()
                     self._writer = writer
-                    self._reading = asyncio.ensure_future(self._read(reader))
+                    self._reading = asyncio.ensure_future(self._read(reader, writer))
                     return
                 why = await self._start()
                 await asyncio.sleep(_PAUSE_SECONDS)
@@ -223,11 +233,13 @@ class Link:
             await process.wait()
         return "" if process.returncode == 0 else f"exit code {process.returncode}"
 
-    async def _read(self, reader: asyncio.StreamReader) -> None:
+    async def _read(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             while line := await reader.readline():
                 told: Wire = json.loads(line)
-                if (number := told.get("n")) is None:
+                if "look" in told:
+                    self._look_at(told["look"], is_followed=True)
+                elif (number := told.get("n")) is None:
                     if (followed := self._followed.get(told["sandbox"])) is not None:
                         followed.put(told["pod"])
                 elif (answer := self._waiting.get(number)) is not None and not answer.done():
@@ -235,9 +247,10 @@ class Link:
         except (OSError, ValueError) as error:
             log.warning("the node's agent for Kubernetes: %s", error)
         finally:
-            self._drop()
-        if self._followed and not self._is_closed:
-            self._again = asyncio.ensure_future(self._follow_again())
+            if self._writer is writer:
+                self._drop()
+        for sandbox in self._followed:
+            self._look_at(sandbox, is_followed=False)
 
     def _drop(self) -> None:
         if self._writer is not None:
@@ -247,19 +260,24 @@ class Link:
             if not answer.done():
                 answer.set_exception(ConnectionResetError())
 
-    async def _follow_again(self) -> None:
-        """After the agent died: hold what is held, and see whether it has ended meanwhile."""
-        for sandbox, followed in list(self._followed.items()):
+    def _look_at(self, sandbox: str, *, is_followed: bool) -> None:
+        task = asyncio.ensure_future(self._looked_at(sandbox, is_followed=is_followed))
+        self._looking.add(task)
+        task.add_done_callback(self._looking.discard)
+
+    async def _looked_at(self, sandbox: str, *, is_followed: bool) -> None:
+        """After the agent died, hold what is held; and see whether it has ended meanwhile, until
+        that is known.
+        """
+        path = rights.path("", "pods", namespace=self._namespace, name=manifests.name_of(sandbox))
+        while (followed := self._followed.get(sandbox)) is not None and not self._is_closed:
+            before = followed.pod
             try:
-                await self._say({"follow": sandbox}, ASK_SECONDS)
-                path = rights.path(
-                    "", "pods", namespace=self._namespace, name=manifests.name_of(sandbox)
-                )
-                answer = await self.ask("GET", path)
-            except CarrelError as error:
-                log.error("desktop %s is not followed: %s", sandbox, error.message)
-                continue
-            if answer.status == 200:
-                followed.put(answer.body)
-            elif answer.status == 404 and followed.pod is not None:
-                followed.put(None)
+                if not is_followed:
+                    await self._say({"follow": sandbox}, ASK_SECONDS)
+                is_followed = True
+                followed.look(before, await self.ask("GET", path))
+                return
+            except (CarrelError, OSError) as error:
+                log.error("desktop %s is not followed: %s", sandbox, error)
+                await asyncio.sleep(_AGAIN_SECONDS)

@@ -115,10 +115,15 @@ def phase(pod: Spec) -> str:
     return ", ".join(dict.fromkeys(parts))
 
 
+def is_over(pod: Spec) -> bool:
+    """Whether nothing of it runs any more; one that is being deleted may yet."""
+    return (pod.get("status") or {}).get("phase") in ("Failed", "Succeeded")
+
+
 def ended(pod: Spec) -> str | None:
     """Why a pod has ended, as a sentence; None while it has not."""
     status = pod.get("status") or {}
-    if status.get("phase") in ("Failed", "Succeeded"):
+    if is_over(pod):
         return _why(status)
     for each in _containers(status):
         state = each.get("state") or {}

@@ -139,11 +139,8 @@ class Starting:
         if error is not None:
             raise error
         path = self._calls.path("", "pods", manifests.name_of(self._wanted.id))
-        answer = await self._calls.link.ask("GET", path)
-        if answer.status == 200:
-            self._followed.put(answer.body)
-        elif answer.status == 404:
-            self._followed.put(None)
+        before = self._followed.pod
+        self._followed.look(before, await self._calls.link.ask("GET", path))
 
     async def _too_late(self, pod: Mapping[str, Any]) -> StartFailed:  # Any: JSON values
         words = pods.last_words(await self._calls.events(self._wanted)) or pods.unschedulable(pod)
