@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypedDict
@@ -21,6 +22,7 @@ END_SECONDS = 90.0  # all that is to be ended; a home of a million files takes l
 LIST_SECONDS = 10.0
 _MEMINFO = "/proc/meminfo"
 _MIB = 1 << 20
+log = logging.getLogger(__name__)
 
 Wire = dict[str, Any]  # Any: JSON values
 Settings = Mapping[str, Mapping[str, Any]]  # Any: each backend's settings, plain JSON
@@ -45,6 +47,7 @@ def ask(settings: Settings, end: Sequence[str]) -> Wire:
 async def _ask(settings: Settings, end: Sequence[str]) -> Wire:
     found: set[str] = set()
     failed: dict[str, str] = {}
+    silent: list[Exception] = []
     for name, own in settings.items():
         backend = backends.create(name, **own)
         for sandbox in end:
@@ -54,7 +57,13 @@ async def _ask(settings: Settings, end: Sequence[str]) -> Wire:
                 failed[sandbox] = "It takes too long."
             except CarrelError as error:
                 failed[sandbox] = error.message
-        found.update(await asyncio.wait_for(backend.list(), LIST_SECONDS))
+        try:
+            found.update(await asyncio.wait_for(backend.list(), LIST_SECONDS))
+        except (asyncio.TimeoutError, CarrelError) as error:  # the others' are told all the same
+            log.warning("sandboxes of %s cannot be listed: %r", name, error)
+            silent.append(error)
+    if silent and len(silent) == len(settings):
+        raise silent[-1]
     return {"sandboxes": sorted(found), "failed": failed, "machine": machine()}
 
 

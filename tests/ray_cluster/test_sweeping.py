@@ -98,3 +98,13 @@ def test_what_cannot_be_ended_is_told(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(FakeBackend, "stop", stays)
     told = node.ask({"fake": {"folder": str(tmp_path)}}, ["stays", "goes"])
     assert told["failed"] == {"stays": "It does not die."}
+
+
+def test_a_backend_that_cannot_be_asked_hides_nothing_of_the_others(tmp_path: Path) -> None:
+    (tmp_path / "left").mkdir()
+    fake, pods = {"folder": str(tmp_path)}, {"run_dir": "/" + "x" * 200, "options": {"image": "x"}}
+    broken = {**pods, "cluster": "x", "place": {}}  # its socket's path is too long
+    told = node.ask({"kata": broken, "fake": fake}, [])
+    assert told["sandboxes"] == ["left"]
+    with pytest.raises(Unavailable, match="too long"):
+        node.ask({"kata": broken}, [])
