@@ -518,8 +518,20 @@ def test_a_terminal_stays(bridge: Bridge, project: Path) -> None:
     busy = bridge.do("terminal", command="sleep 985", seconds=1)
     assert busy["exit_code"] is None
     assert bridge.do("terminal", command="echo other")["output"] == "other\n"
-    named = bridge.do("terminal", command="exit 3", name="mine")
-    assert named["exit_code"] == 3
+    for _ in range(3):  # each in a shell that has only now been started
+        named = bridge.do("terminal", command="exit 3", name="mine", seconds=20)
+        assert named["exit_code"] == 3
+    gone = bridge.send("do", type="terminal", command="sleep 986", name="mine", seconds=60)
+    until(lambda: runs("sleep 986"))
+    until(lambda: terminal_of(bridge) == "mine")
+    bridge.do("command", id="workbench.action.terminal.kill")
+    with pytest.raises(Refused, match="closed before the command had ended"):
+        bridge.result(gone)
+
+
+def terminal_of(bridge: Bridge) -> str | None:
+    """The name of the one that is shown."""
+    return next((it["name"] for it in bridge.do("state")["terminals"] if it["is_active"]), None)
 
 
 # Debugging.

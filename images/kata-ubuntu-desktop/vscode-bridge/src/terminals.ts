@@ -9,13 +9,24 @@ import { BridgeError } from "./errors.ts";
 import { folder } from "./places.ts";
 import { Tail } from "./processes.ts";
 import { MAX_OUTPUT_CHARS, type Action, type Answer } from "./protocol.ts";
-import type { Deadline } from "./waiting.ts";
+import { sleep, type Deadline } from "./waiting.ts";
 
 const INTEGRATION_MS = 5000;
 const READ_MS = 500; // what is still to be read of an ended command
 const MAX_TERMINALS = 16;
+// A shell that ends with an error in its first half second is taken by the editor for one that cannot
+// start: it starts another one in its place, and tells nobody how the first one ended.
+const LAUNCH_MS = 700;
+const LOOK_MS = 100;
+const TOLD_MS = 2000; // in which the editor tells that a shell has ended
 
-const ours = new Map<vscode.Terminal, { isBusy: boolean; isPlain: boolean }>();
+interface Known {
+  isBusy: boolean;
+  isPlain: boolean;
+  launched: Promise<number | undefined>; // its process id, once the shell may end by itself
+}
+
+const ours = new Map<vscode.Terminal, Known>();
 
 export function follow(): vscode.Disposable {
   return vscode.window.onDidCloseTerminal((terminal) => void ours.delete(terminal));
@@ -23,24 +34,35 @@ export function follow(): vscode.Disposable {
 
 export async function terminal(action: Action, deadline: Deadline): Promise<Answer> {
   const began = performance.now();
-  const command = String(action["command"]);
   const shell = pick((action["name"] as string | undefined) ?? "agent");
   const known = ours.get(shell)!;
   known.isBusy = true;
-  shell.show(true);
-  const isThere = () => shell.shellIntegration !== undefined;
-  if (!known.isPlain && !isThere()) known.isPlain = !(await deadline.until(isThere, INTEGRATION_MS));
-  const run = shell.shellIntegration ? integrated(shell, shell.shellIntegration, command) : await plain(shell, command);
+  let run: Run;
+  try {
+    run = await started(shell, known, String(action["command"]), deadline);
+  } catch (error) {
+    known.isBusy = false;
+    throw error;
+  }
   run.ended.finally(() => (known.isBusy = false)).catch(() => {});
   let exitCode: number | null = null;
   try {
     exitCode = await deadline.within(run.ended, "The command");
   } catch (error) {
-    if (deadline.signal.aborted) throw error;
+    const isLate = error instanceof BridgeError && error.code === "timed_out";
+    if (!isLate || deadline.signal.aborted) throw error;
   }
   const { text, isCut } = await run.output();
   const elapsed_seconds = Math.round(performance.now() - began) / 1000;
   return { type: "terminal", exit_code: exitCode, output: text, is_cut: isCut, elapsed_seconds };
+}
+
+async function started(shell: vscode.Terminal, known: Known, command: string, deadline: Deadline): Promise<Run> {
+  shell.show(true);
+  const isThere = () => shell.shellIntegration !== undefined;
+  const pid = await deadline.within(known.launched, "The start of a shell");
+  if (!known.isPlain && !isThere()) known.isPlain = !(await deadline.until(isThere, INTEGRATION_MS));
+  return shell.shellIntegration ? integrated(shell, shell.shellIntegration, pid, command) : plain(shell, command);
 }
 
 // One of that name that waits for a command, or another.
@@ -54,7 +76,9 @@ function pick(name: string): vscode.Terminal {
     ours.delete(idle[0]);
   }
   const made = vscode.window.createTerminal({ name, cwd: folder() ?? process.env["HOME"] ?? "/" });
-  ours.set(made, { isBusy: false, isPlain: false });
+  const launched = Promise.resolve(made.processId).then((pid) => sleep(LAUNCH_MS).then(() => pid));
+  launched.catch(() => {}); // whoever runs something in it hears of it
+  ours.set(made, { isBusy: false, isPlain: false, launched });
   return made;
 }
 
@@ -63,30 +87,61 @@ interface Run {
   output(): Promise<{ text: string; isCut: boolean }>;
 }
 
-function integrated(shell: vscode.Terminal, integration: vscode.TerminalShellIntegration, command: string): Run {
+function integrated(
+  shell: vscode.Terminal,
+  integration: vscode.TerminalShellIntegration,
+  pid: number | undefined,
+  command: string,
+): Run {
   const tail = new Tail();
   const execution = integration.executeCommand(command);
   const reading = (async () => {
     for await (const part of execution.read()) tail.add(part);
   })();
   reading.catch(() => {});
-  const ended = new Promise<number | null>((resolve) => {
+  const ended = new Promise<number | null>((resolve, reject) => {
     const watching = vscode.Disposable.from(
-      vscode.window.onDidEndTerminalShellExecution((event) => event.execution === execution && over(event.exitCode ?? null)),
-      vscode.window.onDidCloseTerminal((closed) => closed === shell && over(closed.exitStatus?.code ?? null)),
+      vscode.window.onDidEndTerminalShellExecution((event) => event.execution === execution && over(() => resolve(event.exitCode ?? null))),
+      vscode.window.onDidCloseTerminal((other) => other === shell && over(() => closed(shell).then(resolve, reject))),
     );
-    const over = (code: number | null) => {
+    let goneSince: number | null = null;
+    const looking = setInterval(() => {
+      if (pid === undefined || isAlive(pid)) return;
+      goneSince ??= performance.now();
+      if (performance.now() - goneSince < TOLD_MS) return;
+      // Whatever is in the terminal now, it is not the shell that was asked.
+      shell.dispose();
+      ours.delete(shell);
+      over(() => reject(new BridgeError("ide_failed", "The terminal's shell ended with the command; its exit code is not known.")));
+    }, LOOK_MS);
+    const over = (settle: () => void) => {
       watching.dispose();
-      resolve(code);
+      clearInterval(looking);
+      settle();
     };
   });
   let isOver = false;
-  void ended.then(() => (isOver = true));
+  ended.then(() => (isOver = true), () => {});
   const output = async () => {
     if (isOver) await Promise.race([reading.catch(() => {}), new Promise((resolve) => setTimeout(resolve, READ_MS))]);
     return { text: tail.text, isCut: tail.isCut };
   };
   return { ended, output };
+}
+
+// How the shell of a closed terminal ended; one that a person closed has no exit code.
+async function closed({ exitStatus }: vscode.Terminal): Promise<number> {
+  if (exitStatus?.code !== undefined) return exitStatus.code;
+  throw new BridgeError("ide_failed", "The terminal was closed before the command had ended.");
+}
+
+function isAlive(pid: number): boolean {
+  try {
+    process.kill(pid, 0);
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code !== "ESRCH";
+  }
+  return true;
 }
 
 async function plain(shell: vscode.Terminal, command: string): Promise<Run> {
@@ -100,7 +155,7 @@ async function plain(shell: vscode.Terminal, command: string): Promise<Run> {
       if (found.endsWith("\n")) return Number(found);
       await new Promise((resolve) => setTimeout(resolve, 50));
     }
-    return shell.exitStatus.code ?? null;
+    return closed(shell);
   })();
   const output = async () => {
     const tail = new Tail();
@@ -109,6 +164,7 @@ async function plain(shell: vscode.Terminal, command: string): Promise<Run> {
     return { text: tail.text, isCut: tail.isCut };
   };
   // They are read once more when the command has run for longer than the request.
-  void ended.finally(() => setTimeout(() => void rm(dir, { recursive: true, force: true }), 10_000).unref());
+  const tidy = () => void setTimeout(() => void rm(dir, { recursive: true, force: true }), 10_000).unref();
+  ended.then(tidy, tidy);
   return { ended, output };
 }
