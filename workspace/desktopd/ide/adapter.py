@@ -98,9 +98,8 @@ def check_allowed(action: i.IdeAction, settings: i.IdeSettings) -> None:
 
 
 def is_acting(action: i.IdeAction) -> bool:
-    """Whether it changes anything, and so waits while a person has control."""
-    if action.type == "code_actions":
-        return action.apply is not None
+    """Whether it changes anything, if only what the window shows (as ``code_actions`` does, to have
+    them offered): such waits while a person has control."""
     if action.type == "debug":
         return action.do not in ("stack", "variables")
     return action.type not in _READING

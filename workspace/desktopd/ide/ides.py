@@ -114,10 +114,22 @@ class Ides:
         with self._hands.acting() if acts else nullcontext():
             if action.type != "open_folder":
                 return await self._do(action)
-            if self._failure is not None:
-                self._revive()
-            async with self._opening:
-                return await self._do(action)
+            begun = asyncio.get_running_loop().time()
+            try:
+                await asyncio.wait_for(self._opening.acquire(), action.seconds)
+            except asyncio.TimeoutError:
+                raise IdeNotReady(
+                    f"Another folder is being opened, for longer than {action.seconds:g} s.",
+                    hint="Ask for the state to see which one, then open yours.",
+                ) from None
+            try:
+                if self._failure is not None:
+                    self._revive()
+                spent = asyncio.get_running_loop().time() - begun
+                left = max(_LEAST_SECONDS, action.seconds - spent)
+                return await self._do(action.model_copy(update={"seconds": left}))
+            finally:
+                self._opening.release()
 
     async def _do(self, action: i.IdeAction) -> i.IdeAnswer:
         loop = asyncio.get_running_loop()

@@ -255,6 +255,22 @@ async def test_a_caller_that_goes_away_cancels_it(own: Ides, launcher: Launcher)
     assert launcher.last.was_cancelled
 
 
+async def test_a_folder_waits_for_another_no_longer_than_it_has(
+    own: Ides, launcher: Launcher
+) -> None:
+    own.on_screen(True)
+    await own.do(STATE)
+    launcher.last.hold = asyncio.Event()
+    first = asyncio.ensure_future(own.do(i.OpenFolder(path="/a")))
+    await eventually(lambda: len(launcher.last.asked) == 2)
+    with pytest.raises(IdeNotReady, match="Another folder"):
+        await asyncio.wait_for(own.do(i.OpenFolder(path="/b", seconds=0.1)), 5)
+    launcher.last.hold.set()
+    assert isinstance(await first, i.FolderOpened)
+    assert isinstance(await own.do(i.OpenFolder(path="/b")), i.FolderOpened)
+    assert len(launcher.last.asked) == 3
+
+
 async def test_a_person_in_control(own: Ides, launcher: Launcher, hands: Hands) -> None:
     own.on_screen(True)
     await own.do(STATE)
@@ -317,6 +333,7 @@ def test_what_acts() -> None:
     acting: list[i.IdeAction] = [
         i.Open(path="a"),
         i.Rename(path="a", line=1, new_name="b"),
+        i.CodeActions(path="a", line=1),  # shows the file, under a person's hands
         i.CodeActions(path="a", line=1, apply="Fix"),
         i.SetBreakpoints(path="a", breakpoints=[]),
         i.EvaluateInFrame(expression="x"),
@@ -327,7 +344,6 @@ def test_what_acts() -> None:
         STATE,
         i.GetDiagnostics(),
         i.GetHover.model_validate(place),
-        i.CodeActions(path="a", line=1),
         i.Inspect(do="stack"),
     ]
     assert all(map(is_acting, acting))
