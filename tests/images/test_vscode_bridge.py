@@ -40,6 +40,8 @@ PROJECT = {
     ".vscode/tasks.json": '{"version": "2.0.0", "tasks": ['
     '{"label": "where", "type": "shell", "command": "echo in ${workspaceFolder}; exit 3"},'
     '{"label": "words", "type": "process", "command": "printf", "args": ["<%s>", "a b", "$c"]},'
+    '{"label": "after", "type": "shell", "command": "test -e made", "dependsOn": ["make"]},'
+    '{"label": "make", "type": "shell", "command": "sleep 1; touch made"},'
     '{"label": "both", "dependsOn": ["where"]}]}\n',
     ".vscode/launch.json": '{"version": "0.2.0", "configurations": [{"name": "The app", "type":'
     ' "debugpy", "request": "launch", "program": "${workspaceFolder}/py/app.py"}]}\n',
@@ -476,6 +478,7 @@ def test_tasks_of_the_folder(bridge: Bridge, project: Path) -> None:
     assert (ran["exit_code"], ran["output"]) == (3, f"in {project}\n")
     assert bridge.do("run_task", name="words")["output"] == "<a b><$c>"
     assert bridge.do("run_task", name="both")["exit_code"] == 0
+    assert bridge.do("run_task", name="after")["exit_code"] == 0  # of what ran before it
     error = refused(bridge, "run_task", name="none")
     assert (error.code, "where" in error.message) == ("invalid_request", True)
 

@@ -25,8 +25,15 @@ async function named(name: string, deadline: Deadline): Promise<Finished> {
     const names = all.map((one) => one.name).join(", ").slice(0, 1500);
     throw new BridgeError("invalid_request", `There is no task ${name}; there are: ${names || "none"}.`);
   }
-  const definition = ours(task);
+  const definition = hasOthers(name) ? null : ours(task);
   return definition ? captured(task, definition, deadline) : native(task, deadline);
+}
+
+// Whether others are to run before it: VS Code tells no extension, and a copy of the task has none.
+function hasOthers(name: string): boolean {
+  const known = vscode.workspace.getConfiguration("tasks", vscode.workspace.workspaceFolders?.[0]?.uri).get<unknown>("tasks");
+  if (!Array.isArray(known)) return false;
+  return known.some((one: { label?: unknown; dependsOn?: unknown } | null) => one?.label === name && one.dependsOn != null);
 }
 
 interface Definition extends vscode.TaskDefinition {
@@ -83,7 +90,7 @@ async function opened(deadline: Deadline): Promise<never> {
   throw new BridgeError("timed_out", "The editor did not start the task.");
 }
 
-// Tasks that only others can run, such as those made of other tasks: their output is in the window alone.
+// Tasks that only the editor can run, such as those that need other tasks first: their output is in the window alone.
 async function native(task: vscode.Task, deadline: Deadline): Promise<Finished> {
   const began = performance.now();
   let code: number | null = null;
