@@ -465,6 +465,10 @@ def test_a_task_that_never_ends_is_ended(bridge: Bridge, project: Path) -> None:
     until(lambda: not runs("sleep 987"))
     ran = bridge.do("run_task", command="trap '' TERM; sleep 986; echo stubborn", seconds=1)
     assert ran["exit_code"] is None
+    # What a shell leaves behind when it ends at once is ended with it.
+    command = "(trap '' TERM; exec sleep 984) & wait"
+    assert bridge.do("run_task", command=command, seconds=1)["exit_code"] is None
+    until(lambda: not runs("sleep 984"))
 
 
 def test_of_long_output_the_end_is_kept(bridge: Bridge) -> None:

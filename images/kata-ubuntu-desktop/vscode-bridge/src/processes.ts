@@ -11,7 +11,7 @@ import { MAX_OUTPUT_CHARS } from "./protocol.ts";
 import type { Deadline } from "./waiting.ts";
 
 const DRAIN_MS = 200; // what it left running may hold the pipes open
-const KILL_MS = 2000;
+const KILL_MS = 1500; // whoever asked waits for 2.5 s more than the seconds
 
 // The end of a stream of text.
 export class Tail {
@@ -92,12 +92,12 @@ export class Console implements vscode.Pseudoterminal {
     this.#close.fire(exitCode ?? 1);
   }
 
-
   end(): void {
     const child = this.#child;
     if (!child?.pid) return;
     kill(child.pid, "SIGTERM");
-    setTimeout(() => this.#child === child && kill(child.pid!, "SIGKILL"), KILL_MS).unref();
+    // Also where bash itself has ended: what it started may not have.
+    setTimeout(() => kill(child.pid!, "SIGKILL"), KILL_MS).unref();
   }
 
   // Runs one program to its end, or to the deadline. The terminal must be open.
