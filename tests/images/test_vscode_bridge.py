@@ -605,6 +605,11 @@ def test_a_program_that_never_ends_is_ended_by_stop_or_the_next(
     bridge.do("debug", do="set_breakpoints", path="py/app.py", breakpoints=[])
     answer = bridge.do("debug", do="start", program="js/count.js")
     assert (answer["state"], answer["exit_code"]) == ("ended", 4)
+    started = bridge.send("do", type="debug", do="start", program="py/app.py", seconds=60)
+    answer = bridge.do("debug", do="start", program="js/count.js")  # at once with the other
+    assert (answer["state"], answer["exit_code"], answer["output"]) == ("ended", 4, "m is 42\n")
+    with pytest.raises(Refused, match="in its place"):
+        bridge.result(started)
     for _ in range(2):
         assert bridge.do("debug", do="stop")["state"] == "ended"
 

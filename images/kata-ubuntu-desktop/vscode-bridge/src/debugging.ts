@@ -13,7 +13,7 @@ import { Tail } from "./processes.ts";
 import type { Action, Answer } from "./protocol.ts";
 import { quoted } from "./quoting.ts";
 import { nodeFolder } from "./testing.ts";
-import { Deadline } from "./waiting.ts";
+import { Deadline, Turns } from "./waiting.ts";
 
 const SCRIPT = new Set([".js", ".mjs", ".cjs", ".ts", ".mts", ".cts"]);
 const MAX_FRAMES = 50;
@@ -54,12 +54,14 @@ interface Message {
   };
 }
 
+const turns = new Turns();
 const sessions = new Set<vscode.DebugSession>();
 const output = new Tail();
 let stop: Stop | null = null;
 let exitCode: number | null = null;
 let failure = "";
 let hasRun = false;
+let programs = 0; // that were begun
 
 export function follow(): vscode.Disposable {
   return vscode.Disposable.from(
@@ -152,6 +154,12 @@ async function setBreakpoints(action: Action, deadline: Deadline): Promise<Answe
 
 // One that is debugged already is ended first.
 async function start(action: Action, deadline: Deadline): Promise<Answer> {
+  const number = await turns.take(deadline, () => begin(action, deadline), "The start of another program");
+  return settled(deadline, number);
+}
+
+async function begin(action: Action, deadline: Deadline): Promise<number> {
+  const number = ++programs;
   await end(deadline);
   forget();
   const config = action["program"] != null ? await configuration(action, deadline) : known(String(action["name"]));
@@ -184,7 +192,7 @@ async function start(action: Action, deadline: Deadline): Promise<Answer> {
     throw new BridgeError("timed_out", `The start of the debugger took more than ${deadline.seconds} s.`);
   }
   hasRun = true;
-  return settled(deadline);
+  return number;
 }
 
 // A launch configuration's name, or raises invalid_request with those that there are.
@@ -275,8 +283,11 @@ function stopped(): Stop {
 }
 
 // Once the program stops or ends, or the time is over while it runs.
-async function settled(deadline: Deadline): Promise<Answer> {
-  await deadline.until(() => stop !== null || sessions.size === 0, deadline.leftMs);
+async function settled(deadline: Deadline, number = programs): Promise<Answer> {
+  await deadline.until(() => stop !== null || sessions.size === 0 || programs !== number, deadline.leftMs);
+  if (programs !== number) {
+    throw new BridgeError("not_debugging", "Another request started a program in its place, and ended this one.");
+  }
   await takeNoted(deadline);
   return answer(deadline, {}, true);
 }

@@ -58,16 +58,17 @@ export function sleep(ms: number): Promise<void> {
   return new Promise((resolve) => setTimeout(resolve, ms));
 }
 
-// One after the other: what changes files reads them first, and nobody else may change them between.
+// One after the other: what changes files reads them first, and nobody else may change them between; and
+// one program is debugged at a time.
 export class Turns {
   #last: Promise<unknown> = Promise.resolve();
 
-  async take<T>(deadline: Deadline, work: () => Promise<T>): Promise<T> {
+  async take<T>(deadline: Deadline, work: () => Promise<T>, what = "What other requests do to files"): Promise<T> {
     const before = this.#last;
     let done = () => {};
     this.#last = new Promise<void>((resolve) => (done = resolve)).then(() => before);
     try {
-      await deadline.within(before, "What other requests do to files");
+      await deadline.within(before, what);
       return await work();
     } finally {
       done();
