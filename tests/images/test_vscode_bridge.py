@@ -36,6 +36,7 @@ PROJECT = {
     "node/sums.test.ts": 'import assert from "node:assert";\nimport test from "node:test";\n\n'
     'test("good", () => {});\ntest("bad", () => assert.equal(1 as number, 2));\n'
     'test.skip("not yet", () => {});\n',
+    "node/test/loose.js": 'require("node:test")("loose", () => {});\n',
     "data.json": '{"a": 1,}\n',
     ".vscode/tasks.json": '{"version": "2.0.0", "tasks": ['
     '{"label": "where", "type": "shell", "command": "echo in ${workspaceFolder}; exit 3"},'
@@ -507,6 +508,9 @@ def test_tests_of_typescript(bridge: Bridge, project: Path) -> None:
     assert (failure["name"], failure["line"]) == ("bad", 5)
     tested = bridge.do("run_tests", path="node/sums.test.ts", pattern="good")
     assert (tested["passed"], tested["failed"], tested["exit_code"]) == (1, 0, 0)
+    tested = bridge.do("run_tests", path="node")  # Node takes files, and no folders
+    assert (tested["passed"], tested["failed"], tested["skipped"]) == (2, 1, 1)
+    assert bridge.do("run_tests", path="node/test")["passed"] == 1
 
 
 def test_tests_that_cannot_be_told_or_end(bridge: Bridge, project: Path) -> None:

@@ -12,7 +12,7 @@ export interface Package {
 }
 
 const PYTHON = /(^|\/)(test_[^/]*|[^/]*_test)\.py$/;
-const SCRIPT = /(^|\/)([^/]*[.-_](test|spec)|test|test-[^/]*)\.[cm]?[jt]sx?$|(^|\/)(test|__tests__)\/.*\.[cm]?[jt]sx?$/;
+const SCRIPT = /(^|\/)([^/]*[._-](test|spec)|test|test-[^/]*)\.[cm]?[jt]sx?$|(^|\/)(test|__tests__)\/.*\.[cm]?[jt]sx?$/;
 
 // By the file that is asked for, or the names of the files that there are.
 export function language(path: string | null, files: string[]): "python" | "script" {
@@ -39,14 +39,20 @@ export function scriptRunner(manifest: Package | null): Runner {
   return "vitest" in names ? "vitest" : "jest" in names ? "jest" : "node";
 }
 
+// Those of the files that hold tests of JavaScript or TypeScript, by their names.
+export function scripts(files: string[]): string[] {
+  return files.filter((file) => SCRIPT.test(file));
+}
+
 export interface Wanted {
   path: string | null;
+  files?: string[] | undefined; // those in it that hold tests, if it is a folder: Node takes no folders
   pattern: string | null;
   report: string; // the file that it is to write
   python: string;
 }
 
-export function command(runner: Runner, { path, pattern, report, python }: Wanted): string {
+export function command(runner: Runner, { path, files, pattern, report, python }: Wanted): string {
   const parts: (string | false | null)[] = {
     pytest: [
       ...[python, "-m", "pytest", "-o", "junit_family=xunit1", `--junitxml=${report}`],
@@ -60,7 +66,7 @@ export function command(runner: Runner, { path, pattern, report, python }: Wante
     node: [
       ...["node", "--test", "--test-reporter=spec", "--test-reporter-destination=stdout"],
       ...["--test-reporter=junit", `--test-reporter-destination=${report}`],
-      ...[pattern !== null && `--test-name-pattern=${pattern}`, path],
+      ...[pattern !== null && `--test-name-pattern=${pattern}`, ...(files ?? [path])],
     ],
     vitest: [
       ...["npx", "--no-install", "vitest", "run", "--reporter=default", "--reporter=junit"],

@@ -5,7 +5,7 @@ import { execFile } from "node:child_process";
 import { existsSync } from "node:fs";
 import { mkdtemp, readFile, rm, stat } from "node:fs/promises";
 import { tmpdir } from "node:os";
-import { delimiter, dirname, isAbsolute, join } from "node:path";
+import { delimiter, dirname, isAbsolute, join, relative } from "node:path";
 import * as vscode from "vscode";
 import { BridgeError } from "./errors.ts";
 import { absolute, folder } from "./places.ts";
@@ -13,11 +13,12 @@ import { runShown } from "./processes.ts";
 import type { Action, Answer, Counts } from "./protocol.ts";
 import * as python from "./python.ts";
 import * as reports from "./reports.ts";
-import { command, language, scriptRunner, type Package, type Runner } from "./runners.ts";
+import { command, language, scriptRunner, scripts, type Package, type Runner } from "./runners.ts";
 import type { Deadline } from "./waiting.ts";
 
 const MAX_REPORT_BYTES = 32 << 20;
 const MAX_FILES = 5000;
+const MAX_COMMAND = 100_000; // characters: Linux takes no argument of 128 KiB
 const NODE = 22; // the first one that runs TypeScript
 const IGNORED = "**/{node_modules,.venv,venv,.git,__pycache__,dist,build}/**";
 const LOOKED_FOR = "**/*.{py,js,mjs,cjs,ts,mts,cts,jsx,tsx}";
@@ -28,7 +29,8 @@ export async function runTests(action: Action, deadline: Deadline): Promise<Answ
   const asked = (action["path"] as string | null | undefined) ?? null;
   const path = asked === null ? null : absolute(asked);
   if (path !== null && !existsSync(path)) throw new BridgeError("file_not_found", `There is no ${path}.`);
-  const kind = language(path, await names(root, path, deadline));
+  const found = await names(root, path, deadline);
+  const kind = language(path, found);
   const env: Record<string, string | undefined> = {};
   const runner = kind === "python" ? await pythonRunner(env) : scriptRunner(await manifest(root));
   if (kind === "script") env["PATH"] = [...(await nodeFolder()), process.env["PATH"]].join(delimiter);
@@ -36,7 +38,9 @@ export async function runTests(action: Action, deadline: Deadline): Promise<Answ
   try {
     const report = join(temporary, "report");
     const pattern = (action["pattern"] as string | null | undefined) ?? null;
-    const line = command(runner, { path: asked, pattern, report, python: python.interpreter() });
+    const files = path !== null && (await stat(path)).isDirectory() ? scripts(found) : undefined;
+    const line = command(runner, { path: asked, files, pattern, report, python: python.interpreter() });
+    if (line.length > MAX_COMMAND) throw new BridgeError("invalid_request", "There are too many files with tests there.", "Give a folder with fewer.");
     const finished = await runShown("agent: tests", { command: line, cwd: root, env }, deadline);
     const counts = runner === "unittest" ? reports.unittest(finished.output) : await read(runner, report);
     const failures = counts.failures.map((one) => ({ ...one, path: one.path && !isAbsolute(one.path) ? join(root, one.path) : one.path }));
@@ -46,12 +50,13 @@ export async function runTests(action: Action, deadline: Deadline): Promise<Answ
   }
 }
 
+// The files that may hold tests, relative to the root.
 async function names(root: string, path: string | null, deadline: Deadline): Promise<string[]> {
   const base = path === null ? root : (await stat(path)).isDirectory() ? path : null;
-  if (base === null) return [path!];
+  if (base === null) return [relative(root, path!)];
   const pattern = new vscode.RelativePattern(vscode.Uri.file(base), LOOKED_FOR);
   const found = await deadline.within(vscode.workspace.findFiles(pattern, IGNORED, MAX_FILES), "Looking for tests");
-  return found.map((uri) => uri.fsPath.slice(base.length + 1));
+  return found.map((uri) => relative(root, uri.fsPath)).sort();
 }
 
 async function read(runner: Runner, report: string): Promise<Counts> {
