@@ -307,6 +307,24 @@ def test_a_rename_that_cannot_be_says_why(bridge: Bridge, project: Path) -> None
     assert (error.code, "can't be renamed" in error.message) == ("edit_conflict", True)
     error = refused(bridge, "rename", path="data.json", line=1, column=1, new_name="x")
     assert error.code == "edit_conflict"
+    shapes = "const depth = 1;\n" + PROJECT["ts/shapes.ts"]
+    util = PROJECT["py/util.py"] + "\n\ndef triple(n: int) -> int:\n    return n * 3\n"
+    (project / "ts/shapes.ts").write_text(shapes)
+    (project / "py/util.py").write_text(util)
+    for path, line, symbol, name in (
+        ("ts/shapes.ts", 3, "area", "depth"),  # taken
+        ("ts/shapes.ts", 3, "area", "a b"),  # no name
+        ("ts/main.ts", 3, "area", "size"),  # taken where it is used
+        ("py/util.py", 1, "double", "triple"),
+        ("py/util.py", 1, "double", "class"),
+    ):
+        error = refused(bridge, "rename", path=path, line=line, symbol=symbol, new_name=name)
+        assert error.code == "edit_conflict"
+        assert name == "class" or f"As {name} it would be wrong" in error.message
+    assert (project / "ts/shapes.ts").read_text() == shapes
+    assert (project / "py/util.py").read_text() == util
+    assert (project / "ts/main.ts").read_text() == PROJECT["ts/main.ts"]
+    assert not any(each["is_dirty"] for each in bridge.do("state")["files"])
 
 
 def test_rename_without_a_project_file_finds_closed_files(bridge: Bridge, project: Path) -> None:

@@ -5,7 +5,7 @@ import { existsSync } from "node:fs";
 import { access, constants, stat } from "node:fs/promises";
 import { dirname } from "node:path";
 import * as vscode from "vscode";
-import { analyse, openUsers } from "./analysis.ts";
+import { analyse, isAnalysed, openUsers } from "./analysis.ts";
 import * as documents from "./documents.ts";
 import { changes, unix } from "./edits.ts";
 import { BridgeError, words } from "./errors.ts";
@@ -15,6 +15,9 @@ import type { Action, Answer, FileEdit, Place } from "./protocol.ts";
 import { sleep, Turns, type Deadline } from "./waiting.ts";
 
 const MAX_OFFERED = 200;
+const MAX_CHECKED = 20; // files, of a rename
+const MAX_MESSAGE = 500;
+const TOLD_MS = 2000; // in which the editor tells of the files that it has made
 // They have a formatter: no edits of theirs means that nothing is to be done. Of others it may mean that
 // there is none.
 const FORMATTED = new Set([
@@ -42,8 +45,38 @@ export function rename(action: Action, deadline: Deadline): Promise<Answer> {
     if (!edit || edit.size === 0) {
       throw new BridgeError("edit_conflict", "There is nothing here that can be renamed.", "Choose another place.");
     }
-    return { type: "rename", files: await applied(edit, deadline, document.uri), title: "" };
+    const check = await noNewErrors(document, edit, place.new_name, deadline);
+    return { type: "rename", files: await applied(edit, deadline, { main: document.uri, check }), title: "" };
   });
+}
+
+// Language servers rename to whatever they are told: to a name that is taken, or that is none. So where that
+// would be seen, in the file itself and in those that have the name already, there must be no more errors after
+// it than before.
+async function noNewErrors(main: vscode.TextDocument, edit: vscode.WorkspaceEdit, name: string, deadline: Deadline) {
+  const looked = new Set([main]);
+  for (const [uri] of edit.entries()) {
+    if (looked.size >= MAX_CHECKED) break;
+    const document = await deadline.within(vscode.workspace.openTextDocument(uri), "Opening files");
+    if (document.getText().includes(name)) looked.add(document);
+  }
+  const before = new Map<vscode.TextDocument, string[]>();
+  for (const one of looked) if (isAnalysed(one)) before.set(one, await errors(one, deadline));
+  return async () => {
+    for (const [one, known] of before) {
+      const now = await errors(one, deadline);
+      if (now.length <= known.length) continue;
+      const fresh = now.find((text) => !known.includes(text)) ?? now[0]!;
+      throw new BridgeError("edit_conflict", `As ${name} it would be wrong, so nothing was renamed: ${fresh}`, "Choose another name.");
+    }
+  };
+}
+
+async function errors(document: vscode.TextDocument, deadline: Deadline): Promise<string[]> {
+  const { diagnostics } = await analyse(document, deadline);
+  return diagnostics
+    .filter((one) => one.severity === vscode.DiagnosticSeverity.Error)
+    .map((one) => `${document.uri.fsPath}:${one.range.start.line + 1}: ${one.message.slice(0, MAX_MESSAGE)}`);
 }
 
 export function applyEdit(action: Action, deadline: Deadline): Promise<Answer> {
@@ -54,10 +87,12 @@ export function applyEdit(action: Action, deadline: Deadline): Promise<Answer> {
       byFile.set(file, [...(byFile.get(file) ?? []), edit]);
     }
     const edit = new vscode.WorkspaceEdit();
+    let made = 0;
     for (const [file, edits] of byFile) {
       if (edits.some((one) => one.create)) {
         if (edits.length > 1) throw new BridgeError("invalid_request", `${file} is to be made, and changed too.`);
         await creatable(file);
+        made += 1;
         edit.createFile(vscode.Uri.file(file), { contents: Buffer.from(edits[0]!.new) });
         continue;
       }
@@ -66,7 +101,7 @@ export function applyEdit(action: Action, deadline: Deadline): Promise<Answer> {
         edit.replace(document.uri, span(document, change.start, change.end), change.text);
       }
     }
-    return { type: "apply_edit", files: await applied(edit, deadline), title: "" };
+    return { type: "apply_edit", files: await applied(edit, deadline, { made }), title: "" };
   });
 }
 
@@ -122,7 +157,7 @@ export function format(action: Action, deadline: Deadline): Promise<Answer> {
     }
     const edit = new vscode.WorkspaceEdit();
     edit.set(document.uri, edits ?? []);
-    return { type: "format", files: await applied(edit, deadline, document.uri), title: "" };
+    return { type: "format", files: await applied(edit, deadline, { main: document.uri }), title: "" };
   });
 }
 
@@ -157,7 +192,7 @@ export async function codeActions(action: Action, deadline: Deadline): Promise<A
     const isCommand = typeof found.command === "string";
     const edit = (!isCommand && (found as vscode.CodeAction).edit) || new vscode.WorkspaceEdit();
     const command = isCommand ? (found as vscode.Command) : (found as vscode.CodeAction).command;
-    const files = await applied(edit, deadline, document.uri, command);
+    const files = await applied(edit, deadline, { main: document.uri, command });
     return { type: "code_actions", files, title };
   });
 }
@@ -181,13 +216,19 @@ async function offered(document: vscode.TextDocument, action: Action, deadline: 
   return ((await deadline.within(asked, "What is offered")) ?? []).slice(0, MAX_OFFERED);
 }
 
+interface Applying {
+  main?: vscode.Uri;
+  command?: vscode.Command | undefined;
+  made?: number;
+  check?: () => Promise<void>;
+}
+
 // Applies an edit and runs a command after it, saves what changed, and shows the place. Either all of it
-// is done and saved, or it is undone again and raises.
+// is done and saved, or it is undone again and raises. `made` files are new; `check` is asked before anything is saved.
 async function applied(
   edit: vscode.WorkspaceEdit,
   deadline: Deadline,
-  main?: vscode.Uri,
-  command?: vscode.Command,
+  { main, command, made = 0, check }: Applying,
 ): Promise<{ path: string; changes: number }[]> {
   const before = new Map<string, string>(); // of the files that are known to change
   await Promise.all(
@@ -219,7 +260,9 @@ async function applied(
     }
     // The events of what changed may come after the answer.
     if (before.size > 0 || command) await deadline.until(() => changed.size >= Math.max(before.size, 1), 300);
-    if (created.length === 0 && edit.size > before.size) await sleep(20);
+    if (made > 0) await deadline.until(() => created.length >= made, TOLD_MS);
+    else if (created.length === 0 && edit.size > before.size) await sleep(20);
+    await check?.();
     await documents.save([...changed.keys()].filter((one) => before.has(one.uri.fsPath) || !wasDirty.has(one)), before, deadline);
   } catch (error) {
     await undone(before, created);
