@@ -558,6 +558,25 @@ def test_a_terminal_stays(bridge: Bridge, project: Path) -> None:
         bridge.result(gone)
 
 
+@pytest.mark.parametrize(
+    ("command", "code", "output"),
+    [
+        ("cat <<E\nx\nE", 0, "x\n"),
+        ("for i in 1 2; do\n  echo $i\ndone\n", 0, "1\n2\n"),
+        ('echo "hi !!"', 0, "hi !!\n"),
+        ("(exit 7)", 7, ""),
+        ("# nothing", 0, ""),
+        ("kept=$(pwd); f() { echo $kept; }", 0, ""),
+        ("f | wc -l", 0, "1\n"),
+    ],
+)
+def test_a_terminal_takes_whatever_a_shell_does(
+    bridge: Bridge, command: str, code: int, output: str
+) -> None:
+    ran = bridge.do("terminal", command=command, name="any", seconds=20)
+    assert (ran["exit_code"], ran["output"]) == (code, output)
+
+
 def terminal_of(bridge: Bridge) -> str | None:
     """The name of the one that is shown."""
     return next((it["name"] for it in bridge.do("state")["terminals"] if it["is_active"]), None)

@@ -1,6 +1,7 @@
 // terminal: a command in a shell of the editor, which stays. By the shell's integration, which tells when
 // a command ends and what it printed; where a shell has none, by two files that the command writes.
 
+import { rmSync } from "node:fs";
 import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -18,6 +19,9 @@ const MAX_TERMINALS = 16;
 // start: it starts another one in its place, and tells nobody how the first one ended.
 const LAUNCH_MS = 700;
 const LOOK_MS = 100;
+// What a shell that is typed to does not run as one command, or not as it stands (more than one line, the
+// history's !), or does not tell the editor of (comments, subshells). It is given to the shell in a file.
+const NOT_TYPED = /[\n\r!#]|(^|[^$])\(|^\s*$/;
 const TOLD_MS = 2000; // in which the editor tells that a shell has ended
 
 interface Known {
@@ -27,9 +31,13 @@ interface Known {
 }
 
 const ours = new Map<vscode.Terminal, Known>();
+const dirs = new Set<string>(); // with scripts and their output
 
 export function follow(): vscode.Disposable {
-  return vscode.window.onDidCloseTerminal((terminal) => void ours.delete(terminal));
+  return vscode.Disposable.from(
+    vscode.window.onDidCloseTerminal((terminal) => void ours.delete(terminal)),
+    { dispose: () => dirs.forEach((dir) => rmSync(dir, { recursive: true, force: true })) },
+  );
 }
 
 export async function terminal(action: Action, deadline: Deadline): Promise<Answer> {
@@ -62,7 +70,15 @@ async function started(shell: vscode.Terminal, known: Known, command: string, de
   const isThere = () => shell.shellIntegration !== undefined;
   const pid = await deadline.within(known.launched, "The start of a shell");
   if (!known.isPlain && !isThere()) known.isPlain = !(await deadline.until(isThere, INTEGRATION_MS));
-  return shell.shellIntegration ? integrated(shell, shell.shellIntegration, pid, command) : plain(shell, command);
+  const integration = shell.shellIntegration;
+  if (!integration) return plain(shell, command);
+  if (!NOT_TYPED.test(command)) return integrated(shell, integration, pid, command);
+  const dir = await mkdtemp(join(tmpdir(), "carrel-terminal-"));
+  const script = join(dir, "script");
+  await writeFile(script, command);
+  const run = integrated(shell, integration, pid, `. ${script}`);
+  tidied(run.ended, dir, 0);
+  return run;
 }
 
 // One of that name that waits for a command, or another.
@@ -163,8 +179,14 @@ async function plain(shell: vscode.Terminal, command: string): Promise<Run> {
     tail.add(text.slice(-2 * MAX_OUTPUT_CHARS));
     return { text: tail.text, isCut: tail.isCut };
   };
-  // They are read once more when the command has run for longer than the request.
-  const tidy = () => void setTimeout(() => void rm(dir, { recursive: true, force: true }), 10_000).unref();
-  ended.then(tidy, tidy);
+  tidied(ended, dir, 10_000); // it is read once more when the command has run for longer than the request
   return { ended, output };
+}
+
+// Removed `ms` after the end, or with the editor.
+function tidied(ended: Promise<unknown>, dir: string, ms: number): void {
+  dirs.add(dir);
+  const remove = () => void rm(dir, { recursive: true, force: true }).then(() => dirs.delete(dir), () => {});
+  const tidy = () => (ms > 0 ? void setTimeout(remove, ms).unref() : remove());
+  ended.then(tidy, tidy);
 }
