@@ -19,6 +19,8 @@ def save(name: str, data: bytes) -> None:
 
 
 class Handler(BaseHTTPRequestHandler):
+    timeout = 0.3  # one after the other: browsers connect in advance too, and say nothing then
+
     def answer(self, status: int, body: bytes = b"") -> None:
         self.send_response(status)
         self.send_header("Content-Type", "text/html; charset=utf-8")
