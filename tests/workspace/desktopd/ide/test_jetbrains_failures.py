@@ -449,7 +449,7 @@ async def test_it_dies_and_comes_back_by_itself(tmp_path: Path) -> None:
             ides.on_screen(True)
             state = await ides.do(i.GetState(seconds=30))
             assert isinstance(state, i.IdeState)
-            own = psutil.Process().children()
+            own = [each for each in psutil.Process().children() if each.status() != "zombie"]
             process = next(each for each in own if str(switches) in each.cmdline())
             process.send_signal(signal.SIGKILL)
             await until(lambda: not process.is_running())

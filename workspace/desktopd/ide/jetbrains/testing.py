@@ -26,6 +26,7 @@ _ATTRIBUTE = re.compile(r"(\w+)='((?:\|.|[^|'])*)'")
 _PYTEST = re.compile(r"^=* ?(\d+ \w+(?:, \d+ \w+)*) in [\d.]+s", re.MULTILINE)
 _PYTEST_FAILED = re.compile(r"^(?:FAILED|ERROR) (\S+?)(?: - (.*))?$", re.MULTILINE)
 _UNITTEST = re.compile(r"^Ran (\d+) tests? in ", re.MULTILINE)
+_RAISED = re.compile(r"^[A-Za-z_][\w.]*(?::.*)?$", re.MULTILINE)
 _UNITTEST_FAILED = re.compile(r"^(?:FAIL|ERROR): (\S+)(?: \(([\w.]+)\))?", re.MULTILINE)
 _IN_FILE = re.compile(
     r"^[ \t]*(?:E[ \t]+)?File \"([^\"\n]+)\", line (\d+)|^([^\s:]+\.py):(\d+): ", re.MULTILINE
@@ -172,7 +173,10 @@ def _unittest(output: str, folder: str) -> _Told | None:
         name = found.group(2) or found.group(1)
         section = output[found.end() :].partition("\n======")[0]
         words = section.partition("\nRan ")[0].strip("-\n ")
-        failures.append(_failure(name, words.rpartition("\n")[2] or words, folder, words))
+        # What was raised, and what stands below it: the differences of what was compared.
+        raised = [each.start() for each in _RAISED.finditer(words)]
+        told = words[raised[-1] :] if raised else words.rpartition("\n")[2]
+        failures.append(_failure(name, told or words, folder, words))
     return int(ran[-1]) - failed - skipped, failed, skipped, failures
 
 
