@@ -8,7 +8,6 @@ dark.
 from __future__ import annotations
 
 import asyncio
-import json
 import socket
 import sys
 import tempfile
@@ -22,7 +21,7 @@ from playwright.sync_api import Browser, Page, Request, sync_playwright
 from pydantic import SecretStr
 
 from benchmarks.claims import Simulated
-from benchmarks.report import quantity
+from benchmarks.report import tell
 from benchmarks.rows import Measured
 from controller.app import create_app
 from controller.live import Located
@@ -238,13 +237,7 @@ def main() -> None:
     if "--pictures" in sys.argv[1:]:
         pictures = Path(sys.argv[sys.argv.index("--pictures") + 1])
     found = measure(lambda text: print(text, file=sys.stderr), pictures)
-    if "--json" in sys.argv[1:]:
-        print(json.dumps([each.row() for each in found]))
-        return
-    for each in found:
-        told = f"p50 {quantity(each.p50)}, p95 {quantity(each.p95)}, n {len(each.samples)}"
-        note = f" ({each.note})" if each.note else ""
-        print(f"{each.task}: {each.who}: {told} {each.unit}{note}")
+    tell(found, as_json="--json" in sys.argv[1:])
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import json
 import sys
 import time
 from collections.abc import Awaitable, Callable
@@ -19,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.claims import controller
-from benchmarks.report import quantity
+from benchmarks.report import tell
 from benchmarks.rows import REST, Measured
 from workspace import actions as a
 from workspace import ide as i
@@ -232,13 +231,7 @@ async def measure(note: Note) -> list[Measured]:
 
 def main() -> None:
     found = asyncio.run(measure(lambda text: print(text, file=sys.stderr)))
-    if "--json" in sys.argv[1:]:
-        print(json.dumps([each.row() for each in found]))
-        return
-    for each in found:
-        told = f"p50 {quantity(each.p50)}, p95 {quantity(each.p95)}, n {len(each.samples)}"
-        note = f" ({each.note})" if each.note else ""
-        print(f"{each.task}: {each.who}: {told} {each.unit}{note}")
+    tell(found, as_json="--json" in sys.argv[1:])
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
-"""Measurements as tables: a long one for a terminal, a wide one for a page. Pure."""
+"""Measurements as tables: a long one for a terminal, a wide one for a page."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Sequence
 
 from benchmarks.peers import NAMES
@@ -29,6 +30,17 @@ def lines(found: Sequence[Measured]) -> list[tuple[str, ...]]:
         )
         before = each.task
     return told
+
+
+def tell(found: Sequence[Measured], *, as_json: bool) -> None:
+    """Print them, a line each, or as one list of JSON."""
+    if as_json:
+        print(json.dumps([each.row() for each in found]))
+        return
+    for each in found:
+        told = f"p50 {quantity(each.p50)}, p95 {quantity(each.p95)}, n {len(each.samples)}"
+        note = f" ({each.note})" if each.note else ""
+        print(f"{each.task}: {each.who}: {told} {each.unit}{note}")
 
 
 def _ours(found: Iterable[Measured], theirs: Measured) -> Measured | None:

@@ -8,7 +8,6 @@ real desktop of a controller of its own, in a real Chromium.
 from __future__ import annotations
 
 import asyncio
-import json
 import sys
 import time
 from collections.abc import AsyncIterator, Callable
@@ -20,7 +19,7 @@ from websockets.exceptions import ConnectionClosed
 
 from benchmarks import ours, relay, stage
 from benchmarks.claims import controller
-from benchmarks.report import quantity
+from benchmarks.report import tell
 from benchmarks.rows import Measured
 from workspace import actions as a
 from workspace.client import Carrel, ClaimedDesktop
@@ -156,13 +155,7 @@ def measure(note: Note) -> list[Measured]:
 
 def main() -> None:
     found = measure(lambda text: print(text, file=sys.stderr))
-    if "--json" in sys.argv[1:]:
-        print(json.dumps([each.row() for each in found]))
-        return
-    for each in found:
-        told = f"p50 {quantity(each.p50)}, p95 {quantity(each.p95)}, n {len(each.samples)}"
-        note = f" ({each.note})" if each.note else ""
-        print(f"{each.task}: {each.who}: {told} {each.unit}{note}")
+    tell(found, as_json="--json" in sys.argv[1:])
 
 
 if __name__ == "__main__":
