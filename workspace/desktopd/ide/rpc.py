@@ -28,10 +28,11 @@ _WRITE_SECONDS = 10.0
 _CLOSE_SECONDS = 1.0
 _MAX_CHARS = 4000
 # What an IDE may say that it is; anything else it says is a failure of its own.
+# Not ``ide_not_ready``: who is told that asks again, and a bridge that answers may have begun.
 CODES = frozenset(
     {
         "invalid_request", "file_not_found", "too_large", "unsupported", "edit_conflict",
-        "not_debugging", "timed_out", "ide_failed", "ide_not_ready", "is_a_directory",
+        "not_debugging", "timed_out", "ide_failed", "is_a_directory",
         "not_a_directory", "file_exists", "conflict", "disk_full", "forbidden",
     }
 )  # fmt: skip

@@ -217,7 +217,7 @@ async def test_errors_are_those_that_an_ide_may_have(code: VsCode, bridge: Bridg
         with pytest.raises(kind) as caught:
             await code.do(rename)
         assert (caught.value.message, caught.value.hint) == ("Because.", "So.")
-    for code_ in ("unauthorized", "internal", "workspace_ended", "__class__", ""):
+    for code_ in ("unauthorized", "internal", "ide_not_ready", "workspace_ended", "__class__", ""):
         data["code"] = code_
         with pytest.raises(IdeFailed, match="Because"):
             await code.do(rename)
