@@ -18,7 +18,9 @@ def test_every_error_comes_back_as_itself(cls: type[errors.CarrelError]) -> None
 
 
 def test_codes_are_never_used_twice() -> None:
-    assert len(errors.BY_CODE) == len(list(errors._tree(errors.CarrelError)))
+    # Some rooms have kinds of their own, which go over the wire as what they are kinds of.
+    ours = [c for c in errors._tree(errors.CarrelError) if c.__module__ == errors.__name__]
+    assert len(errors.BY_CODE) == len(ours)
 
 
 @pytest.mark.parametrize(
