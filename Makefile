@@ -1,5 +1,5 @@
 # Each target sets up what it needs first: any of them works as the first command on a new machine.
-.PHONY: run test check bench chaos format setup setup-ide test-jetbrains
+.PHONY: run test check bench chaos format setup setup-ide test-jetbrains test-kubernetes
 
 run:
 	@scripts/setup run
@@ -12,6 +12,12 @@ test: setup setup-ide
 # first that is found. Without one it fails, and says so.
 test-jetbrains: setup
 	CARREL_TEST_JETBRAINS=1 .venv/bin/pytest tests/workspace/desktopd/ide/test_jetbrains.py
+
+# A real Kubernetes: a control plane and a node of this machine, in a network of their own. Root,
+# Debian 12. Its programs are built once, and kept beside the checkout ($CARREL_CACHE).
+test-kubernetes: setup
+	@scripts/setup-kubernetes
+	.venv/bin/pytest -m kubernetes tests/kubernetes
 
 check: setup
 	.venv/bin/ruff check .

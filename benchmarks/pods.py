@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -115,13 +116,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
-    found = asyncio.run(measure())
-    if arguments.json:
+    tell(asyncio.run(measure()), as_json=arguments.json)
+
+
+def tell(found: Sequence[Measured], *, as_json: bool) -> None:
+    """Print them, a line each with what was asked, or as one list of JSON."""
+    if as_json:
         print(json.dumps([each._asdict() for each in found]))
         return
     for each in found:
         asked = "" if each.asked is None else f"   asked: at most {each.asked:g}"
-        print(f"{each.name:<32} {each.value:>8.1f} {each.unit}{asked}")
+        amount = f"{each.value:>8.2f}" if each.unit == "s" else f"{each.value:>8.1f}"
+        print(f"{each.name:<36} {amount} {each.unit}{asked}")
 
 
 if __name__ == "__main__":
