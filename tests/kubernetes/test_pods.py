@@ -16,7 +16,13 @@ from PIL import Image
 
 from tests.kubernetes.audit import Audit
 from tests.kubernetes.cluster import DESKTOPS, Cluster
-from tests.kubernetes.conftest import Backends, a_template, new_id, refused
+from tests.kubernetes.conftest import (
+    Backends,
+    a_template,
+    eventually_nothing,
+    new_id,
+    refused,
+)
 from tests.kubernetes.namespaces import ADDRESS
 from tests.kubernetes.node import KATA, NODE, ToldOf
 from workspace.backends.base import Endpoint, Mount
@@ -67,7 +73,7 @@ async def test_a_desktop_from_start_to_end(backends: Backends, audit: Audit) -> 
     await backend.stop(workspace_id)
     writes = audit.writes_since(mark)
     assert len(writes) <= MOST_WRITES, writes
-    assert backends.left() == []
+    await eventually_nothing(backends)
     assert await backend.list() == []
     await backend.stop(workspace_id)  # again: it is gone already
 
@@ -140,7 +146,7 @@ async def test_the_way_out(backends: Backends) -> None:
         ask = (
             f"python3 -c \"import urllib.request as u; print(u.urlopen('http://{where}/').read())\""
         )
-        async with closing(ends[0]) as one, connect(ends[1]) as other:
+        async with closing(ends[0]) as one, closing(ends[1]) as other:
             assert "from outside" in await says(one, ask)
             tally = backend.tally(first)
             assert tally is not None
