@@ -1,5 +1,5 @@
 # Each target sets up what it needs first: any of them works as the first command on a new machine.
-.PHONY: run test check bench chaos format setup setup-ide test-jetbrains test-kubernetes
+.PHONY: run test check bench chaos format setup setup-ide test-jetbrains test-kubernetes image
 
 run:
 	@scripts/setup run
@@ -46,6 +46,11 @@ format: setup
 
 setup:
 	@scripts/setup dev
+
+# The desktop as an image, for Kubernetes and Docker: all of it on Ubuntu 22.04. `scripts/build-image`
+# builds less, and on Debian; see docs/image.md.
+image:
+	@scripts/build-image
 
 # The editor that desktops of the template `code` have: 600 MB, made once, three minutes.
 setup-ide:

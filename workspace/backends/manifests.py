@@ -42,7 +42,7 @@ _GIVEN = "/carrel/given"  # the Secret, in the first container
 _HANDED = "/run/carrel"  # where desktopd reads it, and removes it
 TRUST = "/etc/carrel/trust"  # certificates of the way out
 AUTHORITY, BUNDLE, POLICY_FILE = "authority.pem", "bundle.pem", "carrel.json"
-_POLICY_FOLDERS = ("/etc/chromium/policies/managed", "/etc/opt/chrome/policies/managed")
+POLICY_FOLDERS = ("/etc/chromium/policies/managed", "/etc/opt/chrome/policies/managed")
 _RUN_MIB, _FIRST_MIB = 64, 64
 _LABEL = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?")
 
@@ -328,7 +328,7 @@ def _desktop(sandbox: Sandbox, options: Options, way_out: WayOut) -> Spec:
         {"name": "run", "mountPath": "/run"},
         {"name": "shm", "mountPath": "/dev/shm"},
     ]
-    mounts += [{"name": "policy", "mountPath": path, "readOnly": True} for path in _POLICY_FOLDERS]
+    mounts += [{"name": "policy", "mountPath": path, "readOnly": True} for path in POLICY_FOLDERS]
     if way_out.authority:
         mounts.append({"name": "trust", "mountPath": TRUST, "readOnly": True})
     ready = {"httpGet": {"path": READY_PATH, "port": options.port}, "timeoutSeconds": 2}

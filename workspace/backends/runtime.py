@@ -21,12 +21,12 @@ import os
 import platform
 import re
 import shutil
-import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from workspace.backends import installing
 from workspace.errors import BackendUnavailable
 
 PYTHON = "/usr/bin/python3"
@@ -51,21 +51,6 @@ _MODULES = (
     "summary.py",
     "waits.py",
 )
-# xcffib has its declarations of C parsed at each import, by a parser of C written in Python: 30 ms
-# of every start, and megabytes. They are parsed once, here; should that fail, it goes on as it was.
-_PARSED_ONCE = """\
-import sys
-
-sys.path.insert(0, sys.argv[1])
-
-import cffi, xcffib
-
-original = sys.modules["xcffib.ffi"]
-parsed = cffi.FFI()
-parsed.set_source("xcffib.ffi", None)
-parsed.cdef(original.CDEF)
-parsed.emit_python_code(original.__file__)
-"""
 _RECIPE = "3"  # another number, other folders
 _LAUNCHER = """\
 import gc
@@ -194,31 +179,24 @@ def _dependencies_name() -> str:
 
 def _install(target: Path) -> None:
     pip = [sys.executable, "-m", "pip", "--python", PYTHON]
-    subprocess.run(
-        [*pip, "install", "--quiet", "--disable-pip-version-check", "--no-compile",
-         "--root-user-action=ignore", "--target", str(target), *requirements()],
-        check=True, stdin=subprocess.DEVNULL, stdout=sys.stderr, timeout=900,
-    )  # fmt: skip
-    subprocess.run(
-        [PYTHON, "-I", "-c", _PARSED_ONCE, str(target)],
-        check=False, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, timeout=120,
-    )  # fmt: skip
-    _compile(target)
+    try:
+        installing.install(target, requirements(), pip=pip, python=PYTHON)
+    except FileNotFoundError as error:
+        raise _no_python() from error
 
 
 def _compile(folder: Path) -> None:
-    """Bytecode beside the source: nobody who runs it may write it there."""
     try:
-        subprocess.run(
-            [PYTHON, "-I", "-m", "compileall", "-q", "--invalidation-mode",
-             "unchecked-hash", str(folder)],
-            stdin=subprocess.DEVNULL, stdout=sys.stderr, timeout=300, check=False,
-        )  # fmt: skip
+        installing.compile_all(folder, python=PYTHON)
     except FileNotFoundError as error:
-        raise BackendUnavailable(
-            f"{PYTHON} is missing: desktops run by the system's Python.",
-            hint="apt-get install python3",
-        ) from error
+        raise _no_python() from error
+
+
+def _no_python() -> BackendUnavailable:
+    return BackendUnavailable(
+        f"{PYTHON} is missing: desktops run by the system's Python.",
+        hint="apt-get install python3",
+    )
 
 
 @contextlib.contextmanager

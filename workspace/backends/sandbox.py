@@ -14,7 +14,7 @@ import contextlib
 import json
 import re
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -181,6 +181,13 @@ def bundle() -> str:
     return ""
 
 
+def browser_files(policy: Mapping[str, object]) -> dict[str, str]:
+    """What tells every Chromium and Chrome of a desktop how to be: the files, by their paths."""
+    text = json.dumps(dict(policy))
+    files = {f"{path}/{_MANAGED}/carrel.json": text for path in BROWSERS}
+    return {"/etc/chromium.d/carrel": _FLAGS, **files}
+
+
 def isolation(host: Host) -> list[str]:
     """The namespaces, and the host's programs: what a trial needs, and what a desktop starts with.
 
@@ -245,10 +252,7 @@ def command_line(
         arguments += ["--ro-bind-try", f"/etc/chromium.d/{name}", f"/etc/chromium.d/{name}"]
     files = {f"/etc/{name}": text for name, text in _FILES.items()}
     files["/etc/machine-id"] = machine_id + "\n"
-    files["/etc/chromium.d/carrel"] = _FLAGS
-    policy = json.dumps(POLICY | joining.browser_policy(certificate))
-    for path in BROWSERS:
-        files[f"{path}/{_MANAGED}/carrel.json"] = policy
+    files |= browser_files(POLICY | joining.browser_policy(certificate))
     if certificate:
         files[joining.CERTIFICATE] = certificate
         files[joining.BUNDLE] = host.bundle + certificate  # bound over the machine's
