@@ -99,7 +99,8 @@ def test_it_has_what_set_up_gives_a_machine_for_desktops() -> None:
     packages = re.search(r"packages=\((.*?)\)", (ROOT / "scripts/setup").read_text(), re.S)
     assert packages is not None
     of_the_machine = {"python3-venv", "bubblewrap", "libseccomp2"}
-    in_image = set(re.findall(r"[a-z0-9.+-]+", (INSTALL / "base").read_text()))
+    scripts = (INSTALL / "base").read_text() + (INSTALL / "browser").read_text()
+    in_image = set(re.findall(r"[a-z0-9.+-]+", scripts))
     assert set(packages[1].split()) - of_the_machine <= in_image
 
 
