@@ -1,5 +1,5 @@
 # Each target sets up what it needs first: any of them works as the first command on a new machine.
-.PHONY: run test check bench chaos format setup setup-ide test-jetbrains test-kubernetes image
+.PHONY: run test check bench chaos format setup setup-ide test-jetbrains test-kubernetes bench-kubernetes image
 
 run:
 	@scripts/setup run
@@ -18,6 +18,11 @@ test-jetbrains: setup
 test-kubernetes: setup
 	@scripts/setup-kubernetes
 	.venv/bin/pytest -m kubernetes tests/kubernetes
+
+# What a desktop takes there, beside what its pod takes by itself.
+bench-kubernetes: setup
+	@scripts/setup-kubernetes
+	.venv/bin/python -m benchmarks.realpods
 
 check: setup
 	.venv/bin/ruff check .
