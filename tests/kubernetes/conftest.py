@@ -84,6 +84,7 @@ class Backends:
             "kubeconfig": self.kubeconfig,
             # Pods run without a virtual machine here: Chromium's own sandbox stays on by this.
             "seccomp": "Localhost:carrel-desktop.json",
+            "cpu_request": 0.05,  # of two processors: some desktops are to fit at once
         }
         backend = KataBackend(
             self.folder,

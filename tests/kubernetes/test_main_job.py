@@ -49,6 +49,7 @@ def settings(cluster: Cluster, ray_address: str) -> dict[str, str]:
         "CARREL_KATA_KUBECONFIG": cluster.kubeconfig("service"),
         "CARREL_KATA_SECCOMP": "Localhost:carrel-desktop.json",
         "CARREL_KATA_START_SECONDS": "60",
+        "CARREL_KATA_CPU_REQUEST": "0.05",
     }
 
 
@@ -74,6 +75,14 @@ def ask(service: Service, method: str, path: str, **more: Any) -> Any:
     answer = httpx.request(method, service.url + path, headers=key, timeout=90, **more)
     answer.raise_for_status()
     return answer.json() if answer.content else None
+
+
+def force(cluster: Cluster) -> None:
+    """Delete what no kubelet ends."""
+    for pod in cluster.list("Pod"):
+        if pod["spec"].get("nodeName") == OTHER:
+            where = f"/api/v1/namespaces/carrel-desktops/pods/{pod['metadata']['name']}"
+            cluster.admin.delete(where, params={"gracePeriodSeconds": "0"})
 
 
 def actors() -> list[psutil.Process]:
@@ -121,6 +130,7 @@ def test_where_actors_are_there_are_their_pods(service: Service, cluster: Cluste
             ask(service, "DELETE", f"/v1/workspaces/{each}")
     finally:
         told.remove()
+        force(cluster)
 
 
 async def test_a_controller_that_is_killed_while_a_pod_starts(

@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from tests.kubernetes.audit import Audit
-from tests.kubernetes.cluster import DESKTOPS, Cluster
+from tests.kubernetes.cluster import DESKTOPS, Cluster, path
 from tests.kubernetes.conftest import (
     Backends,
     a_template,
@@ -169,8 +169,8 @@ async def _resolved(host: str) -> list[str]:
 async def test_a_pod_goes_to_its_actors_node(backends: Backends, cluster: Cluster) -> None:
     """And to no other, though that has more room."""
     told = ToldOf(cluster.admin, "node2", KATA)
+    here, there = new_id(), new_id()
     try:
-        here, there = new_id(), new_id()
         backend = backends.make()
         await backend.start(here, a_template())
         assert cluster.get("Pod", f"desktop-{here}")["spec"]["nodeName"] == NODE
@@ -187,6 +187,8 @@ async def test_a_pod_goes_to_its_actors_node(backends: Backends, cluster: Cluste
         await backend.stop(here)
     finally:
         await asyncio.to_thread(told.remove)
+        where = path("v1", "Pod", DESKTOPS, f"desktop-{there}")  # nobody there ends it
+        cluster.admin.delete(where, params={"gracePeriodSeconds": "0"})
 
 
 async def test_many_at_once(backends: Backends, audit: Audit) -> None:

@@ -296,6 +296,32 @@ def test_why_a_start_fails(
 
 
 @pytest.mark.parametrize(
+    ("given", "hint"),
+    [
+        (
+            container(waiting={
+                "reason": "CreateContainerError",
+                "message": 'cannot load seccomp profile "/var/lib/kubelet/seccomp/x.json"',
+            }),
+            "CARREL_KATA_SECCOMP",
+        ),
+        (
+            container(terminated={
+                "reason": "StartError", "exitCode": 128,
+                "message": 'exec: "/bin/sh": stat /bin/sh: no such file or directory',
+            }),
+            "CARREL_KATA_IMAGE",
+        ),
+        (container(terminated={"exitCode": 1}), "carrel doctor"),
+    ],
+)  # fmt: skip
+def test_what_to_do_about_it(given: dict[str, Any], hint: str) -> None:
+    error = pods.failure(given, image="x", waited=0)
+    assert error is not None
+    assert hint in error.hint
+
+
+@pytest.mark.parametrize(
     ("message", "is_it"),
     [
         ('no runtime for "kata-clh" is configured', True),

@@ -51,7 +51,7 @@ def failure(pod: Spec, *, image: str, waited: float) -> CarrelError | None:
     made.
     """
     if (why := ended(pod)) is not None:
-        return StartFailed(f"The desktop did not start. {why}")
+        return StartFailed(f"The desktop did not start. {why}", hint=_hint(why))
     for state in _waiting(pod):
         reason, words = str(state.get("reason") or ""), _words(state.get("message"))
         if reason in _NO_IMAGE and (reason in _AT_ONCE or waited >= _PULL_SECONDS):
@@ -60,12 +60,25 @@ def failure(pod: Spec, *, image: str, waited: float) -> CarrelError | None:
                 hint=_IMAGE_HINT,
             )
         if reason in _NO_CONTAINER:
-            return StartFailed(f"The desktop's container cannot be made ({reason}). {words}")
+            told = f"The desktop's container cannot be made ({reason}). {words}"
+            return StartFailed(told, hint=_hint(words))
     if waited >= UNSCHEDULABLE_SECONDS and (words := unschedulable(pod)):
         return NoCapacity(
             f"The pod has no place: {words}",
             hint="Release some desktops, or add nodes; fewer MiB or processors may fit too.",
         )
+    return None
+
+
+def _hint(words: str) -> str | None:
+    """What to do about a container that a runtime cannot make or start."""
+    if "seccomp" in words:
+        return (
+            "The profile that CARREL_KATA_SECCOMP names must lie in the kubelet's folder of every "
+            "node, /var/lib/kubelet/seccomp: deploy/seccomp has ours."
+        )
+    if "no such file or directory" in words or "executable file not found" in words:
+        return "CARREL_KATA_IMAGE must be a desktop's image, as `make image` builds it."
     return None
 
 
