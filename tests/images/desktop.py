@@ -58,7 +58,7 @@ def desktop_archive() -> Path:
 
 def build(archive: Path) -> None:
     """Build it, and write it there."""
-    command = [ROOT / "scripts" / "build-image", *_OPTIONS]
+    command: list[str | Path] = [ROOT / "scripts" / "build-image", *_OPTIONS]
     command += ["--storage", storage(), "--tag", REFERENCE, "--archive", archive]
     done = subprocess.run(command, capture_output=True, text=True, timeout=1500, check=False)
     assert done.returncode == 0, f"{done.stdout[-3000:]}\n{done.stderr[-3000:]}"

@@ -126,7 +126,7 @@ class ControlPlane:
         """Who may do all."""
         context = ssl.create_default_context(cafile=str(self.authority.certificate))
         context.load_cert_chain(self.folder / "admin.crt", self.folder / "admin.key")
-        return httpx.Client(base_url=URL, verify=context, trust_env=False, timeout=20)
+        return httpx.Client(base_url=URL, verify=context, trust_env=False, timeout=60)
 
     def kubeconfig(self, name: str, token: str = "", url: str = URL, user: str = "") -> Path:
         """A file for who has the certificate of that name, or a token."""

@@ -416,6 +416,36 @@ async def test_the_api_is_away_for_a_while(pods: Pods) -> None:
     assert left(pods.api) == []
 
 
+async def test_an_api_that_has_just_started_knows_no_roles_yet(pods: Pods) -> None:
+    """A real one answers 403 for a moment; a right that is missing for good is told of at once."""
+    await pods.api.go_away()
+    starting = asyncio.ensure_future(pods.backend.start(workspace_id := new_id(), a_template()))
+    await asyncio.sleep(0.5)
+    pods.api.fail("create", "networkpolicies", 403, times=3, message="no role is known yet")
+    await pods.api.start()
+    await starting
+    await pods.backend.stop(workspace_id)
+
+
+async def test_a_start_outlives_an_api_that_is_away(
+    pods: Pods, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For longer than it is asked again for: its pod was made, and comes to run."""
+    monkeypatch.setattr("workspace.backends.kube.link.ASK_SECONDS", 0.3)
+    monkeypatch.setattr("workspace.backends.kube.starting._LOOK_SECONDS", 0.2)
+    pods.api.kubelet = lambda api, pod: run_pod(api, pod, seconds=3.0)
+    workspace_id = new_id()
+    starting = asyncio.ensure_future(pods.backend.start(workspace_id, a_template()))
+    await until(lambda: pods.api.names("pods"))
+    await pods.api.go_away()
+    await asyncio.sleep(1.5)
+    assert not starting.done()
+    await pods.api.start()
+    await starting
+    monkeypatch.undo()
+    await pods.backend.stop(workspace_id)
+
+
 async def test_an_api_that_is_not_there(pods: Pods, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("workspace.backends.kube.link.ASK_SECONDS", 1.0)
     await pods.api.go_away()

@@ -32,6 +32,10 @@ PAGE = 250
 _AGAIN = frozenset({429, 500, 502, 503, 504})
 _FIRST_PAUSE, _MOST_PAUSE = 0.1, 3.0
 _CHUNK = 64 << 10
+# An API server that has just started answers before it knows its roles and accounts: what it
+# refuses for lack of a right, so soon after it was away, is asked again.
+STARTING_SECONDS = 10.0
+_UNKNOWN = frozenset({401, 403})
 log = logging.getLogger(__name__)
 
 
@@ -51,6 +55,7 @@ class Api:
         settings = Configuration()
         settings.retries = False  # ours is below: it knows what may be asked again
         self._lacking = ""
+        self._was_away_at = float("-inf")
         settings.keep_alive = True  # a cut link is noticed within a minute, in a watch too
         try:
             if kubeconfig:
@@ -91,11 +96,12 @@ class Api:
             why = ""
             try:
                 answer = self._once(method, path, body, query, until)
-                if answer.status not in _AGAIN:
+                if answer.status not in _AGAIN and not self._may_be_starting(answer):
                     return answer
                 pause = max(pause, min(answer.retry_seconds, _MOST_PAUSE * 4))
             except (urllib3.exceptions.HTTPError, ApiException, OSError, ValueError) as error:
                 why = _words(error)
+                self._was_away_at = time.monotonic()
                 log.debug("%s %s: %s", method, path, why)
             pause *= random.uniform(0.8, 1.2)
             if time.monotonic() + pause > until:
@@ -104,6 +110,10 @@ class Api:
                 raise Away(f"{self.host} cannot be reached: {why}")
             time.sleep(pause)
             pause = min(pause * 2, _MOST_PAUSE)
+
+    def _may_be_starting(self, answer: Answer) -> bool:
+        is_new = time.monotonic() - self._was_away_at < STARTING_SECONDS
+        return is_new and answer.status in _UNKNOWN
 
     def list_all(self, path: str, *, query: dict[str, str], seconds: float) -> Answer:
         """Every item of a list, page by page, with the first page's version."""
@@ -150,6 +160,7 @@ class Api:
             finally:
                 response.close()
         except (urllib3.exceptions.HTTPError, ApiException, OSError, ValueError, KeyError) as error:
+            self._was_away_at = time.monotonic()
             raise Away(f"{self.host} broke off: {_words(error)}") from error
 
     def text(self, path: str, *, query: dict[str, str]) -> str:

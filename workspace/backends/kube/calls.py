@@ -13,7 +13,13 @@ from workspace.backends.kube import pods, rights
 from workspace.backends.kube.faults import Answer, is_soon, is_taken, no_class, refused
 from workspace.backends.kube.link import Followed, Link
 from workspace.backends.kube.options import Options
-from workspace.errors import CarrelError, StartFailed, VolumeInUse, VolumeNotFound
+from workspace.errors import (
+    BackendUnavailable,
+    CarrelError,
+    StartFailed,
+    VolumeInUse,
+    VolumeNotFound,
+)
 
 NETWORK = "networking.k8s.io"
 FIRST = "networkpolicies"  # of a desktop's objects: it owns the others
@@ -135,14 +141,23 @@ class Calls:
             raise VolumeInUse(f"Volume {volume_id} is in use.")
 
     async def events(self, wanted: manifests.Sandbox) -> Sequence[manifests.Spec]:
+        """None where they cannot be had: they say why, and decide nothing."""
         query = {"fieldSelector": f"involvedObject.name={manifests.name_of(wanted.id)}"}
-        answer = await self.link.list(self.path("", "events"), query)
+        try:
+            answer = await self.link.list(self.path("", "events"), query)
+        except BackendUnavailable as error:
+            log.warning("the Events of desktop %s cannot be had: %s", wanted.id, error)
+            return ()
         return answer.body.get("items") or () if answer.status == 200 else ()
 
     async def last_log(self, wanted: manifests.Sandbox) -> str:
         path = self.path("", "pods", manifests.name_of(wanted.id)) + "/log"
         query = {"container": manifests.CONTAINER, "tailLines": "20", "limitBytes": "4000"}
-        return (await self.link.text(path, query)).strip()[-2000:]
+        try:
+            return (await self.link.text(path, query)).strip()[-2000:]
+        except BackendUnavailable as error:
+            log.warning("the log of desktop %s cannot be had: %s", wanted.id, error)
+            return ""
 
     def path(self, group: str, resource: str, name: str = "") -> str:
         return rights.path(group, resource, namespace=self.options.namespace, name=name)

@@ -121,13 +121,14 @@ class Link:
         body: object = None,
         *,
         query: dict[str, str] | None = None,
-        seconds: float = ASK_SECONDS,
+        seconds: float | None = None,
     ) -> Answer:
-        """What the API answers, whatever that is.
+        """What the API answers, whatever that is; asked again for ``seconds``, else ASK_SECONDS.
 
         Raises:
             BackendUnavailable: it cannot be reached.
         """
+        seconds = ASK_SECONDS if seconds is None else seconds
         told = await self._say({"ask": [method, path, body, query, seconds]}, seconds)
         return Answer(told["status"], told["body"])
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -13,11 +14,12 @@ from workspace.backends.kube.calls import NETWORK, Calls
 from workspace.backends.kube.link import Followed
 from workspace.backends.kube.options import Place
 from workspace.desktopd.config import config_for
-from workspace.errors import StartFailed
+from workspace.errors import BackendUnavailable, StartFailed
 from workspace.proxy import joining
 
 _LOOK_SECONDS, _MOST_LOOK_SECONDS = 3.0, 15.0  # beside the watch: at Events, and at the pod
 _POLL_SECONDS = 0.05
+log = logging.getLogger(__name__)
 
 
 class Starting:
@@ -133,14 +135,21 @@ class Starting:
         raise error
 
     async def _look(self) -> None:
-        """What the watch may not have told yet, and what it never tells."""
+        """What the watch may not have told yet, and what it never tells. While the API is away,
+        nothing: a pod that was made may come to run all the same.
+        """
         events = await self._calls.events(self._wanted)
         error = pods.told(events, runtime_class=self._options.runtime_class)
         if error is not None:
             raise error
         path = self._calls.path("", "pods", manifests.name_of(self._wanted.id))
         before = self._followed.pod
-        self._followed.look(before, await self._calls.link.ask("GET", path))
+        try:
+            answer = await self._calls.link.ask("GET", path)
+        except BackendUnavailable as away:
+            log.warning("the pod of desktop %s cannot be looked at: %s", self._wanted.id, away)
+            return
+        self._followed.look(before, answer)
 
     async def _too_late(self, pod: Mapping[str, Any]) -> StartFailed:  # Any: JSON values
         words = pods.last_words(await self._calls.events(self._wanted)) or pods.unschedulable(pod)
