@@ -2,8 +2,9 @@
 
 ``desktopd.py --config-fd C --listen-fd L --ready-fd R`` where a supervisor hands it open files, or
 ``--config FILE --listen HOST:PORT``, with ``--remove-config`` where the file is for its eyes
-alone. By ``--egress-fd`` it sends out, once, the socket that the
-desktop's way out is to listen on (:func:`_hand_out`). It serves before the desktop is up (503
+alone. In a container it fetches the same open files by ``--from SOCKET`` (:func:`_fetch`), and ends
+when whoever gave them is gone. By ``--egress-fd`` it sends out, once, the socket that the desktop's
+way out is to listen on (:func:`_hand_out`). It serves before the desktop is up (503
 ``not_ready`` until then) and says once on R how the start went. It ends, and everything it started
 with it, on SIGTERM or SIGINT (exit code 0); within a bounded time (:mod:`ending`). When the X
 server is gone everything on the screen is started anew, and the next observation says so; the
@@ -23,7 +24,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
@@ -46,6 +47,7 @@ logger = logging.getLogger("desktopd")
 # calls that lie in each other too.
 _MAX_RECURSION = 8000
 _MAX_RESTARTS = 5  # of an X server that keeps dying
+_FETCH_SECONDS = 10.0
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8  # malloc.h
 
 
@@ -56,7 +58,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     forbid_tracing()
     _return_memory()
     sys.setrecursionlimit(_MAX_RECURSION)
+    giver = None
     try:
+        if arguments.giver is not None:
+            giver = _fetch(arguments)
         config = _read_config(arguments)
         listener = _listen(arguments)
         if arguments.egress_fd is not None:
@@ -64,7 +69,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except CarrelError as error:
         _report(arguments.ready_fd, error)
         return 2
-    return asyncio.run(_serve(config, listener, arguments.ready_fd))
+    return asyncio.run(_serve(config, listener, arguments.ready_fd, giver))
 
 
 def _return_memory() -> None:
@@ -84,17 +89,50 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     config = parser.add_mutually_exclusive_group(required=True)
     config.add_argument("--config-fd", type=int)
     config.add_argument("--config", metavar="FILE")
-    listen = parser.add_mutually_exclusive_group(required=True)
+    config.add_argument("--from", dest="giver", metavar="SOCKET")
+    listen = parser.add_mutually_exclusive_group()
     listen.add_argument("--listen-fd", type=int)
     listen.add_argument("--listen", metavar="HOST:PORT")
     parser.add_argument("--remove-config", action="store_true", help="once it is read")
     parser.add_argument("--ready-fd", type=int)
     parser.add_argument("--egress-fd", type=int)
     arguments = parser.parse_args(argv)
+    listens = arguments.listen_fd is not None or arguments.listen is not None
+    if listens == (arguments.giver is not None):
+        parser.error("one of --listen-fd, --listen and --from is needed")
     for fd in (arguments.config_fd, arguments.listen_fd, arguments.ready_fd, arguments.egress_fd):
         if fd is not None:
             os.set_inheritable(fd, False)
     return arguments
+
+
+def _fetch(arguments: argparse.Namespace) -> socket.socket:
+    """Connect to who gives the open files, and take them: configuration, listening socket, the pipe
+    to say on how the start went, and where the socket of the way out goes.
+
+    The connection is to be kept: its end is theirs.
+    """
+    giver = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        giver.settimeout(_FETCH_SECONDS)
+        giver.connect(arguments.giver)
+        _, fds, _, _ = socket.recv_fds(giver, 1, 4)
+    except OSError as error:
+        giver.close()
+        raise StartFailed(
+            f"What the desktop needs cannot be fetched from {arguments.giver}: {error}."
+        ) from error
+    for fd in fds:
+        os.set_inheritable(fd, False)
+    if len(fds) != 4:
+        giver.close()
+        raise StartFailed(
+            f"{arguments.giver} gave {len(fds)} open files in place of 4: the container's runtime "
+            "does not pass them on."
+        )
+    arguments.config_fd, arguments.listen_fd, arguments.ready_fd, arguments.egress_fd = fds
+    giver.setblocking(False)
+    return giver
 
 
 def _read_config(arguments: argparse.Namespace) -> Config:
@@ -153,7 +191,12 @@ def _report(ready_fd: int | None, error: CarrelError | None) -> None:
         logger.info("Nobody reads whether the desktop is ready.")
 
 
-async def _serve(config: Config, listener: socket.socket, ready_fd: int | None) -> int:
+async def _serve(
+    config: Config,
+    listener: socket.socket,
+    ready_fd: int | None,
+    giver: socket.socket | None = None,
+) -> int:
     home = os.environ.get("HOME") or "/home/user"
     runtime = os.environ.get("XDG_RUNTIME_DIR") or f"/run/user/{os.getuid()}"
     stopping, ending = asyncio.Event(), Ending()
@@ -167,6 +210,8 @@ async def _serve(config: Config, listener: socket.socket, ready_fd: int | None) 
 
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop)
+    if giver is not None:
+        asyncio.get_running_loop().add_reader(giver, _until_gone, giver, stop)
     starting = asyncio.ensure_future(session.start())
     service: Service | None = None
     try:
@@ -185,6 +230,13 @@ async def _serve(config: Config, listener: socket.socket, ready_fd: int | None) 
         await children.end_all()
         if service is not None:
             await asyncio.gather(service.ended, return_exceptions=True)
+
+
+def _until_gone(giver: socket.socket, stop: Callable[[], None]) -> None:
+    """Nothing more ever comes but the end."""
+    asyncio.get_running_loop().remove_reader(giver)
+    logger.info("Whoever started this desktop is gone.")
+    stop()
 
 
 async def _run(
