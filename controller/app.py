@@ -27,7 +27,7 @@ import httpx
 from fastapi import FastAPI
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from controller import answers, pods, problems, sealing
+from controller import answers, containers, pods, problems, sealing
 from controller.artifacts import Artifacts
 from controller.artifacts.frames import Frames
 from controller.artifacts.opening import by_settings, quota, retention
@@ -195,6 +195,7 @@ async def _own_cluster(
         stack.enter_context(only_one(RunDir(settings.sockets).controller_lock))
         stack.callback(_remove_if_empty, settings.disks)
         stack.callback(_remove_if_empty, settings.volumes)
+        stack.callback(_remove_if_empty, settings.disks / "docker")
         address, token = settings.ray_address, settings.ray_token
         if not address:
             local = LocalRay(settings.sockets, desktops=settings.desktops)
@@ -209,6 +210,8 @@ async def _own_cluster(
             ray = Ray(lambda: is_served(address), is_own=False)
             controllers = settings.controller_urls
         backends = {"bubblewrap": _bubblewrap(settings)}
+        if (docker := containers.settings_of(settings)) is not None:
+            backends["docker"] = docker
         if (kata := await anyio.to_thread.run_sync(pods.settings_of, settings)) is not None:
             backends["kata"] = kata
         lease = Lease(controllers, lease_secret, grace_seconds=settings.lease_grace_seconds)

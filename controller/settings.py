@@ -185,7 +185,7 @@ class Settings(BaseSettings):
     ] = None
     placement: Literal["spread", "pack"] = "spread"
     backend: Annotated[
-        Literal["bubblewrap", "kata"], Field(description="of templates that name none")
+        Literal["bubblewrap", "docker", "kata"], Field(description="of templates that name none")
     ] = "bubblewrap"
 
     artifacts: Annotated[

@@ -50,6 +50,38 @@ def variable(name: str) -> str | None:
     return os.environ.get(name)
 
 
+_DOCKER = "CARREL_DOCKER_"
+_DOCKER_SOCKETS = ("docker.sock", "podman/podman.sock")  # below a runtime folder
+
+
+def docker() -> dict[str, str]:
+    """``CARREL_DOCKER_*``: how desktops are run as containers, by the names of
+    :class:`workspace.backends.containers.options.Options`.
+    """
+    return {
+        name.removeprefix(_DOCKER).lower(): value.strip()
+        for name, value in os.environ.items()
+        if name.startswith(_DOCKER) and value.strip()
+    }
+
+
+def docker_host() -> str:
+    """``DOCKER_HOST``, or the socket of the engine that is here: Docker's, then Podman's, those of
+    this user before the machine's.
+    """
+    given = os.environ.get("DOCKER_HOST", "").strip()
+    if given:
+        return given
+    own = os.environ.get("XDG_RUNTIME_DIR", "")
+    folders = [Path(own)] if own else []
+    folders += [Path("/run")]
+    for name in _DOCKER_SOCKETS:
+        for folder in folders:
+            if (folder / name).is_socket():
+                return f"unix://{folder / name}"
+    return "unix:///var/run/docker.sock"
+
+
 _KATA = "CARREL_KATA_"
 _PLACE = {  # of the downward API
     "node": "NODE", "pod": "POD", "pod_uid": "POD_UID", "pod_ip": "POD_IP",

@@ -160,11 +160,19 @@ def doctor(
     ] = True,
 ) -> None:
     """What this machine lacks to run desktops, and how to mend it. Exit code 1 if anything."""
+    from controller import containers
     from controller.cli import process
+    from workspace.backends.containers.checks import checks as of_containers
     from workspace.backends.doctor import checks
 
     settings = process.settings()
-    found = _of_cluster(settings, probe) if cluster else checks(settings.runtime_dir)
+    options = containers.options(settings)
+    if cluster:
+        found = _of_cluster(settings, probe)
+    elif options is not None:
+        found = list(of_containers(options))
+    else:
+        found = checks(settings.runtime_dir)
     output.result(
         [
             {"name": c.name, "ok": c.is_ok, "detail": c.detail, "mend": "" if c.is_ok else c.mend}

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
 
 _HOME = {
     "bubblewrap": ("workspace.backends.bubblewrap", "BubblewrapBackend"),
+    "docker": ("workspace.backends.docker", "DockerBackend"),
     "kata": ("workspace.backends.kata", "KataBackend"),
     "fake": ("workspace.backends.fake", "FakeBackend"),
 }

@@ -13,9 +13,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
-import errno
 import logging
-import os
 import re
 import secrets
 import ssl
@@ -36,14 +34,12 @@ from workspace.backends import (
     volumes,
 )
 from workspace.backends.base import Endpoint, Mount, PauseResult
-from workspace.backends.supervised import Supervised, end
+from workspace.backends.supervised import Supervised, cannot_write, check_path, end
 from workspace.desktopd import locality
 from workspace.desktopd.config import config_for
 from workspace.egress import Egress, Secret
 from workspace.errors import (
     BackendUnavailable,
-    CarrelError,
-    DiskFull,
     InvalidRequest,
     StartFailed,
     Unavailable,
@@ -65,7 +61,6 @@ READY_SECONDS = 60.0
 DESKTOP_SECONDS = 30.0  # of those, for the desktop's own programs
 BACKGROUND_PATIENCE = 2.5  # times as long, where others come first
 MEASURE_SECONDS = 1.0
-_MAX_SOCKET_PATH = 107
 _ID = re.compile(WORKSPACE_ID)
 _GONE = "There is no such sandbox."
 log = logging.getLogger(__name__)
@@ -136,9 +131,11 @@ class BubblewrapBackend:
         except FileExistsError:
             raise StartFailed(f"There is a sandbox {workspace_id} already.", hint="") from None
         except OSError as error:
-            raise _cannot_write(error) from error
+            raise cannot_write(error) from error
         try:
-            running = await Supervised.spawn(spec)
+            running = await Supervised.spawn(
+                spec, supervisor.__file__, kept=cgroups.needed(spec["parents"])
+            )
             self._running[workspace_id] = running
             self._open(workspace_id, template, authority)
             await running.until_ready(spec["ready_seconds"])
@@ -240,17 +237,8 @@ class BubblewrapBackend:
             self._outside[workspace_id].start(listener)
 
     def _list(self) -> Sequence[str]:
-        found: set[str] = set()
-        for parent in (self._run_dir, self._disk_dir):
-            with contextlib.suppress(FileNotFoundError), os.scandir(parent) as entries:
-                found |= {
-                    entry.name
-                    for entry in entries
-                    if _ID.match(entry.name)
-                    and entry.is_dir(follow_symlinks=False)
-                    and remains.is_ours(entry.path)
-                }
-        return sorted(found)
+        found = remains.named(self._run_dir) | remains.named(self._disk_dir)
+        return sorted(each for each in found if _ID.match(each))
 
     @contextlib.contextmanager
     def _freezing(self, workspace_id: str) -> Iterator[remains.State]:
@@ -309,12 +297,7 @@ class BubblewrapBackend:
     ) -> supervisor.Spec:
         """What the supervisor is to make; looks at the machine on the first call."""
         folder, disk = self._places(workspace_id)
-        path = f"{folder}/{remains.SOCKET}"
-        if len(os.fsencode(path)) > _MAX_SOCKET_PATH:
-            raise BackendUnavailable(
-                f"The path {path} is longer than the {_MAX_SOCKET_PATH} bytes of a unix socket.",
-                hint="Choose a shorter folder for sockets (CARREL_RUN_DIR).",
-            )
+        check_path(f"{folder}/{remains.SOCKET}")
         if self._host is None:
             self._host = (sandbox.look(), cgroups.find_parents())
         host, parents = self._host
@@ -326,7 +309,7 @@ class BubblewrapBackend:
                 check_own(own)
             volume = self._volume(mount) if mount is not None else None
         except OSError as error:
-            raise _cannot_write(error) from error
+            raise cannot_write(error) from error
         limits = cgroups.Limits(
             memory_mib=template.memory_mib, pids=template.pids, cpus=template.cpus
         )
@@ -393,9 +376,3 @@ class BubblewrapBackend:
             raise BackendUnavailable(
                 f"{lacking.detail} ({error.message})", hint=lacking.mend
             ) from error
-
-
-def _cannot_write(error: OSError) -> CarrelError:
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return DiskFull(f"The node's disk is full: {error}.", hint="Free some space on the node.")
-    return StartFailed(f"The node refused to make the sandbox's folders: {error}.")

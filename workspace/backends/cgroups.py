@@ -105,6 +105,11 @@ def find_parents() -> Group:
     return NONE
 
 
+def needed(parents: Group) -> tuple[str, ...]:
+    """The variables of the environment that making a group needs."""
+    return ("XDG_RUNTIME_DIR", "DBUS_SESSION_BUS_ADDRESS") if parents["kind"] == "scope" else ()
+
+
 def scope_command(name: str, limits: Limits) -> list[str]:
     """The command that runs what follows it in a limited scope of the user's systemd."""
     return [

@@ -22,10 +22,10 @@ STATE = "sandbox.json"
 SOCKET = "desktopd.sock"
 LOG = "log"
 DISK_USE = "disk"
-
-
 HOME = "home"
-_OURS = {name + end for name in (STATE, SOCKET, LOG, DISK_USE, HOME) for end in ("", ".new")}
+GIVEN, DOOR = "given", "door"  # a container's: see :mod:`workspace.backends.containers.specs`
+_NAMES = (STATE, SOCKET, LOG, DISK_USE, HOME, GIVEN, DOOR)
+_OURS = {name + end for name in _NAMES for end in ("", ".new")}
 
 
 class Process(TypedDict):
@@ -90,6 +90,17 @@ def is_ours(folder: str) -> bool:
             return all(entry.name in _OURS or trees.is_lifted(entry.name) for entry in entries)
     except OSError:
         return False
+
+
+def named(parent: str | os.PathLike[str]) -> set[str]:
+    """The names of all folders of ours below ``parent``."""
+    with contextlib.suppress(FileNotFoundError), os.scandir(parent) as entries:
+        return {
+            entry.name
+            for entry in entries
+            if entry.is_dir(follow_symlinks=False) and is_ours(entry.path)
+        }
+    return set()
 
 
 def save(folder: str, state: State) -> None:

@@ -64,7 +64,7 @@ _FOLDERS = (
     "/srv", "/var/cache", "/var/lib", "/var/lib/dbus", "/var/lib/xkb", "/var/log",
 )  # fmt: skip
 
-_FILES = {
+FILES = {
     "passwd": "root:x:0:0:root:/root:/usr/sbin/nologin\n"
     "user:x:1000:1000:user:/home/user:/bin/bash\n"
     "nobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n",
@@ -250,7 +250,7 @@ def command_line(
         arguments += ["--ro-bind-try", path, path]
     for name in host.chromium:
         arguments += ["--ro-bind-try", f"/etc/chromium.d/{name}", f"/etc/chromium.d/{name}"]
-    files = {f"/etc/{name}": text for name, text in _FILES.items()}
+    files = {f"/etc/{name}": text for name, text in FILES.items()}
     files["/etc/machine-id"] = machine_id + "\n"
     files |= browser_files(POLICY | joining.browser_policy(certificate))
     if certificate:

@@ -9,21 +9,24 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import json
 import logging
 import os
 import select
 import signal
 import socket
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from workspace.backends import launch, remains, runtime, supervisor, volumes
+from workspace.backends import launch, remains, runtime, volumes, watching
 from workspace.errors import BackendUnavailable, CarrelError, DiskFull, StartFailed, VolumeInUse
 from workspace.proxy import joining
 
 REMOVE_SECONDS = 60.0  # a home of a million files takes long
 _APPEND = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
+_MAX_SOCKET_PATH = 107
 _MAX_STATUS_BYTES = 64 << 10
 log = logging.getLogger(__name__)
 
@@ -49,9 +52,10 @@ class Supervised:
         self._reading = asyncio.ensure_future(self._read())
 
     @classmethod
-    async def spawn(cls, spec: supervisor.Spec) -> Supervised:
-        scope = spec["parents"]["kind"] == "scope"
-        kept = ("XDG_RUNTIME_DIR", "DBUS_SESSION_BUS_ADDRESS") if scope else ()
+    async def spawn(
+        cls, spec: watching.Common, script: str, *, kept: Sequence[str] = ()
+    ) -> Supervised:
+        """Run a supervisor, with those variables of our own environment."""
         theirs, ours = os.pipe()  # close-on-exec: no other child holds it open
         outside, inside = socket.socketpair()
         outside.setblocking(False)
@@ -59,7 +63,7 @@ class Supervised:
         words = os.open(f"{spec['folder']}/{remains.LOG}", _APPEND, 0o600)
         try:
             process = await asyncio.create_subprocess_exec(
-                runtime.PYTHON, "-I", "-S", supervisor.__file__, str(given),
+                runtime.PYTHON, "-I", "-S", script, str(given),
                 stdin=theirs, stdout=asyncio.subprocess.PIPE, stderr=words,
                 pass_fds=[given, inside.fileno()], limit=_MAX_STATUS_BYTES,
                 env={name: os.environ[name] for name in kept if name in os.environ},
@@ -153,22 +157,25 @@ def _failure(status: dict[str, Any]) -> CarrelError:  # Any: text
     if status["code"] == VolumeInUse.code:
         return VolumeInUse(message)
     if status["code"] == BackendUnavailable.code:
-        return BackendUnavailable(message)
+        return BackendUnavailable(message, hint=status.get("hint") or None)
     return StartFailed(message)
 
 
-def end(folder: Path, disk: Path) -> None:
-    """End a sandbox whoever started it, and remove what is left of it."""
+def end(folder: Path, disk: Path, also: Callable[[], None] = lambda: None) -> None:
+    """End a sandbox whoever started it, and remove what is left of it; ``also`` is done once its
+    supervisor is gone, before its folder is.
+    """
     state = remains.load(str(folder))
     if state is not None:
         fd = remains.pidfd(state["supervisor"])
         if fd is not None:
             _end_supervisor(fd)
             state = remains.load(str(folder)) or state
-        if not remains.end(state):
-            raise CarrelError(
-                f"Something in sandbox {folder.name} does not die.", hint="Stop it again."
-            )
+    also()
+    if state is not None and not remains.end(state):
+        raise CarrelError(
+            f"Something in sandbox {folder.name} does not die.", hint="Stop it again."
+        )
     try:
         remains.remove(str(folder), str(disk), state)
     except OSError as error:
@@ -188,3 +195,21 @@ def _end_supervisor(fd: int) -> None:
             if exited.poll(seconds):
                 break
     os.close(fd)
+
+
+def check_path(path: str) -> None:
+    """
+    Raises:
+        BackendUnavailable: it is too long for a unix socket.
+    """
+    if len(os.fsencode(path)) > _MAX_SOCKET_PATH:
+        raise BackendUnavailable(
+            f"The path {path} is longer than the {_MAX_SOCKET_PATH} bytes of a unix socket.",
+            hint="Choose a shorter folder for sockets (CARREL_RUN_DIR).",
+        )
+
+
+def cannot_write(error: OSError) -> CarrelError:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return DiskFull(f"The node's disk is full: {error}.", hint="Free some space on the node.")
+    return StartFailed(f"The node refused to make the sandbox's folders: {error}.")

@@ -134,6 +134,15 @@ def attach(folder: str, uid: int) -> int | None:
     return tree
 
 
+def give(folder: str, uid: int) -> None:
+    """Let what runs under that uid have a held volume as it is: for who cannot mount it otherwise.
+
+    Raises:
+        OSError: it cannot be given to that uid.
+    """
+    _give(f"{folder}/{HOME}", uid)
+
+
 def detach(folder: str) -> None:
     """Close a volume to the desktop that had it."""
     os.chmod(folder, 0o700)

@@ -48,9 +48,9 @@ class Common(TypedDict):
 class Ended(Exception):
     """Why there is no sandbox any more, or never was one: what its owner is told."""
 
-    def __init__(self, message: str, *, code: str = "start_failed") -> None:
+    def __init__(self, message: str, *, code: str = "start_failed", hint: str = "") -> None:
         super().__init__(message)
-        self.message, self.code = message, code
+        self.message, self.code, self.hint = message, code, hint
 
 
 class Log:
@@ -141,12 +141,14 @@ class Watch(abc.ABC):
         return home
 
     def tell(self, event: str, **more: str) -> None:
+        """A status line, to the owner and into the log."""
         line = json.dumps({"event": event, **more}) + "\n"
         with contextlib.suppress(OSError):  # nobody listens, or not fast enough
             os.write(1, line.encode())
         self.log.write(f"carrel: {event} {more.get('message', '')}\n".encode())
 
     def desktop_spoke(self, fd: int) -> None:
+        """On the pipe by which the daemon says how the start went."""
         line = self.line(fd, b"\n")
         if line is None:
             return
@@ -173,12 +175,17 @@ class Watch(abc.ABC):
         return bytes(buffer) or None
 
     def on(self, fd: int, handler: Callable[[], None]) -> None:
+        """Have ``handler`` called when there is something to read."""
         self._handlers[fd] = handler
         self._poll.register(fd, select.POLLIN)
 
-    def drop(self, fd: int) -> None:
+    def forget(self, fd: int) -> None:
+        """Watch it no longer."""
         del self._handlers[fd]
         self._poll.unregister(fd)
+
+    def drop(self, fd: int) -> None:
+        self.forget(fd)
         os.close(fd)
 
     def save(self) -> None:
@@ -245,7 +252,7 @@ def main(
         why = Ended(f"its supervisor failed: {error!r}")
     log = supervisor.log.tail().decode(errors="replace")
     event = "ended" if supervisor.is_ready else "failed"
-    supervisor.tell(event, message=why.message, code=why.code, log=log)
+    supervisor.tell(event, message=why.message, code=why.code, hint=why.hint, log=log)
     try:
         supervisor.remove()
     except OSError as error:
