@@ -7,10 +7,14 @@ with the libraries that they need. It takes a second, and no network.
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
+import http.client
 import json
 import os
 import resource
 import shutil
+import socket
 import subprocess
 import tarfile
 import time
@@ -21,9 +25,10 @@ from pathlib import Path
 from workspace.backends.containers.api import Away, Engine
 
 TOOLS = (
-    "bash", "cat", "chmod", "choom", "cp", "cut", "find", "grep", "head", "hostname", "id", "ipcmk",
-    "ipcs", "ls", "mkdir", "mknod", "mount", "ps", "python3", "readlink", "rm", "sh", "sleep",
-    "sort", "stat", "touch", "true", "unshare", "setsid",
+    "bash", "cat", "chmod", "choom", "chroot", "cp", "cut", "find", "grep", "head", "hostname",
+    "id", "ipcmk", "ipcs", "ln", "ls", "mkdir", "mknod", "mount", "nsenter", "ps", "python3",
+    "readlink", "rm", "seq", "setsid", "sh", "sleep", "sort", "stat", "touch", "true", "umount",
+    "unshare",
 )  # fmt: skip
 _UNUSED = ("test", "idlelib", "lib2to3", "ensurepip", "pydoc_data", "turtledemo", "__pycache__")
 
@@ -41,7 +46,7 @@ def serving(folder: Path, *, settings: Sequence[str] = ()) -> Iterator[Engine]:
     )
     store = folder / "store"
     (folder / "storage.conf").write_text(
-        f'[storage]\ndriver="overlay"\ngraphroot="{store}"\nrunroot="{folder / "run"}"\n'
+        f'[storage]\ndriver="{_driver(folder)}"\ngraphroot="{store}"\nrunroot="{folder / "run"}"\n'
     )
     environment = {
         "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
@@ -65,6 +70,19 @@ def serving(folder: Path, *, settings: Sequence[str] = ()) -> Iterator[Engine]:
         for line in reversed(Path("/proc/self/mountinfo").read_text().splitlines()):
             if (point := line.split()[4]).startswith(str(folder)):
                 subprocess.run(["umount", "-l", point], check=True)
+        for group in Path("/sys/fs/cgroup").glob("**/libpod_parent"):
+            for each in (*group.glob("**/"), group):  # empty ones, which it leaves
+                with contextlib.suppress(OSError):
+                    each.rmdir()
+
+
+def _driver(folder: Path) -> str:
+    """Overlays do not lie on one another: in a container that has one, layers are copied."""
+    point = max(
+        (line.split() for line in Path("/proc/self/mounts").read_text().splitlines()),
+        key=lambda each: len(each[1]) if folder.is_relative_to(each[1]) else 0,
+    )
+    return "vfs" if point[2] == "overlay" else "overlay"
 
 
 def _until_answering(engine: Engine, service: subprocess.Popen[bytes], log: Path) -> None:
@@ -111,9 +129,6 @@ def tiny_image(folder: Path, entry: str) -> Path:
 
 def load(engine: Engine, archive: Path) -> None:
     """Have it know the images of an archive."""
-    import http.client
-    import socket
-
     connection = http.client.HTTPConnection("engine", timeout=120)
     connection.sock = socket.socket(socket.AF_UNIX)
     connection.sock.connect(engine.path)
@@ -127,8 +142,6 @@ def load(engine: Engine, archive: Path) -> None:
 
 
 def _digest(path: Path) -> str:
-    import hashlib
-
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

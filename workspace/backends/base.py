@@ -62,7 +62,8 @@ class Backend(Protocol):
 
         Raises:
             BackendUnavailable: this node cannot run sandboxes; the hint says what to install.
-            StartFailed: it did not come up; the message has the daemon's own last words.
+            StartFailed: it did not come up; the message has the daemon's own last words. Or there
+                is one of that id, which goes on.
             VolumeInUse: another has the volume.
             Unsupported: this backend has no volumes.
         """

@@ -20,7 +20,6 @@ import re
 import resource
 import secrets
 import ssl
-import uuid
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -340,7 +339,6 @@ class DockerBackend:
             home=f"{volume['folder']}/{volumes.HOME}" if volume else home,
             authority=certificate,
             bundle=bundle + certificate,
-            machine_id=uuid.uuid4().hex,
             tools=self._tools() if template.tools else "",
         )
         patience = BACKGROUND_PATIENCE if background else 1.0

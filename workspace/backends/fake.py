@@ -52,6 +52,8 @@ class FakeBackend:
     ) -> Endpoint:
         if volume is not None:
             raise Unsupported("A fake desktop has no volumes.")
+        if workspace_id in self._running:
+            raise StartFailed(f"There is a fake desktop {workspace_id} already.")
         running = _Running(self._folder / workspace_id, template)
         self._running[workspace_id] = running
         try:
@@ -72,6 +74,10 @@ class FakeBackend:
             return "There is no such sandbox."
         await running.ended.wait()
         return "The fake sandbox ended by itself."
+
+    def end(self, workspace_id: str) -> None:
+        """Have it end by itself."""
+        self._get(workspace_id).ended.set()
 
     async def list(self) -> Sequence[str]:
         return await asyncio.to_thread(lambda: sorted(path.name for path in self._folder.glob("*")))

@@ -15,6 +15,7 @@ import pytest
 
 from workspace.backends import remains, runtime
 from workspace.backends.bubblewrap import BubblewrapBackend
+from workspace.backends.containers.api import Engine
 from workspace.desktop import Desktop, connect
 from workspace.models import ProcessResult, Template
 
@@ -166,3 +167,23 @@ def place(runtime_dir: Path) -> Iterator[Place]:
     finally:
         shutil.rmtree(run_dir, ignore_errors=True)
         shutil.rmtree(disk_dir, ignore_errors=True)
+
+
+@pytest.fixture
+def volume_dir() -> Iterator[Path]:
+    """Where volumes lie that other uids are to pass."""
+    folder = Path(tempfile.mkdtemp(prefix="carrel-volumes-", dir="/var/tmp"))
+    folder.chmod(0o711)
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="session")
+def engine() -> Iterator[Engine]:
+    """Podman's service, with an image for containers whose daemon answers commands."""
+    from tests.workspace.backends import contained
+
+    if why := contained.is_able():
+        pytest.skip(why)
+    with contained.engine() as engine:
+        yield engine

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.workspace.backends import probes
 from tests.workspace.backends.conftest import Place, processes_of
 
 pytestmark = pytest.mark.anyio
@@ -149,67 +150,17 @@ async def test_inherits_none_of_its_owners_environment(
             assert "very-secret" not in read(f"/proc/{pid}/environ")
 
 
-_CALLS = """
-import ctypes, errno, os, socket, platform
-libc = ctypes.CDLL(None, use_errno=True)
-X = platform.machine() == "x86_64"
-def call(number, *arguments):
-    ctypes.set_errno(0)
-    libc.syscall(ctypes.c_long(number), *[ctypes.c_long(a) for a in arguments])
-    return errno.errorcode.get(ctypes.get_errno(), "ok")
-def sock(*arguments):
-    try:
-        socket.socket(*arguments).close()
-    except OSError as error:
-        return errno.errorcode[error.errno]
-    return "ok"
-if X:
-    print("mount", call(165, 0, 0, 0, 0, 0))
-    print("keyctl", call(250, 0, 0))
-    print("bpf", call(321, 0, 0, 0))
-    print("userfaultfd", call(323, 0))
-    print("setns", call(308, 0, 0))
-    print("perf", call(298, 0, 0, 0, 0, 0))
-    print("io_uring", call(425, 0, 0))
-    print("x32", call(0x40000000 | 39))
-    print("tiocsti", call(16, 0, 0x5412, 0))
-    print("tiocsti-high", call(16, 0, (1 << 32) | 0x5412, 0))
-print("packet", sock(17, 3))
-print("vsock", sock(40, 1))
-print("alg", sock(38, 5))
-print("raw", sock(socket.AF_INET, socket.SOCK_RAW, 1))
-print("netfilter", sock(socket.AF_NETLINK, socket.SOCK_RAW, 12))
-print("route", sock(socket.AF_NETLINK, socket.SOCK_RAW, 0))
-print("tcp", sock(socket.AF_INET6, socket.SOCK_STREAM))
-"""
-
-
 async def test_refuses_the_calls_that_reach_for_the_kernel(place: Place) -> None:
     async with place.live() as desktop:
-        printed = await desktop.says(f"python3 - <<'EOF'\n{_CALLS}\nEOF")
-        answers = dict(line.split() for line in printed.splitlines())
-    expected = dict.fromkeys(("packet", "vsock", "alg"), "EAFNOSUPPORT")
-    expected |= dict.fromkeys(("raw", "netfilter"), "EPERM") | {"route": "ok", "tcp": "ok"}
-    if "mount" in answers:
-        expected |= dict.fromkeys(("io_uring", "x32"), "ENOSYS")
-        refused = ("mount", "keyctl", "bpf", "userfaultfd", "setns", "perf")
-        expected |= dict.fromkeys((*refused, "tiocsti", "tiocsti-high"), "EPERM")
-    assert answers == expected
+        answers = probes.answers(await desktop.says(probes.CALLS))
+    assert answers == probes.expected(answers)
 
 
 async def test_gains_nothing_by_a_user_namespace(place: Place) -> None:
     async with place.live() as desktop:
         assert await desktop.says("unshare -Ur id -u") == "0"  # allowed: Chromium needs it
-        for command in (
-            "mount -t tmpfs none /tmp",
-            "mount -o remount,rw /usr",
-            "mount --bind / /tmp",
-            "umount /usr",
-            "nsenter -t 1 -m true",
-            "mknod /tmp/disk b 254 0",
-            "chroot /proc/1/root touch /usr/a",
-        ):
-            await desktop.refuses(f"unshare -Urm --propagation unchanged {command}")
+        for command in probes.FORBIDDEN:
+            await desktop.refuses(command)
         assert "0000000000000000" in await desktop.says("grep CapEff /proc/self/status")
         assert await desktop.says("su root -c id 2>&1 || echo no") != "0"
 

@@ -23,7 +23,7 @@ UID = manifests.UID
 DOOR_SOCKET = "door.sock"
 _DOOR_INSIDE = "/carrel/door"
 _POLICIES = ("/etc/chromium/policies/managed", "/etc/opt/chrome/policies/managed")
-_ETC = ("hosts", "hostname", "resolv.conf", "machine-id")
+_ETC = ("hosts", "hostname", "resolv.conf")
 _POLICY, _TRUST, _SECCOMP = "policy", "trust", "seccomp.json"
 _RUN_MIB = 64
 _LOG_BYTES = "1m"
@@ -56,7 +56,6 @@ class Wanted(NamedTuple):
     home: str  # a folder of the host's; empty: a volume of the engine's own
     authority: str = ""  # PEM; empty: none
     bundle: str = ""
-    machine_id: str = ""
     tools: str = ""  # a folder of the host's
 
 
@@ -79,8 +78,7 @@ def filters(cluster: str) -> str:
 
 def files(wanted: Wanted, options: Options) -> dict[str, str]:
     """What lies in the sandbox's folder, by path below it, to be seen read-only inside."""
-    text = {name: sandbox.FILES[name] for name in ("hosts", "hostname", "resolv.conf")}
-    text["machine-id"] = wanted.machine_id + "\n"
+    text = {name: sandbox.FILES[name] for name in _ETC}
     policy = sandbox.POLICY | joining.browser_policy(wanted.authority)
     text[f"{_POLICY}/{manifests.POLICY_FILE}"] = json.dumps(policy)
     if wanted.authority:
