@@ -40,6 +40,7 @@ bench: setup setup-ide
 	.venv/bin/python -m benchmarks.browser
 	.venv/bin/python -m benchmarks.ide
 	.venv/bin/python -m benchmarks.pods
+	.venv/bin/python -m benchmarks.containers
 
 # A thousand claims among random kills; a test runs a short piece of it.
 chaos: setup

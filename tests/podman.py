@@ -18,7 +18,7 @@ import socket
 import subprocess
 import tarfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -30,23 +30,53 @@ TOOLS = (
     "readlink", "rm", "seq", "setsid", "sh", "sleep", "sort", "stat", "touch", "true", "umount",
     "unshare",
 )  # fmt: skip
+IMAGE = "localhost/carrel-tiny:latest"
 _UNUSED = ("test", "idlelib", "lib2to3", "ensurepip", "pydoc_data", "turtledemo", "__pycache__")
 
 
+# As desktopd does by `--from`. What the template's environment says of STAND_IN is said of the
+# start, or nothing ever is.
+ENTRY = """
+import json, os, socket, sys, threading, time
+
+giver = socket.socket(socket.AF_UNIX)
+giver.connect(sys.argv[2])
+_, fds, _, _ = socket.recv_fds(giver, 1, 4)
+config, listener, ready, egress = [os.dup2(fd, 100 + fd, inheritable=False) for fd in fds]
+for fd in fds:
+    os.close(fd)
+for number, fd in ((10, listener), (11, config), (12, ready)):
+    os.dup2(fd, number, inheritable=False)
+    os.close(fd)
+with socket.socket(fileno=egress) as out, socket.create_server(("127.0.0.1", 3128)) as proxy:
+    socket.send_fds(out, [b"-"], [proxy.fileno()])
+said = json.loads(os.pread(11, 1 << 20, 0))["environment"].get("STAND_IN")
+if said == "silent":
+    print("these are my last words", flush=True)
+    time.sleep(600)
+if said == "dead":
+    print("these are my last words", flush=True)
+    sys.exit(3)
+sys.argv[1:] = [said] if said else []
+threading.Thread(target=lambda: (giver.recv(1), os._exit(0)), daemon=True).start()
+"""
+
+
 @contextmanager
-def serving(folder: Path, *, settings: Sequence[str] = ()) -> Iterator[Engine]:
-    """Podman's service as long as the block runs."""
+def serving(folder: Path, *, images: Path | None = None) -> Iterator[Engine]:
+    """Podman's service as long as the block runs; ``images`` is a store that it only reads."""
     files = min(20_000, resource.getrlimit(resource.RLIMIT_NOFILE)[1])
     tasks = min(30_000, resource.getrlimit(resource.RLIMIT_NPROC)[1])
     (folder / "containers.conf").write_text(
         "[containers]\n"
         f'default_ulimits=["nofile={files}:{files}","nproc={tasks}:{tasks}"]\n'
         '[engine]\nruntime="runc"\ncgroup_manager="cgroupfs"\nevents_logger="file"\n'
-        "exit_command_delay=1\n" + "\n".join(settings) + "\n"
+        "exit_command_delay=1\n"
     )
     store = folder / "store"
     (folder / "storage.conf").write_text(
         f'[storage]\ndriver="{_driver(folder)}"\ngraphroot="{store}"\nrunroot="{folder / "run"}"\n'
+        f"[storage.options]\nadditionalimagestores={json.dumps([str(images)] if images else [])}\n"
     )
     environment = {
         "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
@@ -58,7 +88,7 @@ def serving(folder: Path, *, settings: Sequence[str] = ()) -> Iterator[Engine]:
     with (folder / "log").open("wb") as log:
         service = subprocess.Popen(
             ["podman", "system", "service", "--time=0", f"unix://{path}"],
-            env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+            env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=folder,
         )  # fmt: skip
     try:
         engine = Engine(str(path))
@@ -115,8 +145,7 @@ def tiny_image(folder: Path, entry: str) -> Path:
         },
         "rootfs": {"type": "layers", "diff_ids": [f"sha256:{_digest(layer)}"]},
     }
-    name = "localhost/carrel-tiny:latest"
-    manifest = [{"Config": "config.json", "RepoTags": [name], "Layers": ["layer.tar"]}]
+    manifest = [{"Config": "config.json", "RepoTags": [IMAGE], "Layers": ["layer.tar"]}]
     for path, content in (("config.json", config), ("manifest.json", manifest)):
         (folder / path).write_text(json.dumps(content))
     archive = folder / "image.tar"
@@ -142,8 +171,7 @@ def load(engine: Engine, archive: Path) -> None:
 
 
 def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _make_root(root: Path) -> None:
@@ -165,6 +193,8 @@ def _make_root(root: Path) -> None:
     ):
         (root / name).mkdir(parents=True)
     os.chown(root / "home/user", 1000, 1000)
+    for name in ("tmp", "run", "var/tmp"):  # runc gives a tmpfs the mode of what it lies on
+        (root / name).chmod(0o1777)
     for name in ("bin", "sbin", "lib", "lib64"):
         (root / name).symlink_to(f"usr/{name}")
     files: set[str] = set()

@@ -371,6 +371,7 @@ class DockerBackend:
             "name": specs.name_of(self._cluster, workspace_id),
             "body": body,
             "door": door,
+            "runtime": self._options.runtime,
             "files": specs.files(wanted, self._options),
             "uid": specs.UID if os.geteuid() == 0 and not engine.keeps_id else -1,
             "has_home": owns,

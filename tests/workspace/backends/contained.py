@@ -21,45 +21,17 @@ from workspace.backends.docker import DockerBackend
 from workspace.desktop import Desktop, connect
 from workspace.models import ProcessResult
 
-IMAGE = "localhost/carrel-tiny:latest"
 CLUSTER = "test"
-
-# As desktopd does by `--from`. What the template's environment says of STAND_IN is said of the
-# start, or nothing ever is.
-ENTRY = """
-import json, os, socket, sys, threading, time
-
-giver = socket.socket(socket.AF_UNIX)
-giver.connect(sys.argv[2])
-_, fds, _, _ = socket.recv_fds(giver, 1, 4)
-config, listener, ready, egress = [os.dup2(fd, 100 + fd, inheritable=False) for fd in fds]
-for fd in fds:
-    os.close(fd)
-for number, fd in ((10, listener), (11, config), (12, ready)):
-    os.dup2(fd, number, inheritable=False)
-    os.close(fd)
-with socket.socket(fileno=egress) as out, socket.create_server(("127.0.0.1", 3128)) as proxy:
-    socket.send_fds(out, [b"-"], [proxy.fileno()])
-said = json.loads(os.pread(11, 1 << 20, 0))["environment"].get("STAND_IN")
-if said == "silent":
-    print("these are my last words", flush=True)
-    time.sleep(600)
-if said == "dead":
-    print("these are my last words", flush=True)
-    sys.exit(3)
-sys.argv[1:] = [said] if said else []
-threading.Thread(target=lambda: (giver.recv(1), os._exit(0)), daemon=True).start()
-"""
 
 
 class Contained:
     """A running container, from both sides."""
 
-    def __init__(self, workspace_id: str, desktop: Desktop, pid: int, name: str) -> None:
+    def __init__(self, workspace_id: str, desktop: Desktop, pid: int, token: str) -> None:
         self.id = workspace_id
         self.desktop = desktop
         self.pid = pid  # of its first process, on the host
-        self.name = name
+        self.token = token
 
     async def run(self, command: str, *, timeout_seconds: float = 30) -> ProcessResult:
         return await self.desktop.run(command, timeout_seconds=timeout_seconds)
@@ -91,7 +63,8 @@ class ContainedPlace:
         return DockerBackend(
             self.run_dir,
             self.disk_dir,
-            {"host": f"unix://{self.engine.path}", "image": IMAGE, "start_seconds": 40} | options,
+            {"host": f"unix://{self.engine.path}", "image": podman.IMAGE, "start_seconds": 40}
+            | options,
             CLUSTER,
             self.volume_dir,
         )
@@ -109,7 +82,7 @@ class ContainedPlace:
         desktop = connect(endpoint)
         try:
             pid = int(self.container(workspace_id)["State"]["Pid"])
-            yield Contained(workspace_id, desktop, pid, specs.name_of(CLUSTER, workspace_id))
+            yield Contained(workspace_id, desktop, pid, endpoint.token)
         finally:
             await desktop.aclose()
             await self.backend.stop(workspace_id)
@@ -136,11 +109,11 @@ class ContainedPlace:
 
 
 @contextmanager
-def engine(entry: str = ENTRY + STAND_IN) -> Iterator[Engine]:
+def engine() -> Iterator[Engine]:
     """Podman's service with the small image."""
     with tempfile.TemporaryDirectory(prefix="cp-", dir="/var/tmp") as name:
         folder = Path(name)
-        archive = podman.tiny_image(folder, entry)
+        archive = podman.tiny_image(folder, podman.ENTRY + STAND_IN)
         with podman.serving(folder) as found:
             podman.load(found, archive)
             archive.unlink()

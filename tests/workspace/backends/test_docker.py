@@ -6,15 +6,18 @@ import asyncio
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
-from tests.workspace.backends import contained, probes
+from tests import podman
+from tests.workspace.backends import contained
 from tests.workspace.backends.conftest import a_template, new_id
 from workspace.backends import remains
 from workspace.backends.containers import checks
@@ -28,7 +31,7 @@ pytestmark = pytest.mark.anyio
 def start_owner(place: contained.ContainedPlace, workspace_id: str) -> subprocess.Popen[str]:
     """A process that has a container, once it has."""
     arguments = [str(place.run_dir), str(place.disk_dir), f"unix://{place.engine.path}"]
-    arguments += [contained.IMAGE, contained.CLUSTER, workspace_id]
+    arguments += [podman.IMAGE, contained.CLUSTER, workspace_id]
     process = subprocess.Popen(
         [sys.executable, "-c", OWNER, *arguments], stdout=subprocess.PIPE, text=True
     )
@@ -42,76 +45,6 @@ def start_owner(place: contained.ContainedPlace, workspace_id: str) -> subproces
 def place(engine: Engine) -> Iterator[contained.ContainedPlace]:
     with contained.place(engine) as made:
         yield made
-
-
-@pytest.fixture(scope="module")
-async def shut_in(engine: Engine) -> AsyncIterator[contained.Contained]:
-    """One that tries to get out: by several tests, none of which ends it."""
-    with contained.place(engine) as made:
-        async with made.live(memory_mib=256, pids=200, disk_mib=64) as desktop:
-            yield desktop
-
-
-async def test_reads_nothing_of_the_host(
-    shut_in: contained.Contained, engine: Engine, tmp_path: Path
-) -> None:
-    (tmp_path / "secret").write_text("of the host")
-    assert await shut_in.says("ls -A /mnt /srv /carrel") == "/carrel:\ndoor\n\n/mnt:\n\n/srv:"
-    for path in (tmp_path, Path(engine.path).parent, Path.cwd(), "/var/run/docker.sock"):
-        assert "No such file" in await shut_in.refuses(f"ls {path}")
-    told = await shut_in.says("cat /etc/hosts /etc/hostname /etc/resolv.conf; hostname")
-    assert set(told.split()) <= {"127.0.0.1", "::1", "localhost", "desktop", "ip6-localhost",
-                                 "ip6-loopback"}  # fmt: skip
-    devices = (await shut_in.says("find /dev -maxdepth 1 -type c -printf '%f '")).split()
-    assert set(devices) <= {"null", "zero", "full", "random", "urandom", "tty", "console"}
-
-
-async def test_writes_only_its_home_and_memory(shut_in: contained.Contained) -> None:
-    await shut_in.says("touch ~/a /tmp/a /run/a /var/tmp/a /dev/shm/a")
-    for path in ("/", "/etc", "/usr", "/opt", "/home", "/var", "/carrel/door"):
-        await shut_in.refuses(f"touch {path}/a")
-    for path in ("/etc/passwd", "/etc/hosts", "/proc/sys/kernel/hostname", "/proc/sysrq-trigger"):
-        await shut_in.refuses(f"echo x > {path}")
-    assert "Read-only" in await shut_in.refuses("ln -s /etc/shadow /carrel/door/door.sock")
-
-
-async def test_finds_neither_its_token_nor_the_door_open(shut_in: contained.Contained) -> None:
-    token = await shut_in.run("grep -rl token /run /tmp /carrel /proc/*/environ /proc/*/cmdline")
-    assert token.stdout == ""
-    connect = "import socket; socket.socket(socket.AF_UNIX).connect('/carrel/door/door.sock')"
-    assert "refused" in await shut_in.refuses(f'python3 -c "{connect}"')
-
-
-async def test_has_no_right_and_no_network(shut_in: contained.Contained) -> None:
-    assert await shut_in.says("id") == "uid=1000(user) gid=1000(user) groups=1000(user)"
-    status = await shut_in.says("grep -E '^(Cap|NoNewPrivs|Seccomp:)' /proc/self/status")
-    assert set(status.split()[1::2]) == {"0000000000000000", "1", "2"}
-    probe = "python3 -c 'import socket; socket.create_connection((\"{}\", {}), 3)'"
-    for address in ("1.1.1.1", "169.254.169.254", "10.0.0.1"):
-        assert "unreachable" in await shut_in.refuses(probe.format(address, 80))
-    assert await shut_in.says("ls /sys/class/net") == "lo"
-
-
-async def test_refuses_the_calls_that_reach_for_the_kernel(shut_in: contained.Contained) -> None:
-    answers = probes.answers(await shut_in.says(probes.CALLS))
-    assert answers == probes.expected(answers)
-
-
-async def test_gains_nothing_by_a_user_namespace(shut_in: contained.Contained) -> None:
-    assert await shut_in.says("unshare -Ur id -u") == "0"  # allowed: Chromium needs it
-    for command in probes.FORBIDDEN:
-        await shut_in.refuses(command)
-
-
-async def test_is_limited(shut_in: contained.Contained) -> None:
-    done = await shut_in.run("python3 -c 'x = bytearray(1 << 30)'")
-    assert done.exit_code in (-9, 137)
-    bomb = (
-        "import os\\nfor _ in range(400):\\n  if os.fork() == 0: os.execlp('sleep', 'sleep', '1')"
-    )
-    assert "unavailable" in await shut_in.refuses(f"python3 -c $'{bomb}'")
-    await shut_in.refuses("head -c 100M /dev/zero > ~/one")  # no single file may be larger
-    await shut_in.says("rm -f ~/one; sleep 1.2; echo alive")
 
 
 async def test_who_is_what_outside(place: contained.ContainedPlace) -> None:
@@ -142,7 +75,7 @@ async def test_programs_get_out_by_the_proxy_alone(place: contained.ContainedPla
         assert "403" in refused
         tally = place.backend.tally(desktop.id)
         assert tally is not None
-        assert tally.use().refused == 1
+        assert tally.use.refused == 1
         await place.backend.set_egress(desktop.id, egress=["example.org"])
         answer = await desktop.refuses(f'python3 -c "{ask % "http://example.org/"}"')
         assert "502" in answer  # permitted now; this test has no network
@@ -204,16 +137,25 @@ async def test_what_is_left_of_a_sandbox_is_found_by_its_labels(
         os.kill(state["supervisor"]["pid"], signal.SIGCONT)
 
 
+def send_endlessly(path: Path) -> None:
+    """A request that never ends, which the stand-in keeps in memory."""
+    with socket.socket(socket.AF_UNIX) as client:
+        client.settimeout(20)
+        client.connect(str(path))
+        client.sendall(
+            b"POST / HTTP/1.1\r\nAuthorization: no\r\nContent-Length: 1000000000\r\n\r\n"
+        )
+        with suppress(OSError):
+            while True:
+                client.sendall(bytes(1 << 20))
+
+
 async def test_running_out_of_memory_as_a_whole_is_told(place: contained.ContainedPlace) -> None:
-    async with place.live(memory_mib=128) as desktop:
+    async with place.live(memory_mib=256) as desktop:
         waiting = asyncio.ensure_future(place.backend.wait(desktop.id))
-        # What is in memory files is nobody's: the kernel kills one after the other, the last first.
-        fill = "while true; do head -c 8M /dev/zero >> /dev/shm/full || true; done"
-        asking = asyncio.ensure_future(desktop.run(fill))
-        why = await asyncio.wait_for(waiting, 60)
-        asking.cancel()
-        await asyncio.gather(asking, return_exceptions=True)
-        assert "128 MiB of memory did not suffice" in why
+        path = place.run_dir / desktop.id / "desktopd.sock"
+        await asyncio.to_thread(send_endlessly, path)
+        assert "256 MiB of memory did not suffice" in await asyncio.wait_for(waiting, 20)
 
 
 async def refused(place: contained.ContainedPlace, **options: object) -> StartFailed | Exception:
@@ -228,8 +170,8 @@ async def test_what_is_missing_is_named_with_what_to_do(place: contained.Contain
     assert isinstance(error, BackendUnavailable)
     assert "nowhere:latest" in error.message
     assert "make image" in error.hint
-    error = await refused(place, runtime="no-such-runtime")
-    assert "no-such-runtime" in str(error)
+    error = await refused(place, runtime="no-such-runtime")  # which Podman passes over in silence
+    assert "not by no-such-runtime" in str(error)
     error = await refused(place, host="unix:///nowhere/docker.sock")
     assert isinstance(error, BackendUnavailable)
     assert "CARREL_DOCKER_HOST" in error.hint
@@ -262,7 +204,7 @@ async def test_refuses_what_it_cannot_run(place: contained.ContainedPlace) -> No
 
 async def test_the_doctor_says_what_an_engine_has(engine: Engine) -> None:
     def found(**options: object) -> dict[str, checks.Check]:
-        given = {"host": f"unix://{engine.path}", "image": contained.IMAGE} | options
+        given = {"host": f"unix://{engine.path}", "image": podman.IMAGE} | options
         return {each.name: each for each in checks.checks(Options.model_validate(given))}
 
     whole = await asyncio.to_thread(found)

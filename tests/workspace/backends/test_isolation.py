@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import platform
 import socket
 import time
 from pathlib import Path
@@ -153,6 +154,8 @@ async def test_inherits_none_of_its_owners_environment(
 async def test_refuses_the_calls_that_reach_for_the_kernel(place: Place) -> None:
     async with place.live() as desktop:
         answers = probes.answers(await desktop.says(probes.CALLS))
+        if platform.machine() == "x86_64":
+            assert await desktop.says(probes.X32) == "ENOSYS"
     assert answers == probes.expected(answers)
 
 

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 from urllib.parse import quote, urlencode
 
 SECONDS = 30.0
+LIBPOD = "/v4.0.0/libpod"  # what Podman answers beside Docker's API
 MAX_BYTES = 16 << 20
 _MAX_WORDS, _PIECE_BYTES = 2000, 4096
 

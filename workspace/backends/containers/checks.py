@@ -12,10 +12,6 @@ from workspace.backends.containers.options import Options
 from workspace.backends.doctor import Check
 
 _SECONDS = 30.0
-_RUNTIME_HINT = (
-    "Install it and name it in the engine's configuration (/etc/docker/daemon.json, "
-    "containers.conf), or unset CARREL_DOCKER_RUNTIME."
-)
 
 
 def known(engine: Engine) -> specs.Engine:
@@ -47,7 +43,7 @@ def checks(options: Options) -> Iterator[Check]:
     is_there = image.status == 200
     detail = f"{options.image}." if is_there else f"{options.image} is not there."
     yield Check("image", is_there, detail, leftovers.image_hint(options.image))
-    yield _runtime(options, info)
+    yield _runtime(options, found, info)
     yield _limits(info)
     yield _homes(found)
     if options.seccomp not in ("carrel", "default", "unconfined"):
@@ -68,12 +64,17 @@ def _engine(engine: Engine, found: specs.Engine, info: dict[str, Any]) -> Check:
     return Check("engine", True, told)
 
 
-def _runtime(options: Options, info: dict[str, Any]) -> Check:  # Any: as above
-    there = sorted(info.get("Runtimes") or ())
-    name = options.runtime or str(info.get("DefaultRuntime") or "the engine's own")
-    is_there = not options.runtime or options.runtime in there or "/" in options.runtime
-    told = f"{name}." if is_there else f"{name} is none of the engine's: {', '.join(there)}."
-    return Check("runtime", is_there, told, _RUNTIME_HINT)
+def _runtime(
+    options: Options,
+    found: specs.Engine,
+    info: dict[str, Any],  # Any: as above
+) -> Check:
+    default = str(info.get("DefaultRuntime") or "")
+    there = [default] if found.is_podman else sorted(info.get("Runtimes") or ())
+    name = options.runtime or default or "the engine's own"
+    is_there = not options.runtime or options.runtime in there
+    told = f"{name}." if is_there else f"It runs containers by {', '.join(there)}, not by {name}."
+    return Check("runtime", is_there, told, leftovers.RUNTIME_HINT)
 
 
 def _limits(info: dict[str, Any]) -> Check:  # Any: as above

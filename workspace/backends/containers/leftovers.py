@@ -58,6 +58,12 @@ def remove(engine: Engine, name: str) -> None:
     raise OSError(f"the container {name} cannot be removed: {answer.message}")
 
 
+RUNTIME_HINT = (
+    "Docker: install it, and name it in /etc/docker/daemon.json. Podman's Docker API takes the one "
+    "of containers.conf ([engine] runtime = ...): name it there. Or unset CARREL_DOCKER_RUNTIME."
+)
+
+
 def image_hint(image: str) -> str:
     """What to do about an image that is not there."""
     return f"Build it (make image), or have the engine fetch it (docker pull {image})."

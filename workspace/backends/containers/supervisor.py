@@ -29,7 +29,7 @@ if __name__ == "__main__":  # at the end of the path, so that nothing there hide
 
 from workspace.backends import launch, remains, volumes
 from workspace.backends.containers import leftovers
-from workspace.backends.containers.api import Answer, Away, Engine, Later, log_text
+from workspace.backends.containers.api import LIBPOD, Answer, Away, Engine, Later, log_text
 from workspace.backends.watching import BACKLOG, Common, Ended, Watch, main
 
 _CREATE_SECONDS = 60.0  # a machine that is busy
@@ -47,6 +47,7 @@ class Spec(Common):
     name: str
     body: dict[str, Any]  # Any: JSON values
     door: str  # the path of the socket that desktopd comes to
+    runtime: str  # the one that it is to be run by; empty: any
     files: dict[str, str]  # below the sandbox's folder
     uid: int  # whose the home is to be, outside; -1: it is not ours to give
     has_home: bool  # a folder of the host's
@@ -178,6 +179,7 @@ class Supervisor(Watch):
                 hint=leftovers.image_hint(image),
             )
         _check(made, "the container could not be made")
+        self._check_runtime()
         started = engine.ask("POST", f"/containers/{name}/start", seconds=_CREATE_SECONDS)
         _check(started, "the container could not be started")
         looked = engine.ask("GET", f"/containers/{name}/json")
@@ -187,6 +189,24 @@ class Supervisor(Watch):
             engine.ask("POST", f"/containers/{name}/update", {"CpuShares": spec["shares"]})
         self._waiting = engine.begin("POST", f"/containers/{name}/wait", seconds=_CREATE_SECONDS)
         self.on(self._waiting.fileno(), self._told)
+
+    def _check_runtime(self) -> None:
+        """That it is the one asked for: Podman's Docker API takes its own, and says nothing."""
+        wanted, name = self.spec["runtime"], self.spec["name"]
+        if not wanted:
+            return
+        told = self._engine.ask("GET", f"{LIBPOD}/containers/{name}/json")
+        found = told.body.get("OCIRuntime") if told.status == 200 else None
+        if found is None:
+            looked = self._engine.ask("GET", f"/containers/{name}/json")
+            _check(looked, "the container could not be looked at")
+            found = looked.body["HostConfig"].get("Runtime")
+        if os.path.basename(str(found)) != os.path.basename(wanted):
+            raise Ended(
+                f"the engine would run it by {found}, not by {wanted}",
+                code=_UNAVAILABLE,
+                hint=leftovers.RUNTIME_HINT,
+            )
 
     def _found(self, container: str, pid: int) -> None:
         """Its first process, if the engine's pids are ours: then its end is told at once."""
