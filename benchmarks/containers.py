@@ -33,7 +33,7 @@ from workspace.backends.containers.api import Engine
 from workspace.backends.docker import DockerBackend
 from workspace.models import Template
 
-ROUNDS, KILLED = 15, 5
+ROUNDS, KILLED = 10, 5
 STAND_IN = Path("tests/workspace/backends/stand_in.py").read_text(encoding="utf-8")
 _OWN = (
     "def own():\n"

@@ -31,7 +31,7 @@ TOOLS = (
     "unshare",
 )  # fmt: skip
 IMAGE = "localhost/carrel-tiny:latest"
-_UNUSED = ("test", "idlelib", "lib2to3", "ensurepip", "pydoc_data", "turtledemo", "__pycache__")
+_UNUSED = ("test", "idlelib", "lib2to3", "ensurepip", "pydoc_data", "turtledemo", "tkinter")
 
 
 # As desktopd does by `--from`. What the template's environment says of STAND_IN is said of the

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import os
 import re
 import resource
@@ -26,7 +25,7 @@ from typing import Any
 
 from workspace.backends import manifests, remains, runtime, sandbox, supervised, volumes
 from workspace.backends.base import Endpoint, Mount, PauseResult
-from workspace.backends.containers import checks, leftovers, specs, supervisor
+from workspace.backends.containers import leftovers, specs, supervisor
 from workspace.backends.containers.api import Answer, Away, Engine
 from workspace.backends.containers.options import Options
 from workspace.desktopd import locality
@@ -44,7 +43,7 @@ from workspace.errors import (
 from workspace.folders import check_own
 from workspace.models import WORKSPACE_ID, Stats, Template
 from workspace.proxy.addresses import networks
-from workspace.proxy.certificates import Authority, NoCertificate
+from workspace.proxy.certificates import Authority
 from workspace.proxy.held import Held
 from workspace.proxy.policy import Policy
 from workspace.proxy.resolving import Resolve
@@ -57,7 +56,6 @@ _SHORT_SECONDS = 10.0
 _ONE_SHOT = {"stream": "false", "one-shot": "true"}
 _ID = re.compile(WORKSPACE_ID)
 _GONE = "There is no such sandbox."
-log = logging.getLogger(__name__)
 
 
 class DockerBackend:
@@ -111,7 +109,7 @@ class DockerBackend:
         """See :class:`~workspace.backends.base.Backend`."""
         folder, _ = self._places(workspace_id)
         token = secrets.token_urlsafe(32)
-        authority, bundle = await asyncio.to_thread(_authority)
+        authority, bundle = await asyncio.to_thread(sandbox.authority)
         spec = await asyncio.to_thread(
             self._spec, workspace_id, template, token, volume, authority, bundle, background
         )
@@ -316,7 +314,7 @@ class DockerBackend:
         )
         if self._known is None:
             try:
-                self._known = checks.known(self._engine)
+                self._known = specs.engine(*self._engine.who())
             except Away as error:
                 raise self._away(error) from error
         engine = self._known
@@ -397,13 +395,3 @@ class DockerBackend:
         runtime.make_folder(self._volume_dir, 0o711)
         check_own(self._volume_dir)
         return {"folder": str(self._volume_dir / mount.id), "is_new": mount.is_new}
-
-
-def _authority() -> tuple[Authority | None, str]:
-    """Of a new desktop, with what this machine trusts; without, secrets go into plain HTTP."""
-    bundle = sandbox.bundle()
-    try:
-        return (Authority.make(), bundle) if bundle else (None, "")
-    except NoCertificate as error:
-        log.warning("no certificates for desktops: %s", error)
-        return None, ""

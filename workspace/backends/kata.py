@@ -47,7 +47,6 @@ from workspace.errors import (
 from workspace.models import WORKSPACE_ID, Stats, Template
 from workspace.proxy import joining
 from workspace.proxy.addresses import networks
-from workspace.proxy.certificates import Authority, NoCertificate
 from workspace.proxy.held import Held
 from workspace.proxy.policy import Policy
 from workspace.proxy.resolving import Resolve
@@ -253,7 +252,7 @@ class KataBackend:
         address = self._place.pod_ip
         if not address:
             return manifests.WayOut(policy=sandbox.POLICY)
-        authority, bundle = await asyncio.to_thread(_authority)
+        authority, bundle = await asyncio.to_thread(sandbox.authority)
         listener = reaching.listen(address, self._options.ports)
         policy = Policy(template.egress, self._private, template.egress_limits)
         proxy = Proxy(policy, Tally(), authority, resolve=self._resolve, upstream=self._upstream)
@@ -294,16 +293,6 @@ class KataBackend:
         if followed is not None:
             followed.changed.set()
         return followed
-
-
-def _authority() -> tuple[Authority | None, str]:
-    """Of a new desktop, with what this node trusts; without, secrets go into plain HTTP alone."""
-    bundle = sandbox.bundle()
-    try:
-        return (Authority.make(), bundle) if bundle else (None, "")
-    except NoCertificate as error:
-        log.warning("no certificates for desktops: %s", error)
-        return None, ""
 
 
 def _check(workspace_id: str) -> None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import re
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
@@ -31,6 +32,9 @@ from workspace.backends.launch import (
 from workspace.desktopd.browser.chromium import FLAGS
 from workspace.errors import BackendUnavailable
 from workspace.proxy import joining
+from workspace.proxy.certificates import Authority, NoCertificate
+
+log = logging.getLogger(__name__)
 
 UID = 1000
 HOME = "/home/user"
@@ -179,6 +183,19 @@ def bundle() -> str:
     with contextlib.suppress(OSError, UnicodeDecodeError):
         return Path(joining.BUNDLE).read_text("ascii")
     return ""
+
+
+def authority() -> tuple[Authority | None, str]:
+    """Of a new desktop whose programs are not this machine's, with what this machine trusts.
+
+    Without, secrets go into plain HTTP alone.
+    """
+    trusted = bundle()
+    try:
+        return (Authority.make(), trusted) if trusted else (None, "")
+    except NoCertificate as error:
+        log.warning("no certificates for desktops: %s", error)
+        return None, ""
 
 
 def browser_files(policy: Mapping[str, object]) -> dict[str, str]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
 import socket
 from typing import Any, NamedTuple
 from urllib.parse import quote, urlencode
@@ -93,6 +94,18 @@ class Engine:
 
     def __init__(self, path: str) -> None:
         self.path = path
+
+    def who(self) -> tuple[str, int]:
+        """Its name and version, and whose its socket is.
+
+        Raises:
+            Away.
+        """
+        answer = self.ask("GET", "/_ping")
+        try:
+            return answer.server, os.stat(self.path).st_uid
+        except OSError as error:
+            raise _away(self.path, error) from error
 
     def ask(
         self,

@@ -14,25 +14,11 @@ from workspace.backends.doctor import Check
 _SECONDS = 30.0
 
 
-def known(engine: Engine) -> specs.Engine:
-    """What a start has to know.
-
-    Raises:
-        Away: it does not answer.
-    """
-    answer = engine.ask("GET", "/_ping", seconds=_SECONDS)
-    try:
-        owner = os.stat(engine.path).st_uid
-    except OSError as error:
-        raise Away(f"{engine.path} is gone: {error.strerror}") from error
-    return specs.Engine(is_podman="libpod" in answer.server.lower(), owner=owner)
-
-
 def checks(options: Options) -> Iterator[Check]:
     """Everything that desktops as containers need, in the order to mend it in. Blocks."""
     engine = Engine(options.socket)
     try:
-        found = known(engine)
+        found = specs.engine(*engine.who())
         info = engine.ask("GET", "/info", seconds=_SECONDS).body or {}
         image = engine.ask("GET", f"/images/{options.image}/json")
     except Away as error:

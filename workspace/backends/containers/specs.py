@@ -46,6 +46,11 @@ class Engine(NamedTuple):
         return self.keeps_id or (self.owner == 0 and uid in (0, UID))
 
 
+def engine(server: str, owner: int) -> Engine:
+    """An engine by what it says of itself, and whose its socket is."""
+    return Engine(is_podman="libpod" in server.lower(), owner=owner)
+
+
 class Wanted(NamedTuple):
     """One desktop that is to be made."""
 
