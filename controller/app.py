@@ -195,7 +195,8 @@ async def _own_cluster(
         stack.enter_context(only_one(RunDir(settings.sockets).controller_lock))
         stack.callback(_remove_if_empty, settings.disks)
         stack.callback(_remove_if_empty, settings.volumes)
-        stack.callback(_remove_if_empty, settings.disks / "docker")
+        for parent in (settings.disks, settings.sockets):
+            stack.callback(_remove_if_empty, parent / containers.FOLDER)
         address, token = settings.ray_address, settings.ray_token
         if not address:
             local = LocalRay(settings.sockets, desktops=settings.desktops)

@@ -11,6 +11,8 @@ from workspace import settings as environment
 from workspace.backends.containers.options import Options
 from workspace.errors import InvalidRequest
 
+FOLDER = "docker"  # below the folders of sockets and of homes: each backend lists its own
+
 
 def options(settings: Settings) -> Options | None:
     """None where nothing asks for containers.
@@ -40,8 +42,8 @@ def settings_of(settings: Settings) -> dict[str, Any] | None:  # Any: JSON value
     if found is None:
         return None
     return {
-        "run_dir": str(settings.sockets / "docker"),
-        "disk_dir": str(settings.disks / "docker"),
+        "run_dir": str(settings.sockets / FOLDER),
+        "disk_dir": str(settings.disks / FOLDER),
         "volume_dir": str(settings.volumes),
         "tool_dir": str(settings.tools),
         "options": found.model_dump(mode="json"),
