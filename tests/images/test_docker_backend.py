@@ -16,9 +16,8 @@ from PIL import Image
 
 from tests import podman
 from tests.e2e.conftest import Service, start, stop
+from tests.images.desktop import REFERENCE, desktop_archive, storage
 from workspace.backends.containers.api import Engine
-
-desktop = pytest.importorskip("tests.images.desktop", reason="nothing here builds the image")
 
 pytestmark = [
     pytest.mark.kubernetes,
@@ -30,9 +29,9 @@ MOST_ACTOR_MIB = 75  # of memory that is its own
 @pytest.fixture(scope="module")
 def engine() -> Iterator[Engine]:
     """Podman's service over the image where it lies: nothing is copied, or written there."""
-    desktop.desktop_archive()
+    desktop_archive()
     with tempfile.TemporaryDirectory(prefix="cp-", dir="/var/tmp") as name:
-        with podman.serving(Path(name), images=desktop.storage()) as engine:
+        with podman.serving(Path(name), images=storage()) as engine:
             yield engine
 
 
@@ -43,7 +42,7 @@ def service(engine: Engine) -> Iterator[Service]:
             Path(home),
             CARREL_BACKEND="docker",
             CARREL_DOCKER_HOST=f"unix://{engine.path}",
-            CARREL_DOCKER_IMAGE=desktop.REFERENCE,
+            CARREL_DOCKER_IMAGE=REFERENCE,
         )
         try:
             yield running
