@@ -199,7 +199,11 @@ async def _own_cluster(
             stack.callback(_remove_if_empty, parent / containers.FOLDER)
         address, token = settings.ray_address, settings.ray_token
         if not address:
-            local = LocalRay(settings.sockets, desktops=settings.desktops)
+            local = LocalRay(
+                settings.sockets,
+                desktops=settings.desktops,
+                overcommit=settings.memory_overcommit,
+            )
             stack.push_async_callback(anyio.to_thread.run_sync, local.stop)
             address, secret = await anyio.to_thread.run_sync(local.start_or_find)
             ray = Ray(lambda: local.serves(address), is_own=True)
@@ -208,7 +212,11 @@ async def _own_cluster(
             controllers = [f"file://{settings.address_file}"]
         else:
             secret = token.get_secret_value() if token else ""
-            ray = Ray(lambda: is_served(address), is_own=False)
+            ray = Ray(
+                lambda: is_served(address),
+                is_own=False,
+                is_same=lambda: cluster.is_same(),
+            )
             controllers = settings.controller_urls
         backends = {"bubblewrap": _bubblewrap(settings)}
         if (docker := containers.settings_of(settings)) is not None:

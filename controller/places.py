@@ -3,8 +3,9 @@
 Who is next is the queue's matter (:mod:`controller.queue`). Whoever tries keeps its position, and
 the next one may try once it has got a place, which is long before its desktop is up, or has found
 none. Two things keep a claim from standing in the way of others: one whose template is at its
-``max`` is passed over until one of those has gone, and a warm desktop that would not do for it goes
-to the first for whom it does. Each controller has its own queue.
+``max``, or for which there is no room though there is for others, is passed over for a while, and a
+warm desktop that would not do for it goes to the first for whom it does. Each controller has its
+own queue.
 
 What comes free elsewhere nobody tells of: once a second those try who are the first of their kind.
 However many wait, they wait for one clock, and are walked through once each time.
@@ -160,7 +161,7 @@ class Places:
             self._again = None
 
     def full(self, template: str) -> None:
-        """No more of it may be started for now: others go first, and one of it tries again."""
+        """No more of it can be started for now: others go first, and one of it tries again."""
         self._full[template] = time.monotonic() + 2 * AGAIN_SECONDS
         self._offer()
 

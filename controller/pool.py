@@ -16,8 +16,8 @@ from __future__ import annotations
 
 import heapq
 import math
-from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from typing import Literal
 from zlib import crc32
@@ -49,6 +49,7 @@ class Wanted:
     shape: str
     memory_mib: int
     claimed_at: datetime | None = None
+    labels: Mapping[str, str] = field(default_factory=dict)  # of the nodes that it may be on
     waiting: int = 0
     misfits: int = 0
     failures: int = 0  # in a row, until now
@@ -172,6 +173,10 @@ class _Pool:
         return self.pool.max - sum(self.counts.values()) - self.started
 
     # What there is.
+
+    def find_place(self, places: Rooms) -> str | None:
+        """The node of a place for one more, which is taken then."""
+        return places.take(self.wanted.memory_mib, self.wanted.labels)
 
     def take(self, member: Member, draining: Collection[str]) -> None:
         """Count a member in; one that no claim of the template can have is stopped."""
@@ -337,7 +342,7 @@ def _created(member: Member) -> tuple[datetime, str]:
 def _make_room(pools: Collection[_Pool], places: Rooms) -> None:
     """Set room aside for the claims that wait, and have idle desktops give up what it lacks."""
     claims = [(pool, is_misfit) for pool in pools for is_misfit in pool.claims()]
-    without = [claim for claim in claims if places.take(claim[0].wanted.memory_mib) is None]
+    without = [claim for claim in claims if claim[0].find_place(places) is None]
     if not without:
         return
     leaving = places.leaving + sum(
@@ -360,7 +365,7 @@ class _Victims:
             pools, key=lambda pool: (pool.wanted.claimed_at or never, pool.wanted.template)
         )
         self._places = places
-        self._in_vain: set[tuple[int, _Pool | None]] = set()
+        self._in_vain: set[tuple[int, tuple[tuple[str, str], ...], _Pool | None]] = set()
         for pool in self._pools:
             pool.sort()
             for member in (*pool.coming, *pool.due, *pool.fresh):
@@ -368,19 +373,22 @@ class _Victims:
 
     def give_up(self, claimed: _Pool, is_misfit: bool) -> bool:
         """Stop one for a claim, none below its pool's floor unless nothing else helps."""
-        memory = claimed.wanted.memory_mib
+        memory, labels = claimed.wanted.memory_mib, claimed.wanted.labels
         spared = None if is_misfit else claimed
-        if (memory, spared) in self._in_vain:
+        kind = (memory, tuple(sorted(labels.items())), spared)
+        if kind in self._in_vain:
             return False
+
+        def could_hold(node: str | None) -> bool:
+            return self._places.could_hold(node, memory, labels)
+
         for is_floor_kept in (True, False):
             for pool in self._pools:
                 keep = pool.pool.floor if is_floor_kept else 0
-                if pool is not spared and (
-                    member := pool.give_up(keep, lambda node: self._places.could_hold(node, memory))
-                ):
+                if pool is not spared and (member := pool.give_up(keep, could_hold)):
                     self._places.promise(member.node, memory)
                     return True
-        self._in_vain.add((memory, spared))
+        self._in_vain.add(kind)
         return False
 
 
@@ -399,9 +407,9 @@ def _fill(pools: Iterable[_Pool], places: Rooms) -> list[Start]:
         _, pool = heapq.heappop(queue)
         if not pool.may_start():
             continue
-        node = places.take(pool.wanted.memory_mib)
+        node = pool.find_place(places)
         if node is None:
-            pool.lack = places.lack(pool.wanted.memory_mib)
+            pool.lack = places.lack(pool.wanted.memory_mib, pool.wanted.labels)
             continue
         pool.started += 1
         starts.append(Start(pool.wanted.template, node))

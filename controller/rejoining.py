@@ -5,10 +5,14 @@ A process is the driver of one Ray as long as it lives: of a Ray that is gone it
 so once (:meth:`Ray.lost`), everything that is served ends in order, with the desktops' fate
 written, and :func:`restart` runs the same program anew with the same process id. It starts or joins
 the next Ray, and finds what lives.
+
+A head that comes back with all that it knew (its tables outlive it: ``CARREL_HEAD_STORAGE``) is the
+same Ray: nodes and drivers join it again by themselves, and nothing is to be done.
 """
 
 from __future__ import annotations
 
+import logging
 import os
 import select
 import sys
@@ -18,6 +22,7 @@ from pathlib import Path
 
 import anyio
 
+_log = logging.getLogger(__name__)
 LOOK_SECONDS = 1.0
 LOOKS = 3  # at another's Ray, which a network or a busy machine may hide for a moment
 
@@ -25,14 +30,27 @@ LOOKS = 3  # at another's Ray, which a network or a busy machine may hide for a 
 class Ray:
     """The Ray that a controller has joined, as far as it can be looked at from outside."""
 
-    def __init__(self, is_there: Callable[[], bool], *, is_own: bool) -> None:
+    def __init__(
+        self,
+        is_there: Callable[[], bool],
+        *,
+        is_own: bool,
+        is_same: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """``is_same``: whether what is there now is what was joined."""
         self._is_there = is_there
+        self._is_same = is_same
         self.is_own = is_own  # this machine's: its keeper says when it is gone
 
     async def lost(self) -> None:
         """Return once it is gone; if it is another's, once another one has taken its place."""
         await self._until(False)
-        if not self.is_own:
+        if self.is_own:
+            return
+        await self._until(True)
+        while await anyio.to_thread.run_sync(self._is_same, abandon_on_cancel=True):
+            _log.warning("Ray's head is back, with all that it knew")
+            await self._until(False)
             await self._until(True)
 
     async def _until(self, wanted: bool) -> None:

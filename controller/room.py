@@ -5,8 +5,12 @@ from __future__ import annotations
 import heapq
 import math
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from ray_cluster.labels import fits, told
+
+_ANY: Mapping[str, str] = {}
 
 
 @dataclass(frozen=True)
@@ -18,6 +22,7 @@ class Room:
     taken: int = 0
     free_mib: float | None = None
     draining: bool = False
+    labels: Mapping[str, str] = field(default_factory=dict)
 
 
 class Rooms:
@@ -30,6 +35,7 @@ class Rooms:
         self._memory = {
             room.id: math.inf if room.free_mib is None else room.free_mib for room in usable
         }
+        self._labels = {room.id: room.labels for room in usable}
         self._expected: defaultdict[str, float] = defaultdict(float)
         known: Counter[str] = Counter()
         homeless = self.leaving = 0
@@ -53,15 +59,15 @@ class Rooms:
         """Whether a place there can be used again."""
         return node is None or node in self._memory
 
-    def take(self, memory_mib: int) -> str | None:
-        """A place on the emptiest node that has the memory; None: there is none."""
+    def take(self, memory_mib: int, labels: Mapping[str, str] = _ANY) -> str | None:
+        """A place on the emptiest node with the memory and such labels; None: there is none."""
         if self._left <= 0 or memory_mib >= self._too_much:
             return None
         aside = []
         found = None
         while self._heap and found is None:
             many, node = heapq.heappop(self._heap)
-            if self._memory[node] < memory_mib:
+            if self._memory[node] < memory_mib or not fits(labels, self._labels[node]):
                 aside.append((many, node))
                 continue
             found = node
@@ -70,13 +76,13 @@ class Rooms:
                 aside.append((many + 1, node))
         for entry in aside:
             heapq.heappush(self._heap, entry)
-        if found is None:
-            self._too_much = memory_mib
-        else:
+        if found is not None:
             self._left -= 1
+        elif not labels:
+            self._too_much = memory_mib
         return found
 
-    def lack(self, memory_mib: int) -> str:
+    def lack(self, memory_mib: int, labels: Mapping[str, str] = _ANY) -> str:
         """Why there was no place."""
         if self._closed:
             return self._closed
@@ -84,7 +90,8 @@ class Rooms:
             return "No node takes desktops."
         if self._left <= 0:
             return f"All {self._slots} places for desktops are taken."
-        return f"No node with a free place has {memory_mib} MiB of memory free."
+        which = f" and {told(labels)}" if labels else ""
+        return f"No node with a free place{which} has {memory_mib} MiB of memory free."
 
     def close(self, why: str) -> None:
         """Have nothing more taken."""
@@ -97,10 +104,14 @@ class Rooms:
         if node is not None:
             self._expected[node] += memory_mib
 
-    def could_hold(self, node: str | None, memory_mib: int) -> bool:
+    def could_hold(
+        self, node: str | None, memory_mib: int, labels: Mapping[str, str] = _ANY
+    ) -> bool:
         """Whether a desktop of that size fits once enough idle ones there have gone."""
         if node is None:
             return True
+        if not fits(labels, self._labels.get(node, _ANY)):
+            return False
         return memory_mib <= self._memory.get(node, -math.inf) + self._expected[node]
 
     def promise(self, node: str | None, memory_mib: int) -> None:

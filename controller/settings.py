@@ -181,8 +181,22 @@ class Settings(BaseSettings):
         str, Field(max_length=200, description="this controller's name; default: by host and home")
     ] = ""
     desktops: Annotated[
-        int | None, Field(ge=1, le=10_000, description="slots of the local Ray; default: by memory")
+        int | None,
+        Field(ge=1, le=10_000, description="places of this node's Ray; default: by memory"),
     ] = None
+    memory_overcommit: Annotated[
+        float | None,
+        Field(
+            ge=1,
+            le=100,
+            description="how many times a node's memory is given to its desktops; default: 3 on "
+            "one machine, 1 in a Ray of several",
+        ),
+    ] = None
+    head_storage: Annotated[
+        str,
+        Field(description="redis://host:6379 or rocksdb:/folder: what Ray's head keeps there"),
+    ] = ""
     placement: Literal["spread", "pack"] = "spread"
     backend: Annotated[
         Literal["bubblewrap", "docker", "kata"], Field(description="of templates that name none")

@@ -151,6 +151,8 @@ class Starting:
                         return await self._start_now(live, template, ticket), waited
                     except NoCapacity as error:
                         lack = error
+                        if error.has_room_for_others:  # they need not wait for what this one does
+                            self._keeping.places.full(template.name)
                 await self._queued(live, is_news=waited is None)
                 turn = await ticket.turn()
                 if turn is None:
@@ -162,7 +164,9 @@ class Starting:
     async def _start_now(self, live: Live, template: Template, ticket: Ticket) -> Handed:
         await self._count_in(live, template)
         owner = Owner(live.workspace.tenant, live.owner)
-        place = await self._keeping.volumes.take(live.workspace, owner=owner)
+        place = await self._keeping.volumes.take(
+            live.workspace, owner=owner, labels=template.node_labels
+        )
         located = await self._keeping.cluster.start(
             live.workspace.sandbox,
             template.model_copy(update={"egress": live.workspace.egress}),

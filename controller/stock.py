@@ -203,6 +203,7 @@ def _wanted(
         template.pool,
         version[0],
         template.memory_mib,
+        labels=template.node_labels,
         claimed_at=claimed_at,
         waiting=waiting,
         misfits=misfits,
@@ -238,14 +239,24 @@ def _members(
     return members
 
 
+def _free_mib(node: Node) -> float | None:
+    """What is free of its memory, and not promised to those who are there."""
+    free = None if node.memory_free_mib is None else float(node.memory_free_mib)
+    if node.desktops_mib is None or node.desktops_mib_taken is None:
+        return free
+    unpromised = float(node.desktops_mib - node.desktops_mib_taken)
+    return unpromised if free is None else min(free, unpromised)
+
+
 def _rooms(nodes: Iterable[Node], drains: Mapping[str, datetime]) -> list[Room]:
     return [
         Room(
             node.id,
             node.slots,
             node.desktops,
-            node.memory_free_mib,
+            _free_mib(node),
             draining=node.id in drains,
+            labels=node.labels,
         )
         for node in nodes
         if node.alive

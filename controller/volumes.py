@@ -9,7 +9,7 @@ never shares it. While it is copied or removed no desktop can be started with it
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime, timezone
 from typing import TypedDict
@@ -20,12 +20,14 @@ from controller.events import Events
 from controller.live import Cluster, new_id
 from controller.store import Store
 from controller.store.volumes import Owner
+from ray_cluster.labels import fits, told
 from workspace import transport
 from workspace.backends.base import Endpoint, Mount
 from workspace.errors import BackendUnavailable, CarrelError, NoCapacity, Unsupported
 from workspace.http1 import client_transport
 from workspace.models import Node, Volume, Workspace
 
+_ANY: Mapping[str, str] = {}
 READ_SECONDS = 60.0  # that a node may take for the next piece of a copy
 _log = logging.getLogger(__name__)
 
@@ -55,12 +57,17 @@ class Volumes:
         """
         await self._store.volumes.check(owner, name)
 
-    async def take(self, workspace: Workspace, *, owner: Owner) -> Place:
+    async def take(
+        self, workspace: Workspace, *, owner: Owner, labels: Mapping[str, str] | None = None
+    ) -> Place:
         """Have the volume of a workspace that is kept, if it has one. Again is success.
+
+        ``labels`` are what its node's have to be.
 
         Raises:
             VolumeInUse, Conflict: another one has it, or it is being removed.
             NoCapacity: no node has room for a new one.
+            BackendUnavailable: none has such labels.
         """
         if workspace.volume is None:
             return {}
@@ -79,7 +86,7 @@ class Volumes:
         node = kept.node
         if kept.is_new:  # it may have found no room where it was meant to lie
             drained = await self._store.operated.draining()
-            node = emptiest(await self._cluster.nodes(), avoid=drained)
+            node = emptiest(await self._cluster.nodes(), avoid=drained, labels=labels or {})
             await self._store.volumes.place(kept.id, node)
         assert node is not None, "one that was used lies somewhere"
         return {"volume": Mount(id=kept.id, is_new=kept.is_new), "node": node}
@@ -164,18 +171,34 @@ async def _reading(endpoint: Endpoint) -> AsyncIterator[AsyncIterator[bytes]]:
         yield response.aiter_bytes()
 
 
-def emptiest(nodes: Sequence[Node], *, avoid: Collection[str] = ()) -> str:
-    """The name of the node with the most room; of none to ``avoid``, by id or name.
+def emptiest(
+    nodes: Sequence[Node],
+    *,
+    avoid: Collection[str] = (),
+    labels: Mapping[str, str] = _ANY,
+) -> str:
+    """The name of the node with the most room; of none to ``avoid``, by id or name, and of a
+    suspect only if there is no other.
 
     Raises:
         NoCapacity: none has any.
+        BackendUnavailable: none has such labels.
     """
+    alive = [node for node in nodes if node.alive and node.slots]
+    labelled = [node for node in alive if fits(labels, node.labels)]
+    if alive and not labelled:
+        raise BackendUnavailable(
+            f"No node of this cluster has the labels that its template wants: {told(labels)}.",
+            hint="`carrel nodes` shows which labels each has.",
+        )
     rooms = [
-        (node.slots - node.desktops, node.name)
-        for node in nodes
-        if node.alive and not node.draining and not {node.id, node.name} & set(avoid)
+        (not node.suspect, node.slots - node.desktops, node.name)
+        for node in labelled
+        if not node.draining
+        and node.slots > node.desktops
+        and not {node.id, node.name} & set(avoid)
     ]
-    room, name = max(rooms, default=(0, ""))
+    _, room, name = max(rooms, default=(False, 0, ""))
     if room <= 0:
         raise NoCapacity("No node has a place for a desktop.")
     return name

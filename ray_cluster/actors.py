@@ -200,6 +200,9 @@ class DesktopActor:
         )
         self._reports: Reports | None = None
         self._reporting: asyncio.Task[None] | None = None
+        # Its sandbox is made once somebody waits for it: an actor that could never be called,
+        # because its node was cut off, has made none, and another one may be made elsewhere.
+        self._called = asyncio.Event()
         self._answering = 0
         self._answered = asyncio.Event()
         self._life = Life(
@@ -214,6 +217,8 @@ class DesktopActor:
 
     async def ready(self, wait: bool) -> Wire:
         """Where it answers, once it is ready; the error when it has ended, or is not yet ready."""
+        if wait:
+            self._called.set()
         return await self._answer(self._when_ready(wait))
 
     async def relay(self) -> Wire:
@@ -334,6 +339,7 @@ class DesktopActor:
 
     async def _start(self) -> tuple[Backend, Endpoint]:
         spec = self._spec
+        await self._called.wait()  # no longer than any start may take
         self._backend = backends.create(spec["backend"], **spec["settings"])
         template = Template.model_validate(spec["template"])
         volume = Mount.model_validate(spec["volume"]) if spec["volume"] else None

@@ -16,19 +16,24 @@ import time
 from collections import deque
 from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from ray_cluster import actors, placement, sweeping, volumes
+from ray_cluster import actors, placement, placing, sweeping, volumes
 from ray_cluster.asking import RAY_SECONDS, Asking, look_at_head
+from ray_cluster.capacity import asked_of, needed
 from ray_cluster.connection import HEAD_SECONDS, connect, disconnect
 from ray_cluster.handles import PREFIX, Handles
 from ray_cluster.leases import Lease
+from ray_cluster.placement import NODE_ID, Spot, Strategy, Wish
+from workspace.backends import footprint
 from workspace.backends.base import Endpoint, Mount, PauseResult
 from workspace.egress import Egress, EgressUse, Secret
 from workspace.errors import (
     BackendUnavailable,
     CarrelError,
     DesktopLost,
+    DiskFull,
+    NoCapacity,
     StartFailed,
     TimedOut,
     Unavailable,
@@ -61,6 +66,22 @@ class Located:
     remaining_seconds: float  # until its deadline, by the clock of its node
 
 
+class _Stuck(DesktopLost):
+    """An actor has not come up, and will not."""
+
+    def __init__(self, message: str, *, is_nodes_fault: bool = False) -> None:
+        super().__init__(message)
+        self.is_nodes_fault = is_nodes_fault
+
+
+class _Elsewhere(Exception):
+    """It did not start on a node, of which that node is to blame; ``error`` says why."""
+
+    def __init__(self, error: CarrelError) -> None:
+        super().__init__(error.message)
+        self.error = error
+
+
 class Cluster:
     """Desktops on a running Ray, under one namespace."""
 
@@ -70,7 +91,7 @@ class Cluster:
         address: str,
         namespace: str,
         backends: Mapping[str, Mapping[str, Any]],  # Any: each backend's settings, plain JSON
-        strategy: Literal["spread", "pack"],
+        strategy: Strategy,
         lease: Lease | None = None,
     ) -> None:
         """Use :meth:`connect`."""
@@ -84,13 +105,16 @@ class Cluster:
         self._backends = backends
         self._lease = lease
         # Wrapped once: wrapping anew for each actor would export the class each time.
-        self._actor = ray.remote(
-            num_cpus=0, resources={placement.RESOURCE: 1}, max_restarts=0, max_task_retries=0
-        )(actors.DesktopActor)
-        self._strategy = {"spread": "SPREAD", "pack": "DEFAULT"}[strategy]
+        self._actor = ray.remote(num_cpus=0, max_restarts=0, max_task_retries=0)(
+            actors.DesktopActor
+        )
         self._node = ray.get_runtime_context().get_node_id()
         self._sweeping = sweeping.Sweeping(backends, own_node=self._node, call=self._asking.call)
-        self._placing = asyncio.Lock()
+        self._placing = placing.Placing(
+            lambda: self._asking.call(lambda: placement.look(address, seconds=HEAD_SECONDS)),
+            lambda workspace_id: f"{namespace}/{PREFIX}{workspace_id}",
+            strategy,
+        )
         self._stopped: deque[str] = deque(maxlen=1000)  # the last ones that we ended
         self._tasks: set[asyncio.Task[Any]] = set()  # Any: of whatever result
         self.volumes = volumes.Volumes(
@@ -105,7 +129,7 @@ class Cluster:
         token: str,
         backends: Mapping[str, Mapping[str, Any]],  # Any: each backend's settings, plain JSON
         namespace: str = "carrel",
-        strategy: Literal["spread", "pack"] = "spread",
+        strategy: Strategy = "spread",
         lease: Lease | None = None,
     ) -> Cluster:
         """Join the Ray at ``address``. Blocks; call it before the event loop or in a thread.
@@ -125,6 +149,17 @@ class Cluster:
             strategy=strategy,
             lease=lease,
         )
+
+    def is_same(self) -> bool:
+        """Whether the head that answers now is the one that was joined, or has all that it knew,
+        and this process' node is one of its own. Blocks.
+        """
+        try:
+            seen = placement.look(self._address, seconds=HEAD_SECONDS)
+        except Exception as error:  # Ray raises what it likes here
+            log.warning("Ray's head does not tell what it knows: %r", error)
+            return False
+        return any(spot.id == self._node for spot in seen.spots)
 
     def close(self) -> None:
         """Leave; desktops live on."""
@@ -149,13 +184,15 @@ class Cluster:
         ``node`` it is started on the one of that name; a ``volume`` there is its home. It is on
         none of the nodes to ``avoid`` (their ids). It is ``placed`` once its slot is taken, long
         before it is ready.
-        A node that dies before the desktop's actor ran there costs time, and nothing else.
+        Where it does not come up for the node's own reason, it is started on another one, once on
+        each at most, and that node is avoided for a while.
         When this fails, or is cancelled, no actor and no sandbox is left.
 
         Raises:
-            NoCapacity: every slot of every node is taken, or of the one it must be.
+            NoCapacity: no node that it may be on has room for it now.
             VolumeInUse: another desktop has the volume.
-            BackendUnavailable, StartFailed, DiskFull: the backend's own words.
+            BackendUnavailable: no node has the labels or the memory that its template wants; or
+                the backend's own words, as are StartFailed and DiskFull.
             Unavailable: Ray does not answer.
         """
         if template.backend not in self._backends:
@@ -174,12 +211,47 @@ class Cluster:
             "volume": volume.model_dump() if volume is not None else None,
             "lease": self._lease.terms(workspace_id) if self._lease is not None else None,
         }
+        wish = Wish(
+            needed(footprint.of(template, self._backends[template.backend])),
+            template.node_labels,
+            name=node,
+            avoid=frozenset(avoid),
+        )
         deadline = time.monotonic() + timeout_seconds
-        creating = self._spawn(self._create(workspace_id, spec, node, frozenset(avoid), placed))
-        too_late = StartFailed(f"The desktop was not ready within {timeout_seconds:.0f} seconds.")
+        tried: set[str] = set()
+        while True:
+            try:
+                return await self._start(workspace_id, spec, wish, tried, deadline, placed)
+            except _Elsewhere as failure:
+                error, left = failure.error, deadline - time.monotonic()
+                if left <= 0 or not await self._placing.is_elsewhere(wish, tried):
+                    raise error from failure.__cause__
+                log.warning("desktop %s is started elsewhere: %s", workspace_id, error.message)
+
+    async def _start(
+        self,
+        workspace_id: str,
+        spec: actors.Wire,
+        wish: Wish,
+        tried: set[str],
+        deadline: float,
+        placed: Callable[[], None] | None,
+    ) -> Located:
+        """One try; on which node, ``tried`` is told. See :meth:`start`.
+
+        Raises:
+            _Elsewhere: it was the node's fault, and nothing is left there.
+        """
+        left = deadline - time.monotonic()
+        too_late = StartFailed(
+            f"The desktop was not ready within {spec['start_seconds']:.0f} seconds."
+        )
+        spot = await self._placing.reserve(workspace_id, wish, tried=tried)
+        tried.add(spot.id)
+        creating = self._spawn(self._create(workspace_id, spec, wish, spot, placed))
         try:
-            handle = await asyncio.wait_for(asyncio.shield(creating), timeout_seconds)
-            return await self._located(workspace_id, handle, seconds=deadline - time.monotonic())
+            handle = await asyncio.wait_for(asyncio.shield(creating), left)
+            located = await self._up(workspace_id, handle, spot, wish, deadline)
         except asyncio.CancelledError:
             self._spawn(self._discard(workspace_id, creating))
             raise
@@ -188,28 +260,36 @@ class Cluster:
             raise too_late from error
         except CarrelError as error:
             # What the actor told of, it told when nothing of the sandbox was left.
-            has_ended = type(error) not in (TimedOut, DesktopLost, Unavailable)
+            has_ended = type(error) not in (TimedOut, DesktopLost, Unavailable, _Stuck)
             discarding = self._discard(workspace_id, creating, has_ended=has_ended)
             await asyncio.shield(self._spawn(discarding))
+            if (told := self._of_the_node(error, spot)) is not None:
+                raise _Elsewhere(told) from error
             if isinstance(error, TimedOut):
                 raise too_late from error
-            left = deadline - time.monotonic()
-            if isinstance(error, DesktopLost) and _NEVER_RAN in error.message and left > 0:
-                log.warning("desktop %s is started elsewhere: its node died", workspace_id)
-                return await self.start(
-                    workspace_id,
-                    template,
-                    ttl_seconds=ttl_seconds,
-                    timeout_seconds=left,
-                    background=background,
-                    node=node,
-                    volume=volume,
-                    avoid=avoid,
-                    placed=placed,
-                )
             if isinstance(error, DesktopLost):
                 raise StartFailed(f"The desktop's actor died: {error.message}") from error
             raise
+        self._placing.suspects.clear(spot.id)
+        return located
+
+    def _of_the_node(self, error: CarrelError, spot: Spot) -> CarrelError | None:
+        """What is to be told where no other node is left; None: another one would fail as well,
+        or the desktop may have lived.
+        """
+        suspects = self._placing.suspects
+        if isinstance(error, _Stuck):
+            if error.is_nodes_fault:
+                suspects.blame(spot.id, error.message)
+            return NoCapacity(f"Node {spot.name!r} did not start it: {error.message}.")
+        if isinstance(error, DesktopLost) and _NEVER_RAN in error.message:
+            suspects.blame(spot.id, "It died as a desktop was placed there.")
+            return StartFailed(f"Node {spot.name!r} died: {error.message}")
+        if isinstance(error, (BackendUnavailable, DiskFull)):
+            suspects.blame(spot.id, error.message)
+            return error
+        # The node's own scheduler knows of something that takes room there, and Ray does not.
+        return error if isinstance(error, NoCapacity) else None
 
     async def extend(self, workspace_id: str, ttl_seconds: float) -> None:
         """The desktop ends ``ttl_seconds`` from now.
@@ -318,6 +398,7 @@ class Cluster:
                     continue  # slow, stopped, or cut off: Ray says so once it has died
                 if answer["ended"] is not None:
                     await self._handles.kill(workspace_id, handle)  # it would itself, within 2 s
+                    self._placing.release(workspace_id)
                     return ErrorInfo.model_validate(answer["ended"])
         except (WorkspaceNotFound, DesktopLost) as error:
             self._handles.drop(workspace_id)
@@ -326,11 +407,18 @@ class Cluster:
             return ErrorInfo(code=NODE_LOST, message=error.message)
 
     async def nodes(self) -> list[Node]:
-        """The machines of the cluster, and how many of their slots are taken."""
+        """The machines of the cluster, how much of them is taken, and which are avoided."""
         machines = self._sweeping.machines()
-        return await self._asking.call(
+        found = await self._asking.call(
             lambda: placement.nodes(self._address, seconds=HEAD_SECONDS, machines=machines)
         )
+        suspects = self._placing.suspects.now()
+        return [
+            each.model_copy(update={"suspect": suspects[each.id]})
+            if each.alive and each.id in suspects
+            else each
+            for each in found
+        ]
 
     # What there is beside what is wanted: see controller/reaper.py.
 
@@ -366,43 +454,71 @@ class Cluster:
         self,
         workspace_id: str,
         spec: actors.Wire,
-        node: str | None,
-        avoid: Collection[str],
+        wish: Wish,
+        spot: Spot,
         placed: Callable[[], None] | None,
     ) -> ActorHandle[Any]:  # Any: Ray's handles are not typed by class
-        """Place an actor. One at a time, so that no two take the last slot."""
-        async with self._placing:
-            nodes = await self.nodes()
-            placement.check_room(nodes, len(await self._handles.names()), avoid)
-            where: Any = self._strategy  # Any: one of Ray's own
-            if node is not None:
-                there = placement.named(nodes, node)
-                placement.check_node(there, avoid)
-                where = volumes.only_on(there)
+        """Make an actor at the place that is reserved for it."""
+        is_abandoned = threading.Event()
 
-            is_abandoned = threading.Event()
+        def create() -> ActorHandle[Any]:  # Any: Ray's handles are not typed by class
+            handle: ActorHandle[Any] = self._actor.options(  # Any: as above
+                name=PREFIX + workspace_id,
+                namespace=self._namespace,
+                lifetime="detached",
+                resources=asked_of(spot.offered, wish.needs),
+                scheduling_strategy=volumes.only_on(spot.id),
+                # By the first others see where it will be, before it is there.
+                label_selector={NODE_ID: spot.id, **wish.labels},
+            ).remote(spec)  # type: ignore[assignment]  # Ray's own hint also allows the class
+            if is_abandoned.is_set():
+                self._ray.kill(handle)
+            return handle
 
-            def create() -> ActorHandle[Any]:  # Any: Ray's handles are not typed by class
-                handle: ActorHandle[Any] = self._actor.options(  # Any: as above
-                    name=PREFIX + workspace_id,
-                    namespace=self._namespace,
-                    lifetime="detached",
-                    scheduling_strategy=where,
-                    label_selector=placement.elsewhere(nodes, avoid) if node is None else {},
-                ).remote(spec)  # type: ignore[assignment]  # Ray's own hint also allows the class
-                if is_abandoned.is_set():
-                    self._ray.kill(handle)
-                return handle
+        try:
+            handle = await self._asking.call(create)
+        except CarrelError:
+            is_abandoned.set()  # Ray was too slow to be waited for: should it be done later
+            self._placing.release(workspace_id)
+            raise
+        self._placing.made(workspace_id)
+        self._handles.keep(workspace_id, handle)
+        if placed is not None:
+            placed()
+        return handle
 
-            try:
-                handle = await self._asking.call(create)
-                self._handles.keep(workspace_id, handle)
-                if placed is not None:
-                    placed()
-                return handle
-            except Unavailable:
-                is_abandoned.set()  # Ray was too slow to be waited for: should it be done later
-                raise
+    async def _up(
+        self,
+        workspace_id: str,
+        handle: ActorHandle[Any],  # Any: see _create
+        spot: Spot,
+        wish: Wish,
+        deadline: float,
+    ) -> Located:
+        """Its desktop, once it is ready; its actor is looked for while it does not answer.
+
+        Raises:
+            _Stuck: the actor has not come up, and will not.
+        """
+        began = time.monotonic()
+        ready = self._located(workspace_id, handle, seconds=deadline - began)
+        waiting = asyncio.ensure_future(ready)
+        needs = asked_of(spot.offered, wish.needs)
+        is_up = False
+        try:
+            while not (await asyncio.wait([waiting], timeout=placing.LOOK_SECONDS))[0]:
+                if is_up:
+                    continue
+                is_up, is_crowded = await self._placing.state(workspace_id, spot, needs)
+                if is_crowded:
+                    raise _Stuck("other desktops have its last places")
+                if not is_up and time.monotonic() - began > placing.NEVER_SECONDS:
+                    raise _Stuck("no process came up for its actor", is_nodes_fault=True)
+            return waiting.result()
+        finally:
+            if not waiting.done():
+                waiting.cancel()
+                await asyncio.wait([waiting])
 
     async def _discard(
         self,
@@ -417,6 +533,8 @@ class Cluster:
             await end(workspace_id, await creating)
         except CarrelError as error:
             log.info("discarding desktop %s: %s", workspace_id, error.message)
+        finally:
+            self._placing.release(workspace_id)
 
     async def _end(self, workspace_id: str, handle: ActorHandle[Any]) -> None:  # Any: see _create
         try:
@@ -425,6 +543,7 @@ class Cluster:
             # Its death closes the pipe of the sandbox's supervisor, which cleans up.
             log.warning("desktop %s is ended the hard way: %s", workspace_id, error.message)
         await self._handles.kill(workspace_id, handle)
+        self._placing.release(workspace_id)
 
     async def _find(self, workspace_id: str) -> Located | None:
         try:

@@ -19,31 +19,35 @@ import sys
 import time
 from pathlib import Path
 
+from ray_cluster import capacity, joining
 from ray_cluster.keeper import END_SECONDS, START_SECONDS, RunDir
-from ray_cluster.placement import RESOURCE
+from ray_cluster.node import machine
 from workspace import locks
 from workspace.errors import Unavailable
 from workspace.folders import private_folder
 
-OBJECT_STORE_BYTES = 80 << 20  # the smallest Ray accepts is 75 MiB; nothing large goes through Ray
 STOP_SECONDS = END_SECONDS + 1.5
 # Below the run folder Ray makes ray/session_<time>_<pid>/sockets/plasma_store: 68 bytes.
 MAX_RUN_DIR_BYTES = 107 - 70
-MIB_PER_DESKTOP = 768
-
-
-def default_desktops() -> int:
-    """How many desktops this machine's memory carries, idle ones mostly."""
-    mib = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") >> 20
-    return max(1, mib // MIB_PER_DESKTOP)
+# How many times the memory of a machine is given to its desktops, whose limits are seldom met: one
+# at rest uses less than a third of what it may. Where each is a pod, all of it is its own.
+OVERCOMMIT = 3.0
 
 
 class LocalRay:
     """The Ray of one run folder. Its methods block; call them in a thread."""
 
-    def __init__(self, run_dir: Path, *, desktops: int | None = None) -> None:
+    def __init__(
+        self,
+        run_dir: Path,
+        *,
+        desktops: int | None = None,
+        overcommit: float | None = None,
+    ) -> None:
         self._dir = RunDir(run_dir)
-        self._desktops = desktops or default_desktops()
+        self._offers = capacity.of(
+            machine(), desktops=desktops, overcommit=overcommit or OVERCOMMIT
+        )
 
     def start_or_find(self) -> tuple[str, str]:
         """Address and token of the Ray of this folder, started if there is none.
@@ -184,8 +188,8 @@ class LocalRay:
             "--port=0",
             f"--temp-dir={self._dir.temp}",
             "--num-cpus=0",
-            "--resources=" + json.dumps({RESOURCE: self._desktops}),
-            f"--object-store-memory={OBJECT_STORE_BYTES}",
+            "--resources=" + json.dumps(self._offers),
+            f"--object-store-memory={joining.OBJECT_STORE_BYTES}",
             "--include-dashboard=false",
             "--include-log-monitor=false",
             "--no-monitor",
@@ -195,17 +199,11 @@ class LocalRay:
     def _environment(self) -> dict[str, str]:
         """Ray's whole environment: nothing of ours but how to find programs and modules."""
         kept = ("PATH", "HOME", "LANG", "PYTHONPATH")
-        return {name: os.environ[name] for name in kept if name in os.environ} | {
-            "RAY_AUTH_MODE": "token",
+        return {
+            **{name: os.environ[name] for name in kept if name in os.environ},
+            **joining.EVERYWHERE,
+            **joining.PATIENT,
             "RAY_AUTH_TOKEN_PATH": str(self._dir.token),
             # The one switch that makes all of Ray listen on 127.0.0.1 only.
             "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
-            "RAY_USAGE_STATS_ENABLED": "0",
-            # Desktops are children of Ray's workers: not nicer, and no likelier to be killed.
-            "RAY_worker_niceness": "0",
-            "RAY_worker_oom_score_adjustment": "0",
-            # Else it kills its direct children as it ends: supervisors that are to clean up.
-            "RAY_kill_child_processes_on_worker_exit": "false",
-            # It would end a tiny actor for its desktop's memory; cgroups limit the desktop.
-            "RAY_memory_monitor_refresh_ms": "0",
         }

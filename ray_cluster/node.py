@@ -32,6 +32,7 @@ class Machine(TypedDict):
     """What a node has for those who run on it."""
 
     cpus: int
+    total_mib: int  # of the whole machine, whatever this process may use of it
     memory_mib: int
     memory_free_mib: int
 
@@ -72,10 +73,12 @@ def machine() -> Machine:
     with open(_MEMINFO, encoding="ascii") as file:
         told = dict(line.split(":", 1) for line in file)
     total, free = (int(told[name].split()[0]) << 10 for name in ("MemTotal", "MemAvailable"))
+    whole = total
     for limit, used in _limits():
         total, free = min(total, limit), min(free, max(0, limit - used))
     return {
         "cpus": len(os.sched_getaffinity(0)),
+        "total_mib": whole // _MIB,
         "memory_mib": total // _MIB,
         "memory_free_mib": free // _MIB,
     }

@@ -97,7 +97,7 @@ class Volumes:
         folder = f"{self._folder}/{volume_id}"
 
         def create() -> Any:  # Any: as above
-            where = only_on(there)
+            where = only_on(there.id)
             return self._actor.options(scheduling_strategy=where).remote(folder, self._pods)
 
         actor = await self._call(create)
@@ -118,11 +118,11 @@ class Volumes:
             await self._call(lambda: self._ray.kill(actor))
 
 
-def only_on(node: Node) -> Any:  # Any: one of Ray's own
+def only_on(node_id: str) -> Any:  # Any: one of Ray's own
     """The scheduling strategy for what must run there or not at all."""
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-    return NodeAffinitySchedulingStrategy(node.id, soft=False)
+    return NodeAffinitySchedulingStrategy(node_id, soft=False)
 
 
 class VolumeActor:

@@ -376,6 +376,8 @@ class ToolsDown(Unavailable):
 class NoCapacity(Unavailable):
     code = "no_capacity"
     default_hint = "Release a desktop or wait for one to end."
+    # There is room for a desktop of another kind: a smaller one, or one that may be elsewhere.
+    has_room_for_others = False
 
 
 class BackendUnavailable(Unavailable):

@@ -150,6 +150,24 @@ class ToolProgram(_Input):
     ] = None
 
 
+# Labels of nodes, and what is wanted of them, in the words of Ray's label selectors.
+_LABEL_VALUE = r"[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?"
+LabelName = Annotated[
+    str,
+    Field(
+        pattern=rf"^([a-z0-9]([a-z0-9.-]{{0,200}}[a-z0-9])?/)?{_LABEL_VALUE}$", examples=["zone"]
+    ),
+]
+LabelValue = Annotated[str, Field(pattern=rf"^{_LABEL_VALUE}$")]
+LabelWish = Annotated[
+    str,
+    Field(
+        pattern=rf"^!?({_LABEL_VALUE}|in\({_LABEL_VALUE}(,{_LABEL_VALUE}){{0,19}}\))$",
+        examples=["a100", "!a100", "in(a,b)", "!in(a,b)"],
+    ),
+]
+
+
 class Template(_Input):
     """A named recipe for desktops."""
 
@@ -169,6 +187,10 @@ class Template(_Input):
     memory_mib: Annotated[int, Field(ge=256, le=1 << 20)] = 2048
     pids: Annotated[int, Field(ge=128, le=100_000, description="processes and threads")] = 1024
     disk_mib: Annotated[int, Field(ge=64, le=1 << 20, description="of the home folder")] = 4096
+    node_labels: Annotated[
+        dict[LabelName, LabelWish],
+        Field(max_length=16, description="what the labels of its nodes have to be"),
+    ] = {}
     environment: Environment = {}
     startup: Annotated[
         list[Annotated[str, Field(min_length=1, max_length=4096)]],
@@ -417,7 +439,12 @@ class Node(_Output):
     slots: int = 0
     warm: int = 0  # of the desktops, those that wait for a claim
     draining: bool = False  # it gets no new ones
+    suspect: str = ""  # why it gets none for a while: what went wrong there lately
+    labels: dict[str, str] = {}
     since: datetime | None = None  # when it joined
+    # The memory that desktops have between them, and how much of it is given; None: not limited.
+    desktops_mib: int | None = None
+    desktops_mib_taken: int | None = None
     # Of the machine, as far as it has told.
     cpus: int | None = None
     memory_mib: int | None = None

@@ -41,16 +41,29 @@ def nodes(context: typer.Context, json: Json = False) -> None:
         output.result([each.model_dump(mode="json") for each in found])
         if not json:
             output.table(
-                ("NAME", "STATE", "DESKTOPS", "WARM", "MEMORY FREE", "CPUS", "UP", "ID"),
+                (
+                    "NAME",
+                    "STATE",
+                    "DESKTOPS",
+                    "GIVEN",
+                    "WARM",
+                    "MEMORY FREE",
+                    "CPUS",
+                    "UP",
+                    "LABELS",
+                    "ID",
+                ),
                 (
                     (
                         node.name,
                         state(node),
                         f"{node.desktops} of {node.slots}" if node.alive else "",
+                        given(node),
                         str(node.warm) if node.alive else "",
                         memory(node),
                         "" if node.cpus is None else str(node.cpus),
                         up(node),
+                        " ".join(f"{name}={value}" for name, value in node.labels.items()),
                         node.id,
                     )
                     for node in found
@@ -158,7 +171,16 @@ def _left(node: Node) -> str:
 
 def state(node: Node) -> str:
     """In a word."""
-    return "lost" if not node.alive else "draining" if node.draining else "ready"
+    if not node.alive:
+        return "lost"
+    return "draining" if node.draining else "suspect" if node.suspect else "ready"
+
+
+def given(node: Node) -> str:
+    """How much of the memory for desktops is theirs, where that is limited."""
+    if not node.alive or node.desktops_mib is None or node.desktops_mib_taken is None:
+        return ""
+    return f"{node.desktops_mib_taken / 1024:.1f} of {node.desktops_mib / 1024:.1f} GiB"
 
 
 def memory(node: Node) -> str:
