@@ -46,6 +46,7 @@ if TYPE_CHECKING:
 
 NODE_LOST = "node_lost"
 STOP_SECONDS = actors.STOP_SECONDS + actors.ANSWER_SECONDS + 1
+PENDING_SECONDS = 1.0  # for an actor that has not come up to say that it has
 PAUSE_SECONDS = 30.0
 _NEVER_RAN = "never ran"  # in Ray's words on an actor whose node died before
 AGAIN_SECONDS = 0.5
@@ -261,7 +262,8 @@ class Cluster:
         except CarrelError as error:
             # What the actor told of, it told when nothing of the sandbox was left.
             has_ended = type(error) not in (TimedOut, DesktopLost, Unavailable, _Stuck)
-            discarding = self._discard(workspace_id, creating, has_ended=has_ended)
+            seconds = PENDING_SECONDS if isinstance(error, _Stuck) else STOP_SECONDS
+            discarding = self._discard(workspace_id, creating, has_ended=has_ended, seconds=seconds)
             await asyncio.shield(self._spawn(discarding))
             if (told := self._of_the_node(error, spot)) is not None:
                 raise _Elsewhere(told) from error
@@ -526,19 +528,29 @@ class Cluster:
         creating: asyncio.Task[ActorHandle[Any]],  # Any: Ray's handles are not typed by class
         *,
         has_ended: bool = False,
+        seconds: float = STOP_SECONDS,
     ) -> None:
         """After a failed or abandoned start: wait for the actor to exist, then end it."""
-        end = self._handles.kill if has_ended else self._end
         try:
-            await end(workspace_id, await creating)
+            handle = await creating
+            if has_ended:
+                await self._handles.kill(workspace_id, handle)
+            else:
+                await self._end(workspace_id, handle, seconds=seconds)
         except CarrelError as error:
             log.info("discarding desktop %s: %s", workspace_id, error.message)
         finally:
             self._placing.release(workspace_id)
 
-    async def _end(self, workspace_id: str, handle: ActorHandle[Any]) -> None:  # Any: see _create
+    async def _end(
+        self,
+        workspace_id: str,
+        handle: ActorHandle[Any],  # Any: see _create
+        *,
+        seconds: float = STOP_SECONDS,
+    ) -> None:
         try:
-            await self._asking.ask(handle.stop.remote(), seconds=STOP_SECONDS)
+            await self._asking.ask(handle.stop.remote(), seconds=seconds)
         except (DesktopLost, TimedOut) as error:
             # Its death closes the pipe of the sandbox's supervisor, which cleans up.
             log.warning("desktop %s is ended the hard way: %s", workspace_id, error.message)

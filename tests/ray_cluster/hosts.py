@@ -15,6 +15,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -24,6 +25,7 @@ from tests.ray_cluster.two_nodes import raise_loopback
 TOKEN = "0123456789abcdef" * 4
 NETWORK = "10.77.0"
 HERE = f"{NETWORK}.1"
+PORT = 6379
 START_SECONDS = 120
 # A host's first process: it waits for its link, runs what it is to run, and stays.
 _INIT = 'hostname "$0"; read -r _ || exit; "$@"; sleep infinity'
@@ -34,8 +36,6 @@ def environment(**settings: str) -> dict[str, str]:
     return {
         "PATH": os.environ["PATH"],
         "HOME": os.environ.get("HOME", "/"),
-        "RAY_AUTH_MODE": "token",
-        "RAY_AUTH_TOKEN": TOKEN,
         "CARREL_RAY_TOKEN": TOKEN,
         **settings,
     }
@@ -127,10 +127,7 @@ class Host:
 
     def until_up(self) -> None:
         """Until Ray serves on it."""
-        deadline = time.monotonic() + START_SECONDS
-        while not (self.temp / "ray_current_cluster").exists():
-            assert time.monotonic() < deadline, self.log.read_text()
-            time.sleep(0.02)
+        _until_there(self.temp, self.log)
 
 
 @contextmanager
@@ -142,16 +139,51 @@ def bridge() -> Iterator[None]:
     yield
 
 
-def ray(temp: Path, address: str, *arguments: str) -> list[str]:
-    """The command of a node."""
-    return [
-        str(Path(sys.executable).with_name("ray")),
-        "start",
-        "--block",
-        f"--temp-dir={temp}",
-        f"--node-ip-address={address}",
-        "--num-cpus=0",
-        "--object-store-memory=83886080",
-        "--disable-usage-stats",
-        *arguments,
-    ]
+def head(host: Host, **settings: str) -> None:
+    """Have it be Ray's head, as it is anywhere."""
+    host.run([*_RAY, "head", f"--port={PORT}", "--", *_here(host)], environment(**settings))
+
+
+def node(host: Host, to: Host, *options: str) -> None:
+    """Have it be one of the head's nodes."""
+    joining = ["node", f"{to.address}:{PORT}", *options, "--", *_here(host)]
+    host.run([*_RAY, *joining], environment())
+
+
+@contextmanager
+def own_node(folder: Path, to: Host) -> Iterator[None]:
+    """A node without desktops right here, by which this process joins Ray.
+
+    It is named to Ray, which would take the head's otherwise: this process sees those of all hosts.
+    """
+    os.environ["RAY_AUTH_MODE"] = "token"  # it is read as Ray is loaded
+    import ray
+
+    setattr(ray, "init", partial(ray.init, _node_ip_address=HERE))  # noqa: B010
+    command = [*_RAY, "node", f"{to.address}:{PORT}", "--desktops=0", "--"]
+    command += [f"--temp-dir={folder / 'here'}", f"--node-ip-address={HERE}"]
+    with (folder / "here.log").open("wb") as log:
+        process = subprocess.Popen(command, env=environment(), stdout=log, stderr=log)
+    try:
+        yield
+    finally:
+        process.kill()  # what it started ends with our namespaces
+        process.wait(10)
+
+
+def until_joined(folder: Path) -> None:
+    _until_there(folder / "here", folder / "here.log")
+
+
+_RAY = [str(Path(sys.executable).with_name("carrel")), "ray"]
+
+
+def _here(host: Host) -> list[str]:
+    return [f"--temp-dir={host.temp}", f"--node-ip-address={host.address}"]
+
+
+def _until_there(temp: Path, log: Path) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while not (temp / "ray_current_cluster").exists():
+        assert time.monotonic() < deadline, log.read_text()
+        time.sleep(0.02)

@@ -6,6 +6,7 @@ as the supervisor of a real sandbox does. It misbehaves when the template's envi
 - ``FAKE_START_SECONDS``: that long passes before it is ready;
 - ``FAKE_START_ERROR``: the start fails (after those seconds) with this message;
 - ``FAKE_START_ERROR_CODE``: ... and this code of :mod:`workspace.errors`, else ``start_failed``;
+- ``FAKE_START_ERROR_NODE``: ... only on the node of that name;
 - ``FAKE_DIE_SECONDS``: its sandbox ends by itself that long after it was ready;
 - ``FAKE_STOP_SECONDS``: that long passes before it has ended.
 
@@ -137,8 +138,10 @@ class _Running:
         )
         self._stack.push_async_callback(_end_guard, guard)
         await asyncio.sleep(self._seconds("FAKE_START_SECONDS"))
-        if message := self._template.environment.get("FAKE_START_ERROR"):
-            code = self._template.environment.get("FAKE_START_ERROR_CODE", "")
+        environment, here = self._template.environment, socket.gethostname()
+        message = environment.get("FAKE_START_ERROR")
+        if message and environment.get("FAKE_START_ERROR_NODE", here) == here:
+            code = environment.get("FAKE_START_ERROR_CODE", "")
             raise BY_CODE.get(code, StartFailed)(message)
         path = self._folder / "desktop.sock"
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
