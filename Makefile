@@ -41,6 +41,7 @@ bench: setup setup-ide
 	.venv/bin/python -m benchmarks.ide
 	.venv/bin/python -m benchmarks.pods
 	.venv/bin/python -m benchmarks.containers
+	.venv/bin/python -m benchmarks.placing
 
 # A thousand claims among random kills; a test runs a short piece of it.
 chaos: setup

@@ -193,6 +193,9 @@ class Settings(BaseSettings):
             "one machine, 1 in a Ray of several",
         ),
     ] = None
+    node_labels: Annotated[
+        str, Field(description="by commas: what `carrel ray node` calls this node: zone=a,gpu=a100")
+    ] = ""
     head_storage: Annotated[
         str,
         Field(description="redis://host:6379 or rocksdb:/folder: what Ray's head keeps there"),

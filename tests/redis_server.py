@@ -15,7 +15,7 @@ from tests.waiting import until
 STOP_SECONDS = 10
 
 
-def _program() -> str:
+def program() -> str:
     # Debian's redis-tools has the program by the name that checks files: it goes by its own name.
     found = shutil.which("redis-server") or shutil.which("redis-check-rdb")
     assert found, "Redis is not installed: run scripts/setup dev"
@@ -36,7 +36,7 @@ class RedisServer:
         with (self._folder / "log").open("ab") as log:
             self._server = subprocess.Popen(
                 ["redis-server", *options],
-                executable=_program(),
+                executable=program(),
                 cwd=self._folder,
                 stdin=subprocess.DEVNULL,
                 stdout=log,

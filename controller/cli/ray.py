@@ -83,7 +83,9 @@ def node(
         overcommit=settings.memory_overcommit or 1.0,
         for_pods=settings.backend == "kata",
     )
-    command = joining.node(address, offers=offers, labels=_labels(label or []), block=not detach)
+    given = [each.strip() for each in settings.node_labels.split(",") if each.strip()]
+    labels = _labels([*given, *(label or [])])
+    command = joining.node(address, offers=offers, labels=labels, block=not detach)
     _run(command, context.args, show=show)
 
 

@@ -10,7 +10,7 @@ import sys
 import pytest
 
 
-def run(module: str, *, seconds: float = 150) -> tuple[list[str], str]:
+def run(module: str, *arguments: str, seconds: float = 150) -> tuple[list[str], str]:
     """What a module of this folder says in namespaces of its own, and its errors."""
     namespaces = ["-n", "-p", "-f", "--mount-proc", "--kill-child"]
     if os.geteuid() != 0:
@@ -19,7 +19,7 @@ def run(module: str, *, seconds: float = 150) -> tuple[list[str], str]:
     if allowed.returncode:
         pytest.skip(f"no namespaces: {allowed.stderr.decode()}")
     ran = subprocess.run(
-        ["unshare", *namespaces, sys.executable, "-m", f"tests.ray_cluster.{module}"],
+        ["unshare", *namespaces, sys.executable, "-m", f"tests.ray_cluster.{module}", *arguments],
         capture_output=True,
         text=True,
         timeout=seconds,
