@@ -23,6 +23,7 @@ from typing import Any
 from benchmarks.report import tell
 from benchmarks.rows import Measured
 from ray_cluster.cluster import Cluster
+from ray_cluster.keeper import ACTOR_NAME
 from tests.ray_cluster import hosts
 from tests.ray_cluster.hosts import PORT, TOKEN, Host
 from workspace.models import Template
@@ -127,10 +128,7 @@ async def _empty(cluster: Cluster) -> None:
 
 def _uss(nodes: list[Host]) -> list[float]:
     return [
-        process.memory_full_info().uss / 1e6
-        for host in nodes
-        for process in host.processes()
-        if process.name().startswith("ray::Desk")
+        process.memory_full_info().uss / 1e6 for host in nodes for process in host.named(ACTOR_NAME)
     ]
 
 

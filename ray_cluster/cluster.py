@@ -11,76 +11,37 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import threading
-import time
 from collections import deque
-from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any
 
-from ray_cluster import actors, placement, placing, sweeping, volumes
+from ray_cluster import actors, placement, placing, starting, sweeping, volumes
 from ray_cluster.asking import RAY_SECONDS, Asking, look_at_head
-from ray_cluster.capacity import asked_of, needed
+from ray_cluster.capacity import needed
 from ray_cluster.connection import HEAD_SECONDS, connect, disconnect
 from ray_cluster.handles import PREFIX, Handles
 from ray_cluster.leases import Lease
-from ray_cluster.placement import NODE_ID, Spot, Strategy, Wish
+from ray_cluster.placement import Strategy, Wish
+from ray_cluster.starting import Located
 from workspace.backends import footprint
-from workspace.backends.base import Endpoint, Mount, PauseResult
+from workspace.backends.base import Mount, PauseResult
 from workspace.egress import Egress, EgressUse, Secret
 from workspace.errors import (
     BackendUnavailable,
     CarrelError,
     DesktopLost,
-    DiskFull,
-    NoCapacity,
-    StartFailed,
     TimedOut,
     Unavailable,
     WorkspaceNotFound,
 )
 from workspace.models import ErrorInfo, Node, Stats, Template
 
-if TYPE_CHECKING:
-    from ray.actor import ActorHandle
-
 NODE_LOST = "node_lost"
-STOP_SECONDS = actors.STOP_SECONDS + actors.ANSWER_SECONDS + 1
-PENDING_SECONDS = 1.0  # for an actor that has not come up to say that it has
 PAUSE_SECONDS = 30.0
-_NEVER_RAN = "never ran"  # in Ray's words on an actor whose node died before
 AGAIN_SECONDS = 0.5
 WATCH_SECONDS = 10.0  # Ray waits for calls in flight when an actor is told to end (SIGTERM)
 
-T = TypeVar("T")
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Located:
-    """A desktop that is ready to act, and where this process reaches it."""
-
-    workspace_id: str
-    endpoint: Endpoint
-    node: str
-    node_name: str
-    remaining_seconds: float  # until its deadline, by the clock of its node
-
-
-class _Stuck(DesktopLost):
-    """An actor has not come up, and will not."""
-
-    def __init__(self, message: str, *, is_nodes_fault: bool = False) -> None:
-        super().__init__(message)
-        self.is_nodes_fault = is_nodes_fault
-
-
-class _Elsewhere(Exception):
-    """It did not start on a node, of which that node is to blame; ``error`` says why."""
-
-    def __init__(self, error: CarrelError) -> None:
-        super().__init__(error.message)
-        self.error = error
 
 
 class Cluster:
@@ -105,10 +66,6 @@ class Cluster:
         self._namespace = namespace
         self._backends = backends
         self._lease = lease
-        # Wrapped once: wrapping anew for each actor would export the class each time.
-        self._actor = ray.remote(num_cpus=0, max_restarts=0, max_task_retries=0)(
-            actors.DesktopActor
-        )
         self._node = ray.get_runtime_context().get_node_id()
         self._sweeping = sweeping.Sweeping(backends, own_node=self._node, call=self._asking.call)
         self._placing = placing.Placing(
@@ -116,8 +73,10 @@ class Cluster:
             lambda workspace_id: f"{namespace}/{PREFIX}{workspace_id}",
             strategy,
         )
+        self._starting = starting.Starting(
+            ray, self._asking, self._handles, self._placing, namespace
+        )
         self._stopped: deque[str] = deque(maxlen=1000)  # the last ones that we ended
-        self._tasks: set[asyncio.Task[Any]] = set()  # Any: of whatever result
         self.volumes = volumes.Volumes(
             ray, self._asking.ask, self._asking.call, self.nodes, backends
         )
@@ -218,80 +177,7 @@ class Cluster:
             name=node,
             avoid=frozenset(avoid),
         )
-        deadline = time.monotonic() + timeout_seconds
-        tried: set[str] = set()
-        while True:
-            try:
-                return await self._start(workspace_id, spec, wish, tried, deadline, placed)
-            except _Elsewhere as failure:
-                error, left = failure.error, deadline - time.monotonic()
-                if left <= 0 or not await self._placing.is_elsewhere(wish, tried):
-                    raise error from failure.__cause__
-                log.warning("desktop %s is started elsewhere: %s", workspace_id, error.message)
-
-    async def _start(
-        self,
-        workspace_id: str,
-        spec: actors.Wire,
-        wish: Wish,
-        tried: set[str],
-        deadline: float,
-        placed: Callable[[], None] | None,
-    ) -> Located:
-        """One try; on which node, ``tried`` is told. See :meth:`start`.
-
-        Raises:
-            _Elsewhere: it was the node's fault, and nothing is left there.
-        """
-        left = deadline - time.monotonic()
-        too_late = StartFailed(
-            f"The desktop was not ready within {spec['start_seconds']:.0f} seconds."
-        )
-        spot = await self._placing.reserve(workspace_id, wish, tried=tried)
-        tried.add(spot.id)
-        creating = self._spawn(self._create(workspace_id, spec, wish, spot, placed))
-        try:
-            handle = await asyncio.wait_for(asyncio.shield(creating), left)
-            located = await self._up(workspace_id, handle, spot, wish, deadline)
-        except asyncio.CancelledError:
-            self._spawn(self._discard(workspace_id, creating))
-            raise
-        except asyncio.TimeoutError as error:
-            self._spawn(self._discard(workspace_id, creating))
-            raise too_late from error
-        except CarrelError as error:
-            # What the actor told of, it told when nothing of the sandbox was left.
-            has_ended = type(error) not in (TimedOut, DesktopLost, Unavailable, _Stuck)
-            seconds = PENDING_SECONDS if isinstance(error, _Stuck) else STOP_SECONDS
-            discarding = self._discard(workspace_id, creating, has_ended=has_ended, seconds=seconds)
-            await asyncio.shield(self._spawn(discarding))
-            if (told := self._of_the_node(error, spot)) is not None:
-                raise _Elsewhere(told) from error
-            if isinstance(error, TimedOut):
-                raise too_late from error
-            if isinstance(error, DesktopLost):
-                raise StartFailed(f"The desktop's actor died: {error.message}") from error
-            raise
-        self._placing.suspects.clear(spot.id)
-        return located
-
-    def _of_the_node(self, error: CarrelError, spot: Spot) -> CarrelError | None:
-        """What is to be told where no other node is left; None: another one would fail as well,
-        or the desktop may have lived.
-        """
-        suspects = self._placing.suspects
-        if isinstance(error, _Stuck):
-            if error.is_nodes_fault:
-                suspects.blame(spot.id, error.message)
-            return NoCapacity(f"Node {spot.name!r} did not start it: {error.message}.")
-        if isinstance(error, DesktopLost) and _NEVER_RAN in error.message:
-            suspects.blame(spot.id, "It died as a desktop was placed there.")
-            return StartFailed(f"Node {spot.name!r} died: {error.message}")
-        if isinstance(error, (BackendUnavailable, DiskFull)):
-            suspects.blame(spot.id, error.message)
-            return error
-        # The node's own scheduler knows of something that takes room there, and Ray does not.
-        return error if isinstance(error, NoCapacity) else None
+        return await self._starting.start(workspace_id, spec, wish, placed=placed)
 
     async def extend(self, workspace_id: str, ttl_seconds: float) -> None:
         """The desktop ends ``ttl_seconds`` from now.
@@ -359,7 +245,7 @@ class Cluster:
         self._handles.drop(workspace_id)
         self._stopped.append(workspace_id)
         # To its end, though nobody may wait so long: an actor that hangs is killed last of all.
-        await asyncio.shield(self._spawn(self._end(workspace_id, handle)))
+        await asyncio.shield(self._starting.spawn(self._starting.end(workspace_id, handle)))
 
     async def locate(self, workspace_id: str) -> Located | None:
         """Where a desktop is, whoever started it; None if it is not ready, or is gone.
@@ -450,117 +336,10 @@ class Cluster:
         """
         await self._sweeping.end(node, sandboxes)
 
-    # One desktop's actor.
-
-    async def _create(
-        self,
-        workspace_id: str,
-        spec: actors.Wire,
-        wish: Wish,
-        spot: Spot,
-        placed: Callable[[], None] | None,
-    ) -> ActorHandle[Any]:  # Any: Ray's handles are not typed by class
-        """Make an actor at the place that is reserved for it."""
-        is_abandoned = threading.Event()
-
-        def create() -> ActorHandle[Any]:  # Any: Ray's handles are not typed by class
-            handle: ActorHandle[Any] = self._actor.options(  # Any: as above
-                name=PREFIX + workspace_id,
-                namespace=self._namespace,
-                lifetime="detached",
-                resources=asked_of(spot.offered, wish.needs),
-                scheduling_strategy=volumes.only_on(spot.id),
-                # By the first others see where it will be, before it is there.
-                label_selector={NODE_ID: spot.id, **wish.labels},
-            ).remote(spec)  # type: ignore[assignment]  # Ray's own hint also allows the class
-            if is_abandoned.is_set():
-                self._ray.kill(handle)
-            return handle
-
-        try:
-            handle = await self._asking.call(create)
-        except CarrelError:
-            is_abandoned.set()  # Ray was too slow to be waited for: should it be done later
-            self._placing.release(workspace_id)
-            raise
-        self._placing.made(workspace_id)
-        self._handles.keep(workspace_id, handle)
-        if placed is not None:
-            placed()
-        return handle
-
-    async def _up(
-        self,
-        workspace_id: str,
-        handle: ActorHandle[Any],  # Any: see _create
-        spot: Spot,
-        wish: Wish,
-        deadline: float,
-    ) -> Located:
-        """Its desktop, once it is ready; its actor is looked for while it does not answer.
-
-        Raises:
-            _Stuck: the actor has not come up, and will not.
-        """
-        began = time.monotonic()
-        ready = self._located(workspace_id, handle, seconds=deadline - began)
-        waiting = asyncio.ensure_future(ready)
-        needs = asked_of(spot.offered, wish.needs)
-        is_up = False
-        try:
-            while not (await asyncio.wait([waiting], timeout=placing.LOOK_SECONDS))[0]:
-                if is_up:
-                    continue
-                is_up, is_crowded = await self._placing.state(workspace_id, spot, needs)
-                if is_crowded:
-                    raise _Stuck("other desktops have its last places")
-                if not is_up and time.monotonic() - began > placing.NEVER_SECONDS:
-                    raise _Stuck("no process came up for its actor", is_nodes_fault=True)
-            return waiting.result()
-        finally:
-            if not waiting.done():
-                waiting.cancel()
-                await asyncio.wait([waiting])
-
-    async def _discard(
-        self,
-        workspace_id: str,
-        creating: asyncio.Task[ActorHandle[Any]],  # Any: Ray's handles are not typed by class
-        *,
-        has_ended: bool = False,
-        seconds: float = STOP_SECONDS,
-    ) -> None:
-        """After a failed or abandoned start: wait for the actor to exist, then end it."""
-        try:
-            handle = await creating
-            if has_ended:
-                await self._handles.kill(workspace_id, handle)
-            else:
-                await self._end(workspace_id, handle, seconds=seconds)
-        except CarrelError as error:
-            log.info("discarding desktop %s: %s", workspace_id, error.message)
-        finally:
-            self._placing.release(workspace_id)
-
-    async def _end(
-        self,
-        workspace_id: str,
-        handle: ActorHandle[Any],  # Any: see _create
-        *,
-        seconds: float = STOP_SECONDS,
-    ) -> None:
-        try:
-            await self._asking.ask(handle.stop.remote(), seconds=seconds)
-        except (DesktopLost, TimedOut) as error:
-            # Its death closes the pipe of the sandbox's supervisor, which cleans up.
-            log.warning("desktop %s is ended the hard way: %s", workspace_id, error.message)
-        await self._handles.kill(workspace_id, handle)
-        self._placing.release(workspace_id)
-
     async def _find(self, workspace_id: str) -> Located | None:
         try:
             handle = await self._handles.get(workspace_id)
-            return await self._located(workspace_id, handle, wait=False)
+            return await self._starting.located(workspace_id, handle, wait=False)
         except Unavailable:
             raise
         except CarrelError as error:
@@ -568,30 +347,3 @@ class Cluster:
                 self._handles.drop(workspace_id)
             log.info("desktop %s is not ready: %s", workspace_id, error.message)
             return None
-
-    async def _located(
-        self,
-        workspace_id: str,
-        handle: ActorHandle[Any],  # Any: see _create
-        *,
-        wait: bool = True,
-        seconds: float = RAY_SECONDS,
-    ) -> Located:
-        said = await self._asking.ask(handle.ready.remote(wait), seconds=seconds)
-        url = said["url"]
-        if said["node"] != self._node and url.startswith("unix://"):
-            url = (await self._asking.ask(handle.relay.remote()))["url"]
-        return Located(
-            workspace_id,
-            Endpoint(url=url, token=said["token"]),
-            node=said["node"],
-            node_name=said["node_name"],
-            remaining_seconds=said["remaining_seconds"],
-        )
-
-    def _spawn(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:  # Any: they yield nothing
-        """A task that goes on when who waits for it is cancelled."""
-        task = asyncio.ensure_future(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        return task

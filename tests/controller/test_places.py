@@ -6,6 +6,7 @@ import time
 from collections.abc import Awaitable, Callable
 from contextlib import ExitStack
 from functools import partial
+from typing import Any
 
 import anyio
 import httpx
@@ -14,10 +15,11 @@ from anyio.abc import TaskGroup
 
 from controller import places as module
 from controller.places import Places, Ticket, Turn
-from tests.controller.conftest import LocalCluster, Located, claim
+from tests.controller.conftest import LocalCluster, Located, add_template, claim
 from tests.waiting import eventually
 from workspace.backends.base import Endpoint
 from workspace.errors import NoCapacity
+from workspace.models import Template
 
 pytestmark = pytest.mark.anyio
 
@@ -201,3 +203,37 @@ async def test_while_desktops_of_those_who_waited_boot_others_are_not_held_up(
 
 async def is_in(http: httpx.AsyncClient, made: dict[str, object], state: str) -> bool:
     return bool((await http.get(f"/v1/workspaces/{made['id']}")).json()["state"] == state)
+
+
+async def test_one_for_which_there_is_no_room_stands_in_nobodys_way(
+    http: httpx.AsyncClient, cluster: LocalCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It wants a kind of node of which each is full, and others want any."""
+    began: list[str] = []
+    is_full = True
+    whole = cluster.start
+
+    async def start(workspace_id: str, template: Template, **options: Any) -> Located:
+        began.append(template.name)
+        if template.name == "picky" and is_full:
+            error = NoCapacity("All 2 places for desktops in the nodes with gpu=a100 are taken.")
+            error.has_room_for_others = True
+            raise error
+        return await whole(workspace_id, template, **options)
+
+    monkeypatch.setattr(cluster, "start", start)
+    for name in ("picky", "plain"):
+        await add_template(http, name)
+    picky = await claim(http, template="picky", wait=False)
+
+    async def is_queued() -> bool:
+        found = (await http.get(f"/v1/workspaces/{picky['id']}")).json()
+        return bool(found["state"] == "queued")
+
+    await eventually(is_queued)
+    assert (await claim(http, template="plain", queue_seconds=0))["state"] == "ready"
+    assert await is_queued()
+    is_full = False
+    found = await http.get(f"/v1/workspaces/{picky['id']}?wait_seconds=15")
+    assert found.json()["state"] == "ready"
+    assert began.count("picky") >= 2

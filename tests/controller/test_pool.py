@@ -179,6 +179,23 @@ def test_what_a_node_does_not_tell_of_yet_counts_as_taken() -> None:
     assert len(plan([wanted(pool=pool)], on_a_lost_node, [room(5)], NOW).starts) == 5
 
 
+def test_one_is_warmed_where_its_labels_say_and_others_have_the_rest() -> None:
+    rooms = [room(2, node="n1", labels={"zone": "a"}), room(9, node="n2")]
+    both = [
+        wanted("a", pool=Pool(warm=3, surge=9), labels={"zone": "a"}),
+        wanted("b", pool=Pool(warm=9, surge=9)),
+    ]
+    found = plan(both, [], rooms, NOW)
+    assert counted(found) == {"a": 2, "b": 9}
+    assert {start.node for start in found.starts if start.template == "a"} == {"n1"}
+    assert "zone=a" in found.states["a"].reason
+    # Claims that wait for such a node have no others give up what is theirs.
+    waiting = [wanted("a", pool=Pool(), waiting=1, labels={"zone": "x"}), both[1]]
+    found = plan(waiting, some(5, template="b", node="n2"), rooms, NOW)
+    assert stopped(found) == set()
+    assert counted(found) == {"b": 4}
+
+
 def test_a_draining_node_loses_its_warm_ones_only() -> None:
     members = [*some(2), *some(1, "live"), *some(1, "warming")]
     found = plan([wanted()], members, [room(draining=True), room(node="n2")], NOW)

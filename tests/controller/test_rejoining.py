@@ -33,6 +33,18 @@ async def test_its_own_is_gone_at_once_and_anothers_once_it_is_back(
     assert len(seen) == lost_after
 
 
+async def test_one_that_is_back_with_all_that_it_knew_is_not_gone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(rejoining, "LOOK_SECONDS", 0)
+    looks = iter("000111" * 3)
+    same = iter([True, True, False])
+    with anyio.fail_after(10):
+        await Ray(lambda: next(looks) == "1", is_own=False, is_same=lambda: next(same)).lost()
+    assert list(looks) == []
+    assert list(same) == []
+
+
 async def test_one_that_is_away_for_a_moment_is_not_gone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rejoining, "LOOK_SECONDS", 0)
     looks = iter("10011001" * 1000)

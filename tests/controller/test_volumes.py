@@ -246,3 +246,16 @@ def test_a_new_one_lies_on_the_emptiest_node_that_stays() -> None:
     assert emptiest(nodes, avoid={"drained", "more"}) == "some"
     with pytest.raises(NoCapacity):
         emptiest(nodes[:4], avoid={"3"})
+
+
+def test_a_new_one_lies_where_its_template_may_be_and_on_a_suspect_last_of_all() -> None:
+    nodes = [
+        Node(id="1", name="sick", slots=9, suspect="no bwrap", labels={"zone": "a"}),
+        Node(id="2", name="well", slots=5, labels={"zone": "a"}),
+        Node(id="3", name="other", slots=99),
+    ]
+    assert emptiest(nodes) == "other"
+    assert emptiest(nodes, labels={"zone": "a"}) == "well"
+    assert emptiest(nodes, labels={"zone": "a"}, avoid={"2"}) == "sick"
+    with pytest.raises(BackendUnavailable, match="zone=b"):
+        emptiest(nodes, labels={"zone": "b"})

@@ -12,12 +12,14 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import httpx
+import psutil
 
+from ray_cluster.keeper import ACTOR_NAME
 from tests.ray_cluster import hosts
 from tests.ray_cluster.hosts import HERE, PORT, Host
 from tests.redis_server import program
@@ -69,13 +71,18 @@ def run_controller(host: Host, head: Host, folder: Path) -> None:
 
 
 def actors(host: Host) -> set[int]:
-    return {each.pid for each in host.processes() if each.name().startswith("ray::Desk")}
+    return {each.pid for each in host.named(ACTOR_NAME)}
 
 
 def of_controller(host: Host) -> set[tuple[int, float]]:
     """Its process, which becomes another program when it joins another Ray."""
-    found = [each for each in host.processes() if " up" in " ".join(each.cmdline()[-2:])]
-    return {(each.pid, sum(map(len, each.cmdline()))) for each in found}
+    found = set()
+    for process in host.processes():
+        with suppress(psutil.NoSuchProcess):  # it ends meanwhile
+            words = process.cmdline()
+            if words[-1:] == ["up"]:
+                found.add((process.pid, len(" ".join(words))))
+    return found
 
 
 def claim(http: httpx.Client) -> httpx.Response:

@@ -107,8 +107,12 @@ class Host:
 
     def tell(self, program: str, number: signal.Signals) -> None:
         """Signal the one process of Ray's of that name."""
-        [process] = [each for each in self.processes() if each.name() == program]
+        [process] = self.named(program)
         process.send_signal(number)
+
+    def named(self, name: str) -> list[psutil.Process]:
+        """Those whose names begin so."""
+        return [each for each in self.processes() if _name(each).startswith(name)]
 
     def processes(self) -> list[psutil.Process]:
         assert self._process is not None
@@ -176,6 +180,12 @@ def until_joined(folder: Path) -> None:
 
 
 _RAY = [str(Path(sys.executable).with_name("carrel")), "ray"]
+
+
+def _name(process: psutil.Process) -> str:
+    with suppress(psutil.NoSuchProcess):  # it ends meanwhile
+        return str(process.name())
+    return ""
 
 
 def _here(host: Host) -> list[str]:

@@ -15,9 +15,11 @@ from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from ray_cluster.cluster import Cluster, Located
+from ray_cluster.cluster import Cluster
+from ray_cluster.keeper import ACTOR_NAME
 from ray_cluster.leases import Lease
 from ray_cluster.placement import Strategy
+from ray_cluster.starting import Located
 from tests.ray_cluster import hosts
 from tests.ray_cluster.hosts import HERE, PORT, TOKEN, Host
 from workspace.desktop import connect
@@ -170,8 +172,8 @@ async def suspects(lab: Lab) -> Facts:
         FAKE_START_ERROR_NODE="n2",
     )
     third = where(await lab.starts(cluster, 3, full))
-    bad = template(FAKE_START_ERROR="no such image", FAKE_START_ERROR_NODE="n3")
-    fourth = where(await lab.starts(cluster, 3, bad))
+    bad = template(FAKE_START_ERROR="no such image")
+    fourth = where(await lab.starts(cluster, 1, bad))
     everywhere = template(
         FAKE_START_ERROR="no bwrap at all", FAKE_START_ERROR_CODE="backend_unavailable"
     )
@@ -221,7 +223,7 @@ async def lost(lab: Lab, name: str, how: str) -> Facts:
     started = await meanwhile
 
     async def is_over() -> bool:
-        return not any(each.name().startswith("ray::Desk") for each in host.processes())
+        return not host.named(ACTOR_NAME)
 
     if how == "stop":  # it goes on, and is told that it was given up
         host.tell("raylet", signal.SIGCONT)

@@ -13,7 +13,7 @@ from workspace.models import Template
 LAPTOP = Machine(cpus=8, total_mib=16384, memory_mib=16384, memory_free_mib=9000)
 # A pod of 6 GiB on a node of 256.
 WORKER = Machine(cpus=64, total_mib=262144, memory_mib=6144, memory_free_mib=5000)
-KATA = {"options": {"runtime_class": "kata-clh", "cpu_request": 0.25}}
+KATA = {"options": {"image": "x"}}
 
 
 @pytest.mark.parametrize(
@@ -44,7 +44,7 @@ def test_what_a_node_offers(offered: dict[str, float], expected: dict[str, float
         ("kata", KATA, {PLACES: 1, MEMORY: 2048 + 130, PROCESSORS: 2 * 250 + 250}),
         (
             "kata",
-            {"options": KATA["options"] | {"runtime_class": "kata-qemu"}},
+            {"options": {"image": "x", "runtime_class": "kata-qemu"}},
             {PLACES: 1, MEMORY: 2048 + 320, PROCESSORS: 750},
         ),
     ],

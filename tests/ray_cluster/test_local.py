@@ -156,7 +156,7 @@ def test_a_folder_whose_sockets_would_have_too_long_names() -> None:
 def test_a_ray_that_cannot_start_says_why(
     run_dirs: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ray_cluster.local.OBJECT_STORE_BYTES", 1)
+    monkeypatch.setattr("ray_cluster.joining.OBJECT_STORE_BYTES", 1)
     with pytest.raises(Unavailable, match="object store"):
         LocalRay(run_dirs[0]).start_or_find()
 

@@ -64,11 +64,10 @@ def test_what_fails_for_a_nodes_own_reason_is_started_elsewhere(told: dict[str, 
     assert facts["told"] == {"n1": "no bwrap here"}
     assert sum(facts["second"].values()) == 4
     assert set(facts["second"]) <= NAMES - {"n1"}, "it is avoided for a while"
-    assert set(facts["full"]) <= {"n3", "n4"}, "its own scheduler knew of no room"
+    assert set(facts["full"]) <= NAMES - {"n2"}, "its own scheduler knew of no room"
     # What is a template's fault is told, and no node is blamed.
-    assert facts["bad"]["StartFailed"] >= 1
-    assert set(facts["bad"]) <= {"n2", "n4", "StartFailed"}
-    assert facts["suspects"] == ["n1"]
+    assert facts["bad"] == {"StartFailed": 1}
+    assert set(facts["suspects"]) <= {"n1"}
     [everywhere] = facts["everywhere"]
     assert everywhere.startswith("no bwrap at all")
     assert facts["left"] == {}

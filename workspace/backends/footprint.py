@@ -34,10 +34,12 @@ def of(
     if template.backend == "fake":
         return Footprint(0, 0)  # it is a folder and a socket in its actor
     if template.backend == "kata":
-        options = settings["options"]
-        is_qemu = "qemu" in options["runtime_class"]
+        from workspace.backends.kube.options import Options
+
+        options = Options.model_validate(settings["options"])
+        is_qemu = "qemu" in options.runtime_class
         return Footprint(
             template.memory_mib + (_QEMU_MIB if is_qemu else _KATA_MIB),
-            round(template.cpus * options["cpu_request"] * 1000) + _KATA_MILLICPUS,
+            round(template.cpus * options.cpu_request * 1000) + _KATA_MILLICPUS,
         )
     return Footprint(template.memory_mib + _OWNER_MIB, 0)
