@@ -215,6 +215,10 @@ class DesktopActor:
         self._loop = asyncio.get_running_loop()
         self._boot = self._loop.create_task(self._run())
 
+    async def up(self) -> Wire:
+        """Its process has started."""
+        return {}
+
     async def ready(self, wait: bool) -> Wire:
         """Where it answers, once it is ready; the error when it has ended, or is not yet ready."""
         if wait:

@@ -37,6 +37,7 @@ from workspace.errors import (
 from workspace.models import ErrorInfo, Node, Stats, Template
 
 NODE_LOST = "node_lost"
+LOOK_SECONDS = 8.0  # for a head that is busy with what is placed
 PAUSE_SECONDS = 30.0
 AGAIN_SECONDS = 0.5
 WATCH_SECONDS = 10.0  # Ray waits for calls in flight when an actor is told to end (SIGTERM)
@@ -69,7 +70,7 @@ class Cluster:
         self._node = ray.get_runtime_context().get_node_id()
         self._sweeping = sweeping.Sweeping(backends, own_node=self._node, call=self._asking.call)
         self._placing = placing.Placing(
-            lambda: self._asking.call(lambda: placement.look(address, seconds=HEAD_SECONDS)),
+            lambda: self._asking.call(lambda: placement.look(address, seconds=LOOK_SECONDS)),
             lambda workspace_id: f"{namespace}/{PREFIX}{workspace_id}",
             strategy,
         )

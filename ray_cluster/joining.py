@@ -54,8 +54,8 @@ def health_checks(*, period_ms: int, timeout_ms: int, misses: int) -> dict[str, 
 
 
 # A node that hangs, or whose link is cut, is dead after 2 x (200 + 1100) ms = 2.6 s; one that has
-# ended after half a second. Rather few long checks than many short ones: a node that is so busy that
-# it is slow to answer lives.
+# ended after half a second. Rather few long checks than many short ones: a node that is so busy
+# that it is slow to answer lives.
 SOON = health_checks(period_ms=200, timeout_ms=1100, misses=2)
 # Of one machine: that its only node has ended is seen at once anyway, and to give it up while it
 # merely stands still (asleep, swapping) would end all desktops.

@@ -37,6 +37,10 @@ if TYPE_CHECKING:
 
 STOP_SECONDS = actors.STOP_SECONDS + actors.ANSWER_SECONDS + 1
 PENDING_SECONDS = 1.0  # for an actor that has not come up to say that it has
+# Processes of actors that start on one node at a time, of one controller. Each takes a third of a
+# second of a processor, and more at once would only keep the node from answering its head.
+AT_ONCE = 5
+UP_SECONDS = 30.0
 _NEVER_RAN = "never ran"  # in Ray's words on an actor whose node died before
 
 T = TypeVar("T")
@@ -86,6 +90,7 @@ class Starting:
             actors.DesktopActor
         )
         self._node = ray.get_runtime_context().get_node_id()
+        self._gates: dict[str, asyncio.Semaphore] = {}  # by node
         self._tasks: set[asyncio.Task[Any]] = set()  # Any: of whatever result
 
     async def start(
@@ -197,17 +202,30 @@ class Starting:
                 self._ray.kill(handle)
             return handle
 
+        gate = self._gates.setdefault(spot.id, asyncio.Semaphore(AT_ONCE))
+        await gate.acquire()
         try:
             handle = await self._asking.call(create)
         except CarrelError:
             is_abandoned.set()  # Ray was too slow to be waited for: should it be done later
+            gate.release()
             self._placing.release(workspace_id)
             raise
+        self.spawn(self._open(gate, handle))
         self._placing.made(workspace_id)
         self._handles.keep(workspace_id, handle)
         if placed is not None:
             placed()
         return handle
+
+    async def _open(self, gate: asyncio.Semaphore, handle: ActorHandle[Any]) -> None:  # Any: above
+        """Let the next one start there once this one has, or will not."""
+        try:
+            await self._asking.ask(handle.up.remote(), seconds=UP_SECONDS)
+        except CarrelError as error:  # who waits for its desktop is told as well
+            log.debug("an actor did not come up: %s", error.message)
+        finally:
+            gate.release()
 
     async def _up(
         self,
