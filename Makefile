@@ -6,7 +6,7 @@ run:
 	@.venv/bin/carrel up --claim desktop
 
 test: setup setup-ide
-	.venv/bin/pytest
+	.venv/bin/python -m tests.lanes
 
 # The tests of JetBrains' IDEs with a real one: the program that CARREL_JETBRAINS names, else the
 # first that is found. Without one it fails, and says so.
