@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from datetime import datetime, timezone
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -65,6 +66,11 @@ def test_help_names_every_command_and_loads_nothing_heavy() -> None:
     for command in "watch logs templates nodes doctor demo mcp".split():
         assert f" {command} " in done.stdout
     assert not HEAVY & {name.strip("[]' \n") for name in done.stderr.split(",")}
+
+
+def test_version_tells_it(home: Path) -> None:
+    done = carrel(home, "--version")
+    assert (done.returncode, done.stdout) == (0, f"carrel {version('carrel')}\n")
 
 
 @pytest.mark.parametrize(
