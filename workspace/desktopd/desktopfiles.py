@@ -7,8 +7,6 @@ reaches a shell.
 
 from __future__ import annotations
 
-import configparser
-import difflib
 import os
 import re
 import shutil
@@ -62,6 +60,8 @@ class Entry:
 
 def parse(text: str, name: str, file: str = "") -> Entry | None:
     """The application that a desktop file describes; None if it describes none."""
+    import configparser  # not before something is started
+
     parser = configparser.RawConfigParser(
         delimiters=("=",),
         comment_prefixes=("#",),
@@ -171,6 +171,8 @@ def find(entries: Sequence[Entry], name: str) -> Entry:
 
 
 def _nearest(entries: Sequence[Entry], wanted: str) -> list[str]:
+    import difflib  # only for who is wrong
+
     owners: dict[str, str] = {}
     for entry in entries:
         for spelling in (entry.name, entry.short_name, entry.title):

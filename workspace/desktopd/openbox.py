@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from xml.sax.saxutils import escape
+from html import escape
 
 from workspace.models import Theme
 

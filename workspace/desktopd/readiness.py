@@ -7,11 +7,8 @@ soon after the first time. Whoever waits here has a deadline of its own.
 from __future__ import annotations
 
 import asyncio
-import io
 
-from PIL import Image
-
-from workspace.actions import Region, Screenshot
+from workspace.actions import Region
 from workspace.desktopd.screen import Screen
 
 _POLL_SECONDS = 0.01
@@ -21,7 +18,7 @@ _MOST_UNREST_SECONDS = 1.0
 
 async def until_painted(screen: Screen) -> None:
     """Return once backdrop and panel are there and no longer X's black."""
-    while not await _is_painted(screen):  # noqa: ASYNC110  # painting tells nobody of itself
+    while not _is_painted(screen):  # noqa: ASYNC110  # painting tells nobody of itself
         await asyncio.sleep(_POLL_SECONDS)
 
 
@@ -36,19 +33,11 @@ async def until_rest(screen: Screen) -> None:
                 return
 
 
-async def _is_painted(screen: Screen) -> bool:
+def _is_painted(screen: Screen) -> bool:
     there = screen.windows.listed()
     panel = next((window for window in there if window.kind == "panel"), None)
     if panel is None or not any(window.window_class == "Xfdesktop" for window in there):
         return False
     width, height = screen.size
     places = ((width // 2, height - 8), (panel.x, panel.y))  # the backdrop's last rows
-    return all([await _is_lit(screen, *place) for place in places])
-
-
-async def _is_lit(screen: Screen, x: int, y: int) -> bool:
-    """Whether the eight by eight pixels from there are not all black."""
-    place = Region(x=x, y=y, width=8, height=8)
-    picture = await screen.screenshot(Screenshot(format="png", region=place, cursor=False))
-    with Image.open(io.BytesIO(picture.data)) as image:
-        return any(high > 0 for _, high in image.convert("RGB").getextrema())
+    return all(screen.is_lit(Region(x=x, y=y, width=8, height=8)) for x, y in places)

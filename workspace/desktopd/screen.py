@@ -446,6 +446,16 @@ class Screen:
             self._damage.rouse()
             return await self._frames.take(request)
 
+    def is_lit(self, region: a.Region) -> bool:
+        """Whether not all of it is X's black.
+
+        Raises:
+            OffScreen: the region is not on the screen.
+        """
+        with self._display.talking():
+            self._damage.rouse()
+            return self._capture.grab(self._capture.check(region), None).getbbox() is not None
+
     async def marks(
         self, *, format: a.ImageFormat, quality: int, scale: float, window: int | None, limit: int
     ) -> Marks:

@@ -8,7 +8,6 @@ import select
 import signal
 import socket
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
@@ -21,6 +20,7 @@ import pytest
 from websockets.asyncio.client import ClientConnection, unix_connect
 from websockets.exceptions import ConnectionClosed
 
+from workspace.backends import runtime
 from workspace.backends.base import Endpoint
 from workspace.desktop import Desktop, connect
 
@@ -68,7 +68,10 @@ class Daemon:
         os.close(config_write)
         passed = [config_read, listener.fileno(), ready_write]
         self.log = folder / "log"
-        command = [*inside(folder), sys.executable, "-I", "-c", launcher, str(ROOT)]
+        # By the Python and the packages that desktops have, whose parts are smaller than ours here.
+        packages = runtime.dependencies(runtime.default_dir())
+        launcher = f"import sys; sys.path.insert(0, {str(packages)!r})\n{launcher}"
+        command = [*inside(folder), runtime.PYTHON, "-I", "-S", "-c", launcher, str(ROOT)]
         command += ["--config-fd", str(passed[0]), "--listen-fd", str(passed[1])]
         command += ["--ready-fd", str(passed[2])]
         with self.log.open("wb") as log:

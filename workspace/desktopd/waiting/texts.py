@@ -7,7 +7,6 @@ a second. What could not be read whole in time is no proof that a text is not in
 from __future__ import annotations
 
 import asyncio
-import difflib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -70,6 +69,8 @@ def _still(found: ElementTree) -> str:
 
 
 def _told(text: str, there: Sequence[str]) -> str:
+    import difflib  # only for who waits in vain
+
     short = [_cut(each) for each in there[:_MAX_COMPARED]]
     alike = difflib.get_close_matches(_cut(text), short, n=5, cutoff=0.4)
     first = list(dict.fromkeys([*alike, *short]))[:_MAX_TOLD]

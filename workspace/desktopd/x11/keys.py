@@ -10,12 +10,11 @@ the nearest names in the hint.
 
 from __future__ import annotations
 
-import difflib
+import functools
 import re
 import unicodedata
 from collections.abc import Iterable, Mapping
-
-from xcffib import keysymdef, xf86keysym
+from typing import NamedTuple
 
 from workspace.errors import UnknownKey
 
@@ -170,7 +169,32 @@ def _plain(name: str) -> str:
     return re.sub(r"[\s_-]", "", name).lower()
 
 
+class _Tables(NamedTuple):
+    """What is made of X11's names."""
+
+    exact: Mapping[str, int]  # as X11 writes them
+    modifiers: Mapping[str, str]  # what dialects call them, and X11's name with its side
+    loose: Mapping[str, int]  # all of them, as `_plain` leaves them
+    # The first of several names; characters go by themselves, but for those that part a chord.
+    names: Mapping[int, str]
+
+
+@functools.cache
+def _tables() -> _Tables:
+    """Made when the first key is named: a MiB that desktops at rest do without."""
+    exact = _x11_names()
+    modifiers = _modifier_names(exact)
+    names = {
+        keysym: name
+        for name, keysym in reversed(exact.items())
+        if name in ("plus", "space") or not (0x20 <= keysym <= 0xFF or keysym >> 24 == 1)
+    }
+    return _Tables(exact, modifiers, _loose_names(exact, modifiers), names)
+
+
 def _x11_names() -> dict[str, int]:
+    from xcffib import keysymdef, xf86keysym
+
     names = {
         name.removeprefix("XK_"): value
         for name, value in vars(keysymdef).items()
@@ -182,10 +206,7 @@ def _x11_names() -> dict[str, int]:
     return names
 
 
-_EXACT = _x11_names()
-
-
-def _modifier_names() -> dict[str, str]:
+def _modifier_names(exact: Mapping[str, int]) -> dict[str, str]:
     """Each modifier with its side before or after it, as in ``LeftControl`` and ``cmd_r``."""
     names: dict[str, str] = {}
     for word, name in _MODIFIERS.items():
@@ -193,41 +214,27 @@ def _modifier_names() -> dict[str, str]:
         for side in ("Left", "Right"):
             spelled = {word + side.lower(), side.lower() + word}
             # Meta_L is X11's own, and another key than what agents call meta.
-            if f"{word.title()}_{side[0]}" not in _EXACT:
+            if f"{word.title()}_{side[0]}" not in exact:
                 spelled.add(word + side[0].lower())
             names |= dict.fromkeys(spelled, f"{name}_{side[0]}")
     return names
 
 
-_MODIFIER_NAMES = _modifier_names()
-
-
-def _loose_names() -> dict[str, int]:
+def _loose_names(exact: Mapping[str, int], modifiers: Mapping[str, str]) -> dict[str, int]:
     # Keys of rare keyboards go without XF86 too, unless that is the name of another.
-    loose = {_plain(name.removeprefix("XF86")): _EXACT[name] for name in sorted(_EXACT)[::-1]}
+    loose = {_plain(name.removeprefix("XF86")): exact[name] for name in sorted(exact)[::-1]}
     # Sorted, upper case comes first: of `Eacute` and `eacute` the latter is kept.
-    loose |= {_plain(name): _EXACT[name] for name in sorted(_EXACT)}
+    loose |= {_plain(name): exact[name] for name in sorted(exact)}
     for word, name in _KEYPAD.items():
         for prefix in ("numpad", "num", "keypad"):
-            loose[prefix + word] = _EXACT["KP_" + name]
-    loose["numlock"] = _EXACT["Num_Lock"]
+            loose[prefix + word] = exact["KP_" + name]
+    loose["numlock"] = exact["Num_Lock"]
     for digit in "0123456789":
         loose["digit" + digit] = ord(digit)
     for letter in "abcdefghijklmnopqrstuvwxyz":
         loose["key" + letter] = ord(letter)
-    aliases = {**_ALIASES, **_MODIFIER_NAMES}
-    return loose | {alias: _EXACT[name] for alias, name in aliases.items()}
-
-
-_LOOSE = _loose_names()
-
-
-# The first of several names; characters go by themselves, but for those that part a chord.
-_NAMES = {
-    keysym: name
-    for name, keysym in reversed(_EXACT.items())
-    if name in ("plus", "space") or not (0x20 <= keysym <= 0xFF or keysym >> 24 == 1)
-}
+    aliases = {**_ALIASES, **modifiers}
+    return loose | {alias: exact[name] for alias, name in aliases.items()}
 
 
 def keysym_of(character: str) -> int:
@@ -265,22 +272,22 @@ def parse_key(name: str) -> int:
         len(name) == 1 and unicodedata.category(name) not in ("Cc", "Cs")
     ):
         return keysym_of(name)
-    plain = _plain(name)
+    plain, tables = _plain(name), _tables()
     if (
-        plain in _ALIASES or plain in _MODIFIER_NAMES
+        plain in _ALIASES or plain in tables.modifiers
     ):  # before X11's own: "Super" and "Meta" mean the same key to an agent
-        return _LOOSE[plain]
-    if name in _EXACT:
-        return canonical(_EXACT[name])
-    if plain in _LOOSE:
-        return canonical(_LOOSE[plain])
+        return tables.loose[plain]
+    if name in tables.exact:
+        return canonical(tables.exact[name])
+    if plain in tables.loose:
+        return canonical(tables.loose[plain])
     raise UnknownKey(f"There is no key named {name!r}.", hint=_nearest(plain))
 
 
 def name_of(keysym: int) -> str | None:
     """What a key is called in a chord; None if it has no name that :func:`parse_key` knows."""
-    if keysym in _NAMES:
-        return _NAMES[keysym]
+    if (name := _tables().names.get(keysym)) is not None:
+        return name
     code = keysym & 0xFFFFFF if keysym >> 24 == 1 else keysym
     if (keysym >> 24 == 1 or 0x20 <= keysym <= 0xFF) and code < 0x110000:
         character = chr(code)
@@ -335,7 +342,7 @@ def _words(part: str) -> list[str]:
 
 
 def _is_known(name: str) -> bool:
-    return len(name) == 1 or name in _EXACT or _plain(name) in _LOOSE
+    return len(name) == 1 or name in _tables().exact or _plain(name) in _tables().loose
 
 
 def _split(chord: str) -> list[str]:
@@ -353,7 +360,9 @@ def _split(chord: str) -> list[str]:
 
 
 def _nearest(plain: str) -> str:
-    close = difflib.get_close_matches(plain, list(_LOOSE), n=4, cutoff=0.6)
+    import difflib  # only for who is wrong
+
+    close = difflib.get_close_matches(plain, list(_tables().loose), n=4, cutoff=0.6)
     if not close:
         return "Name keys as in 'Return', 'ctrl+s', 'Page_Up', 'F5', or give one character."
     return f"Did you mean {', '.join(close)}?"
