@@ -120,7 +120,7 @@ class Container:
 
 
 @contextmanager
-def running(folder: Path, config: Config) -> Iterator[Container]:
+def running(folder: Path, config: Config, *, image: str = REFERENCE) -> Iterator[Container]:
     """One that is ready. ``folder`` is empty, and has its bundle."""
     name = f"carrel-image-{secrets.token_hex(4)}"
     given = folder / "given"
@@ -130,8 +130,8 @@ def running(folder: Path, config: Config) -> Iterator[Container]:
     for path in (given, given / manifests.CONFIG_FILE):
         os.chown(path, 1000, 1000)
     runc = ["runc", "--root", str(folder / "state")]
-    with mounted() as root, open(folder / "log", "wb") as log:
-        _write_bundle(folder, root, name)
+    with mounted(image) as root, open(folder / "log", "wb") as log:
+        _write_bundle(folder, root, name, image)
         command = [*runc, "run", "--bundle", str(folder), "--pid-file", str(folder / "pid"), name]
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         try:
@@ -147,11 +147,11 @@ def running(folder: Path, config: Config) -> Iterator[Container]:
             process.wait(20)
 
 
-def _write_bundle(folder: Path, root: Path, name: str) -> None:
+def _write_bundle(folder: Path, root: Path, name: str, image: str) -> None:
     """The OCI configuration of a pod's container, more or less as a kubelet has it made."""
     subprocess.run(["runc", "spec", "--bundle", str(folder)], check=True, timeout=20)
     spec = json.loads((folder / "config.json").read_text())
-    started, environment = _as_built()
+    started, environment = _as_built(image)
     arguments = ["--config", f"/given/{manifests.CONFIG_FILE}", "--remove-config"]
     spec["process"] = {
         "user": {"uid": 1000, "gid": 1000},
@@ -182,11 +182,11 @@ def _write_bundle(folder: Path, root: Path, name: str) -> None:
     (folder / "config.json").write_text(json.dumps(spec))
 
 
-def _as_built() -> tuple[list[str], list[str]]:
+def _as_built(image: str) -> tuple[list[str], list[str]]:
     """Entry point and environment, as the image says."""
     inspect = ["buildah", "--root", str(storage()), "--runroot", f"{storage()}.run", "inspect"]
     told = subprocess.run(
-        [*inspect, "--type", "image", REFERENCE],
+        [*inspect, "--type", "image", image],
         check=True,
         timeout=20,
         capture_output=True,

@@ -70,9 +70,10 @@ def storage() -> Path:
 
 
 @contextmanager
-def mounted() -> Iterator[Path]:
-    """The root of a container of the image, which goes again with all that was written there."""
-    desktop_archive()
+def mounted(image: str = REFERENCE) -> Iterator[Path]:
+    """The root of a container of an image in :func:`storage`, gone again with what is written."""
+    if image == REFERENCE:
+        desktop_archive()
     buildah = ["buildah", "--root", str(storage()), "--runroot", f"{storage()}.run"]
 
     def run(*arguments: str) -> str:
@@ -81,7 +82,7 @@ def mounted() -> Iterator[Path]:
         )
         return done.stdout.strip()
 
-    container = run("from", "--pull-never", REFERENCE)
+    container = run("from", "--pull-never", image)
     try:
         yield Path(run("mount", container))
     finally:
