@@ -112,7 +112,7 @@ def _by_hand(cluster: Cluster) -> float:
     options, place = Options.model_validate(OPTIONS), Place.model_validate(PLACE)
     wanted = manifests.Sandbox(secrets.token_hex(5), TEMPLATE, "by-hand", start="by-hand")
     token = secrets.token_urlsafe(32)
-    config = config_for(TEMPLATE, token=token, start_seconds=60)
+    config = config_for(TEMPLATE, token=token, defaults={}, start_seconds=60)
     out = manifests.WayOut()
     began = time.monotonic()
     policy = manifests.network_policy(wanted, options, place, out)

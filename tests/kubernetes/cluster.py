@@ -54,12 +54,12 @@ class Cluster:
         answer = self.admin.get(path(api, kind, namespace, name))
         return dict(answer.raise_for_status().json())
 
-    def list(self, kind: str, namespace: str = DESKTOPS, api: str = "v1") -> list[Spec]:
+    def objects(self, kind: str, namespace: str = DESKTOPS, api: str = "v1") -> list[Spec]:
         answer = self.admin.get(path(api, kind, namespace))
         return list(answer.raise_for_status().json()["items"])
 
     def names(self, kind: str, namespace: str = DESKTOPS, api: str = "v1") -> list[str]:
-        return sorted(each["metadata"]["name"] for each in self.list(kind, namespace, api))
+        return sorted(each["metadata"]["name"] for each in self.objects(kind, namespace, api))
 
     def token(self, account: str, namespace: str, seconds: int = 3600) -> str:
         """What a pod of that service account would be given."""

@@ -93,7 +93,7 @@ def test_workers_go_to_the_nodes_that_run_desktops(cluster: Cluster) -> None:
     cluster.apply(OBJECTS["DaemonSet/carrel/carrel-nodes"]).raise_for_status()
 
     def placed() -> bool:
-        pods = cluster.list("Pod", "carrel")
+        pods = cluster.objects("Pod", "carrel")
         return [
             each["spec"].get("nodeName")
             for each in pods

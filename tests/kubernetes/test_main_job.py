@@ -79,7 +79,7 @@ def ask(service: Service, method: str, path: str, **more: Any) -> Any:
 
 def force(cluster: Cluster) -> None:
     """Delete what no kubelet ends."""
-    for pod in cluster.list("Pod"):
+    for pod in cluster.objects("Pod"):
         if pod["spec"].get("nodeName") == OTHER:
             where = f"/api/v1/namespaces/carrel-desktops/pods/{pod['metadata']['name']}"
             cluster.admin.delete(where, params={"gracePeriodSeconds": "0"})
@@ -116,14 +116,14 @@ def test_where_actors_are_there_are_their_pods(service: Service, cluster: Cluste
         def where() -> dict[str, str]:
             return {
                 pod["metadata"]["labels"]["carrel.dev/node"]: pod["spec"]["nodeName"]
-                for pod in cluster.list("Pod")
+                for pod in cluster.objects("Pod")
                 if "nodeName" in pod["spec"]
             }
 
         # Five places, five claims: each node has some, whichever was told first.
         until(lambda: where() == {NODE: NODE, OTHER: OTHER}, 60)
-        until(lambda: len(cluster.list("Pod")) == 5, 60)
-        of_node = [pod["spec"]["nodeName"] for pod in cluster.list("Pod")]
+        until(lambda: len(cluster.objects("Pod")) == 5, 60)
+        of_node = [pod["spec"]["nodeName"] for pod in cluster.objects("Pod")]
         assert sorted(of_node) == [NODE] * 4 + [OTHER]
         assert max(each.memory_full_info().uss for each in actors()) < MOST_ACTOR_MIB << 20
         for each in made:

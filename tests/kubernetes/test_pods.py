@@ -177,7 +177,7 @@ async def test_a_pod_goes_to_its_actors_node(backends: Backends, cluster: Cluste
         other = backends.make(place={"node": "node2", "pod_ip": ADDRESS}, start_seconds=6)
         starting = asyncio.ensure_future(other.start(there, a_template()))
         for _ in range(100):
-            pods = {each["metadata"]["name"]: each for each in cluster.list("Pod")}
+            pods = {each["metadata"]["name"]: each for each in cluster.objects("Pod")}
             if "nodeName" in pods.get(f"desktop-{there}", {"spec": {}})["spec"]:
                 break
             await asyncio.sleep(0.05)
