@@ -77,7 +77,7 @@ class Node:
         restrict = "false" if _may_use_all_resources() else "true"
         (own / "containerd.toml").write_text(f"""
 version = 2
-root = "{os.environ.get("CARREL_DEV_ROOT") or own / "containerd"}"
+root = "{own}/containerd"
 state = "{own}/containerd-state"
 disabled_plugins = ["io.containerd.internal.v1.opt"]
 [grpc]
@@ -166,9 +166,6 @@ pod_annotations = ["io.katacontainers.*"]
 
     def import_image(self, archive: Path) -> None:
         """A docker-archive, whose reference is the image's name."""
-        if os.environ.get("CARREL_DEV_ROOT") and "desk" in str(archive):
-            if "carrel-desktop" in self._ctr("-n", "k8s.io", "images", "ls", "-q").stdout:
-                return
         done = self._ctr(
             "-n", "k8s.io", "images", "import", "--snapshotter", SNAPSHOTTER, str(archive)
         )
@@ -177,7 +174,7 @@ pod_annotations = ["io.katacontainers.*"]
 
     def _ctr(self, *words: str) -> subprocess.CompletedProcess[str]:
         command = self._namespaces.command(str(built() / "ctr"), "-a", str(self.socket), *words)
-        return subprocess.run(command, capture_output=True, text=True, timeout=600)
+        return subprocess.run(command, capture_output=True, text=True, timeout=300)
 
     def stop(self) -> None:
         """End it, with all that runs on it, and leave nothing."""
