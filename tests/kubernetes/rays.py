@@ -33,9 +33,11 @@ def _start(folder: Path, name: str, *arguments: str, **settings: str) -> subproc
         "RAY_USAGE_STATS_ENABLED": "0",
         **settings,
     }
+    if "--head" in arguments:
+        arguments += ("--include-dashboard=false",)
     common = [
         "--block", f"--temp-dir={folder / name}", "--num-cpus=0", "--object-store-memory=83886080",
-        "--disable-usage-stats", "--include-dashboard=false",
+        "--disable-usage-stats",
     ]  # fmt: skip
     with open(folder / f"{name}.log", "wb") as log:
         return subprocess.Popen(
@@ -68,8 +70,8 @@ def ray(nodes: Mapping[str, int]) -> Iterator[str]:
                     CARREL_KATA_POD_NAMESPACE="carrel",
                 )
             )
-        for number in range(FIRST, FIRST + len(nodes)):
-            until((folder / f"n{number}" / "ray_current_cluster").exists, START_SECONDS)
+        for number, process in enumerate(started[1:], FIRST):
+            until(lambda n=number, p=process: _has_begun(folder, f"n{n}", p), START_SECONDS)  # type: ignore[misc]
         yield f"{HEAD}:{PORT}"
     finally:
         processes = [
@@ -84,6 +86,12 @@ def ray(nodes: Mapping[str, int]) -> Iterator[str]:
             top.wait(30)
         until(lambda: not any(map(_runs, processes)), 30)
         shutil.rmtree(folder)
+
+
+def _has_begun(folder: Path, name: str, process: subprocess.Popen[bytes]) -> bool:
+    log = folder / f"{name}.log"
+    assert process.poll() is None, log.read_text(errors="replace")[-3000:]
+    return (folder / name / "ray_current_cluster").exists()
 
 
 def _runs(process: psutil.Process) -> bool:
