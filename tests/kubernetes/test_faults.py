@@ -130,19 +130,6 @@ async def test_a_desktop_whose_memory_is_full(backends: Backends) -> None:
     await backend.stop(workspace_id)
 
 
-async def test_a_desktop_whose_disk_is_full(backends: Backends) -> None:
-    """The kubelet throws it out: a real eviction."""
-    backend, workspace_id = backends.make(), new_id()
-    endpoint = await backend.start(workspace_id, a_template(disk_mib=64))
-    ending = asyncio.ensure_future(ended(backend, workspace_id, 60))
-    async with closing(endpoint) as desktop:
-        await desktop.run("head -c 100M /dev/zero > ~/fill", timeout_seconds=20)
-    why = await ending
-    assert why.startswith("The node has thrown its pod out to save itself:"), why
-    assert "exceeds the limit" in why
-    await backend.stop(workspace_id)
-
-
 async def test_a_desktop_that_is_taken_away(backends: Backends, cluster: Cluster) -> None:
     """By an eviction of the API, as `kubectl drain` asks for; and deleted by hand."""
     backend = backends.make()
