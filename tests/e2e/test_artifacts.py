@@ -9,6 +9,7 @@ import httpx
 
 from tests.e2e.conftest import Service
 from workspace import SyncCarrel
+from workspace.actions import Type
 
 
 def test_what_a_desktop_did_is_there_when_it_has_ended(service: Service, tmp_path: Path) -> None:
@@ -16,7 +17,7 @@ def test_what_a_desktop_did_is_there_when_it_has_ended(service: Service, tmp_pat
         with carrel.claim("light", keep_frames="changed") as desktop:
             desktop.launch("xterm")
             desktop.start_recording(max_seconds=60)
-            desktop.type("echo on record\n")
+            desktop.act(Type(text="echo on record\n"))  # at rest when it is answered
             desktop.write_file("report.txt", b"all is well")
             done = desktop.stop_recording(keep=True)
             assert desktop.stop_recording(keep=True).artifact == done.artifact  # the same again
