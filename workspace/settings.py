@@ -77,9 +77,16 @@ def docker_host() -> str:
     folders += [Path("/run")]
     for name in _DOCKER_SOCKETS:
         for folder in folders:
-            if (folder / name).is_socket():
+            if _is_socket(folder / name):
                 return f"unix://{folder / name}"
     return "unix:///var/run/docker.sock"
+
+
+def _is_socket(path: Path) -> bool:
+    try:
+        return path.is_socket()
+    except OSError:  # root's Podman keeps its folder to itself
+        return False
 
 
 _KATA = "CARREL_KATA_"

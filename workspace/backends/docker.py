@@ -6,14 +6,16 @@ the engine remove the container. Should the supervisor be killed too, desktopd e
 :meth:`DockerBackend.list` names what is left until :meth:`DockerBackend.stop` has removed it, from
 any process of the same user.
 
-A start that fails or is cancelled has removed everything by the time it raises. Nothing is ever
-fetched: an image of gigabytes would not come in the time that a start has.
+A start that fails or is cancelled has removed everything by the time it raises, unless the engine
+does not answer: then :meth:`DockerBackend.list` names it. Nothing is ever fetched: an image of
+gigabytes would not come in the time that a start has.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import re
 import resource
@@ -56,6 +58,7 @@ _SHORT_SECONDS = 10.0
 _ONE_SHOT = {"stream": "false", "one-shot": "true"}
 _ID = re.compile(WORKSPACE_ID)
 _GONE = "There is no such sandbox."
+log = logging.getLogger(__name__)
 
 
 class DockerBackend:
@@ -130,7 +133,10 @@ class DockerBackend:
             if (listener := running.way_out()) is not None:
                 outside.start(listener)
         except BaseException:
-            await self.stop(workspace_id)
+            try:
+                await self.stop(workspace_id)
+            except CarrelError as error:  # the cause is what counts; `list` names what is left
+                log.warning("sandbox %s is not removed yet: %s", workspace_id, error)
             raise
         return Endpoint(url=f"unix://{folder}/{remains.SOCKET}", token=token)
 
@@ -206,14 +212,22 @@ class DockerBackend:
         running = self._running.pop(workspace_id, None)
         if running is not None:
             await running.let_go()
-        await asyncio.to_thread(supervised.end, folder, disk, lambda: self._remove(workspace_id))
+        await asyncio.to_thread(
+            supervised.end, folder, disk, lambda: self._remove(workspace_id, folder)
+        )
 
-    def _remove(self, workspace_id: str) -> None:
-        """What its supervisor has left to the engine, if it was killed."""
+    def _remove(self, workspace_id: str, folder: Path) -> None:
+        """What its supervisor, if it was killed, has left to the engine that it used."""
+        told: Mapping[str, Any] = remains.load(str(folder)) or {}  # Any: a leftovers.State
+        engine = Engine(told.get("engine") or self._engine.path)
+        name = told.get("container") or specs.name_of(self._cluster, workspace_id)
         try:
-            leftovers.remove(self._engine, specs.name_of(self._cluster, workspace_id))
+            leftovers.remove(engine, name)
         except Away as error:
-            raise self._away(error) from error
+            raise BackendUnavailable(
+                f"Docker or Podman does not answer: {error}.",
+                hint=leftovers.away_hint(engine.path),
+            ) from error
         except OSError as error:
             raise CarrelError(f"{error}.", hint="Stop it again.") from error
 

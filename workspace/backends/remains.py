@@ -165,17 +165,24 @@ def kill_programs(state: State) -> int:
     return count
 
 
+def _oom_score(pid: int) -> int:
+    with open(f"/proc/{pid}/oom_score_adj", encoding="ascii") as file:
+        return int(file.read())
+
+
 def programs(state: State) -> Generator[tuple[int, int], None, None]:
     """The user's programs: pid and, until the next one, a descriptor of exactly that process."""
+    least = 0
+    if state["init"] is not None:  # below a user's systemd all have 100, desktopd too
+        with contextlib.suppress(OSError, ValueError):
+            least = max(0, _oom_score(state["init"]["pid"]))
     for pid in descendants(state["init"]):
         try:
             fd = os.pidfd_open(pid)
         except OSError:
             continue
         try:
-            with open(f"/proc/{pid}/oom_score_adj", encoding="ascii") as file:
-                is_program = int(file.read()) > 0
-            if is_program:
+            if _oom_score(pid) > least:
                 yield pid, fd
         except (OSError, ValueError):
             continue

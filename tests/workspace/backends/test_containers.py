@@ -56,7 +56,7 @@ def test_it_can_do_nothing_that_a_desktop_need_not() -> None:
 def test_its_limits_are_the_templates() -> None:
     host = body()["HostConfig"]
     assert host["Memory"] == host["MemorySwap"] == 1024 << 20
-    assert host["NanoCpus"] == 1_500_000_000
+    assert (host["CpuQuota"], host["CpuPeriod"]) == (150_000, 100_000)
     assert host["PidsLimit"] == 300
     assert host["ShmSize"] == 512 << 20
     limits = {each["Name"]: (each["Soft"], each["Hard"]) for each in host["Ulimits"]}

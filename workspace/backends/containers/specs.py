@@ -126,7 +126,8 @@ def create(
         "Privileged": False,
         "Memory": memory,
         "MemorySwap": memory,  # of both together: no swap
-        "NanoCpus": max(10_000_000, round(template.cpus * 1e9)),
+        "CpuPeriod": 100_000,  # not NanoCpus: Docker refuses more of those than the machine has
+        "CpuQuota": max(1000, round(template.cpus * 100_000)),
         "PidsLimit": template.pids,
         "ShmSize": options.shm_mib << 20,
         "Tmpfs": {
