@@ -30,6 +30,7 @@ from controller.store.warm import Warm
 from controller.templates import Templates
 from tests.postgres import Postgres
 from workspace.backends.base import Endpoint, Mount, PauseResult
+from workspace.backends.footprint import Footprint
 from workspace.client import Carrel
 from workspace.egress import Egress, EgressUse, Secret
 from workspace.errors import TimedOut
@@ -125,6 +126,9 @@ class Simulated:
 
     async def nodes(self) -> Sequence[Node]:
         return []
+
+    def takes(self, template: Template) -> Footprint:
+        return Footprint(template.memory_mib, 0)
 
 
 def simulated(note: Note) -> list[Measured]:

@@ -27,6 +27,7 @@ from controller.app import create_app
 from controller.live import Located
 from controller.settings import Settings
 from workspace.backends.base import Endpoint, Mount
+from workspace.backends.footprint import Footprint
 from workspace.models import Node, Template
 from workspace.testing import FakeDesktop, serving
 
@@ -93,6 +94,9 @@ class _OneDesktop(Simulated):
 
     async def nodes(self) -> list[Node]:
         return [Node(id="n1", name="simulated", desktops=DESKTOPS, slots=2 * DESKTOPS)]
+
+    def takes(self, template: Template) -> Footprint:
+        return Footprint(template.memory_mib, 0)
 
 
 @asynccontextmanager

@@ -111,6 +111,10 @@ class Places:
         """Whether somebody waits whose turn it would be before any newcomer's."""
         return not all(map(self._is_full, self._templates))
 
+    def comes_after(self, kind: str) -> bool:
+        """Whether somebody waits before a newcomer of that kind."""
+        return self.has_next or kind in self._templates
+
     @contextmanager
     def ticket(
         self, tenant: str, until: float, template: str, shape: str | None
@@ -168,7 +172,9 @@ class Places:
     def freed(self, template: str | None = None, shape: str | None = None) -> None:
         """Something may have come free: a place, one of a template's, a warm desktop of a shape."""
         if template is not None:
-            self._full.pop(template, None)
+            ours = f"{template}/"  # those with a volume
+            for kind in [it for it in self._full if it == template or it.startswith(ours)]:
+                del self._full[kind]
         self._offer()
         if shape is not None and self.is_waited_for(shape):
             first = self.queue.peek(lambda it: it.shape == shape and not it.is_trying)

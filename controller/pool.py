@@ -50,6 +50,7 @@ class Wanted:
     memory_mib: int
     claimed_at: datetime | None = None
     labels: Mapping[str, str] = field(default_factory=dict)  # of the nodes that it may be on
+    millicpus: int = 0
     waiting: int = 0
     misfits: int = 0
     failures: int = 0  # in a row, until now
@@ -176,7 +177,8 @@ class _Pool:
 
     def find_place(self, places: Rooms) -> str | None:
         """The node of a place for one more, which is taken then."""
-        return places.take(self.wanted.memory_mib, self.wanted.labels)
+        wanted = self.wanted
+        return places.take(wanted.memory_mib, wanted.labels, wanted.millicpus)
 
     def take(self, member: Member, draining: Collection[str]) -> None:
         """Count a member in; one that no claim of the template can have is stopped."""
@@ -365,28 +367,29 @@ class _Victims:
             pools, key=lambda pool: (pool.wanted.claimed_at or never, pool.wanted.template)
         )
         self._places = places
-        self._in_vain: set[tuple[int, tuple[tuple[str, str], ...], _Pool | None]] = set()
+        self._in_vain: set[tuple[int, int, tuple[tuple[str, str], ...], _Pool | None]] = set()
         for pool in self._pools:
             pool.sort()
             for member in (*pool.coming, *pool.due, *pool.fresh):
-                places.expect(member.node, pool.wanted.memory_mib)
+                places.expect(member.node, pool.wanted.memory_mib, pool.wanted.millicpus)
 
     def give_up(self, claimed: _Pool, is_misfit: bool) -> bool:
         """Stop one for a claim, none below its pool's floor unless nothing else helps."""
         memory, labels = claimed.wanted.memory_mib, claimed.wanted.labels
+        millicpus = claimed.wanted.millicpus
         spared = None if is_misfit else claimed
-        kind = (memory, tuple(sorted(labels.items())), spared)
+        kind = (memory, millicpus, tuple(sorted(labels.items())), spared)
         if kind in self._in_vain:
             return False
 
         def could_hold(node: str | None) -> bool:
-            return self._places.could_hold(node, memory, labels)
+            return self._places.could_hold(node, memory, labels, millicpus)
 
         for is_floor_kept in (True, False):
             for pool in self._pools:
                 keep = pool.pool.floor if is_floor_kept else 0
                 if pool is not spared and (member := pool.give_up(keep, could_hold)):
-                    self._places.promise(member.node, memory)
+                    self._places.promise(member.node, memory, millicpus)
                     return True
         self._in_vain.add(kind)
         return False
@@ -409,7 +412,8 @@ def _fill(pools: Iterable[_Pool], places: Rooms) -> list[Start]:
             continue
         node = pool.find_place(places)
         if node is None:
-            pool.lack = places.lack(pool.wanted.memory_mib, pool.wanted.labels)
+            wanted = pool.wanted
+            pool.lack = places.lack(wanted.memory_mib, wanted.labels, wanted.millicpus)
             continue
         pool.started += 1
         starts.append(Start(pool.wanted.template, node))

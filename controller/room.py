@@ -23,6 +23,7 @@ class Room:
     free_mib: float | None = None
     draining: bool = False
     labels: Mapping[str, str] = field(default_factory=dict)
+    free_millicpus: float | None = None
 
 
 class Rooms:
@@ -35,8 +36,13 @@ class Rooms:
         self._memory = {
             room.id: math.inf if room.free_mib is None else room.free_mib for room in usable
         }
+        self._processors = {
+            room.id: math.inf if room.free_millicpus is None else room.free_millicpus
+            for room in usable
+        }
         self._labels = {room.id: room.labels for room in usable}
         self._expected: defaultdict[str, float] = defaultdict(float)
+        self._expected_processors: defaultdict[str, float] = defaultdict(float)
         known: Counter[str] = Counter()
         homeless = self.leaving = 0
         for node, is_leaving in there:
@@ -59,30 +65,37 @@ class Rooms:
         """Whether a place there can be used again."""
         return node is None or node in self._memory
 
-    def take(self, memory_mib: int, labels: Mapping[str, str] = _ANY) -> str | None:
-        """A place on the emptiest node with the memory and such labels; None: there is none."""
+    def take(
+        self, memory_mib: int, labels: Mapping[str, str] = _ANY, millicpus: int = 0
+    ) -> str | None:
+        """A place on the emptiest node with so much and such labels; None: there is none."""
         if self._left <= 0 or memory_mib >= self._too_much:
             return None
         aside = []
         found = None
         while self._heap and found is None:
             many, node = heapq.heappop(self._heap)
-            if self._memory[node] < memory_mib or not fits(labels, self._labels[node]):
+            if (
+                self._memory[node] < memory_mib
+                or self._processors[node] < millicpus
+                or not fits(labels, self._labels[node])
+            ):
                 aside.append((many, node))
                 continue
             found = node
             self._memory[node] -= memory_mib
+            self._processors[node] -= millicpus
             if many < -1:
                 aside.append((many + 1, node))
         for entry in aside:
             heapq.heappush(self._heap, entry)
         if found is not None:
             self._left -= 1
-        elif not labels:
+        elif not labels and not millicpus:
             self._too_much = memory_mib
         return found
 
-    def lack(self, memory_mib: int, labels: Mapping[str, str] = _ANY) -> str:
+    def lack(self, memory_mib: int, labels: Mapping[str, str] = _ANY, millicpus: int = 0) -> str:
         """Why there was no place."""
         if self._closed:
             return self._closed
@@ -91,7 +104,8 @@ class Rooms:
         if self._left <= 0:
             return f"All {self._slots} places for desktops are taken."
         which = f" and {told(labels)}" if labels else ""
-        return f"No node with a free place{which} has {memory_mib} MiB of memory free."
+        more = f" and {millicpus / 1000:g} processors" if millicpus else ""
+        return f"No node with a free place{which} has {memory_mib} MiB of memory{more} free."
 
     def close(self, why: str) -> None:
         """Have nothing more taken."""
@@ -99,22 +113,31 @@ class Rooms:
 
     # What would be free if idle desktops went.
 
-    def expect(self, node: str | None, memory_mib: int) -> None:
+    def expect(self, node: str | None, memory_mib: int, millicpus: int = 0) -> None:
         """An idle desktop is there that could give up so much."""
         if node is not None:
             self._expected[node] += memory_mib
+            self._expected_processors[node] += millicpus
 
     def could_hold(
-        self, node: str | None, memory_mib: int, labels: Mapping[str, str] = _ANY
+        self,
+        node: str | None,
+        memory_mib: int,
+        labels: Mapping[str, str] = _ANY,
+        millicpus: int = 0,
     ) -> bool:
         """Whether a desktop of that size fits once enough idle ones there have gone."""
         if node is None:
             return True
         if not fits(labels, self._labels.get(node, _ANY)):
             return False
-        return memory_mib <= self._memory.get(node, -math.inf) + self._expected[node]
+        return (
+            memory_mib <= self._memory.get(node, -math.inf) + self._expected[node]
+            and millicpus <= self._processors.get(node, -math.inf) + self._expected_processors[node]
+        )
 
-    def promise(self, node: str | None, memory_mib: int) -> None:
+    def promise(self, node: str | None, memory_mib: int, millicpus: int = 0) -> None:
         """So much of that is for a claim."""
         if node is not None:
             self._expected[node] -= memory_mib
+            self._expected_processors[node] -= millicpus

@@ -141,9 +141,13 @@ class Starting:
         until = began + request.queue_seconds
         waited: float | None = None
         tenant = live.workspace.tenant
-        with self._keeping.places.ticket(tenant, until, template.name, live.shape) as ticket:
+        # A volume's claim may be on its node alone: that there is no room says nothing of others.
+        kind = template.name
+        if live.workspace.volume is not None:
+            kind = f"{kind}/{live.workspace.volume}"
+        with self._keeping.places.ticket(tenant, until, kind, live.shape) as ticket:
             live.ticket = ticket
-            turn: Turn | None = None if self._keeping.places.has_next else "place"
+            turn: Turn | None = None if self._keeping.places.comes_after(kind) else "place"
             lack = NoCapacity("Other claims wait for a place already.")
             while True:
                 if turn == "place":
@@ -152,7 +156,7 @@ class Starting:
                     except NoCapacity as error:
                         lack = error
                         if error.has_room_for_others:  # they need not wait for what this one does
-                            self._keeping.places.full(template.name)
+                            self._keeping.places.full(kind)
                 await self._queued(live, is_news=waited is None)
                 turn = await ticket.turn()
                 if turn is None:
@@ -162,10 +166,13 @@ class Starting:
                     return handed, waited
 
     async def _start_now(self, live: Live, template: Template, ticket: Ticket) -> Handed:
-        await self._count_in(live, template)
+        await self._count_in(live, template, ticket)
         owner = Owner(live.workspace.tenant, live.owner)
         place = await self._keeping.volumes.take(
-            live.workspace, owner=owner, labels=template.node_labels
+            live.workspace,
+            owner=owner,
+            labels=template.node_labels,
+            takes=self._keeping.cluster.takes(template),
         )
         located = await self._keeping.cluster.start(
             live.workspace.sandbox,
@@ -180,7 +187,7 @@ class Starting:
         live.change(node=located.node_name or None)
         return Handed(located.endpoint, connect(located.endpoint))
 
-    async def _count_in(self, live: Live, template: Template) -> None:
+    async def _count_in(self, live: Live, template: Template, ticket: Ticket) -> None:
         """Make it one of its template's, unless there would be too many.
 
         One after the other, so that of many at once the first ones that fit go on. Should another
@@ -195,7 +202,7 @@ class Starting:
                 return
             live.change(state="queued")
             await self._keeping.save(live)
-        self._keeping.places.full(template.name)
+        self._keeping.places.full(ticket.template)
         raise NoCapacity(f"All {most} desktops that template {template.name!r} may have are taken.")
 
     async def _queued(self, live: Live, *, is_news: bool) -> None:

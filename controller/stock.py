@@ -17,6 +17,7 @@ from controller.store.population import Group, Queued
 from controller.store.warm import Warm
 from controller.templates import Templates
 from controller.warmed import Warmed
+from workspace.backends.footprint import Footprint
 from workspace.models import Node, Pool, Template
 
 FRESH_SECONDS = 1.0  # what another controller changed is known here by then
@@ -124,6 +125,7 @@ class Stocktaking:
         wanted = [
             _wanted(
                 each,
+                self._keeping.cluster.takes(each),
                 claimed_at=_last(self._claimed.get(name), changed_at(changes.get(name, {}))),
                 waiting=waiting[name],
                 misfits=misfits[name],
@@ -185,6 +187,7 @@ def _last(*moments: datetime | None) -> datetime | None:
 
 def _wanted(
     template: Template,
+    takes: Footprint,
     *,
     claimed_at: datetime | None,
     waiting: int,
@@ -202,8 +205,9 @@ def _wanted(
         template.name,
         template.pool,
         version[0],
-        template.memory_mib,
+        takes.memory_mib,
         labels=template.node_labels,
+        millicpus=takes.millicpus,
         claimed_at=claimed_at,
         waiting=waiting,
         misfits=misfits,
@@ -248,15 +252,26 @@ def _free_mib(node: Node) -> float | None:
     return unpromised if free is None else min(free, unpromised)
 
 
-def _rooms(nodes: Iterable[Node], drains: Mapping[str, datetime]) -> list[Room]:
+def _free_millicpus(node: Node) -> float | None:
+    if node.desktops_millicpu is None or node.desktops_millicpu_taken is None:
+        return None
+    return float(node.desktops_millicpu - node.desktops_millicpu_taken)
+
+
+def _rooms(nodes: Sequence[Node], drains: Mapping[str, datetime]) -> list[Room]:
+    # Nothing is placed on a suspect as long as there is another node (placement.choose).
+    is_any_sound = any(
+        node.alive and node.slots and not node.suspect and node.id not in drains for node in nodes
+    )
     return [
         Room(
             node.id,
-            node.slots,
+            node.desktops if node.suspect and is_any_sound else node.slots,
             node.desktops,
             _free_mib(node),
             draining=node.id in drains,
             labels=node.labels,
+            free_millicpus=_free_millicpus(node),
         )
         for node in nodes
         if node.alive

@@ -23,11 +23,13 @@ from controller.store.volumes import Owner
 from ray_cluster.labels import fits, told
 from workspace import transport
 from workspace.backends.base import Endpoint, Mount
+from workspace.backends.footprint import Footprint
 from workspace.errors import BackendUnavailable, CarrelError, NoCapacity, Unsupported
 from workspace.http1 import client_transport
 from workspace.models import Node, Volume, Workspace
 
 _ANY: Mapping[str, str] = {}
+_NOTHING = Footprint(0, 0)
 READ_SECONDS = 60.0  # that a node may take for the next piece of a copy
 _log = logging.getLogger(__name__)
 
@@ -58,11 +60,16 @@ class Volumes:
         await self._store.volumes.check(owner, name)
 
     async def take(
-        self, workspace: Workspace, *, owner: Owner, labels: Mapping[str, str] | None = None
+        self,
+        workspace: Workspace,
+        *,
+        owner: Owner,
+        labels: Mapping[str, str] | None = None,
+        takes: Footprint = _NOTHING,
     ) -> Place:
         """Have the volume of a workspace that is kept, if it has one. Again is success.
 
-        ``labels`` are what its node's have to be.
+        ``labels`` are what its node's have to be, and a desktop ``takes`` so much of it.
 
         Raises:
             VolumeInUse, Conflict: another one has it, or it is being removed.
@@ -86,7 +93,8 @@ class Volumes:
         node = kept.node
         if kept.is_new:  # it may have found no room where it was meant to lie
             drained = await self._store.operated.draining()
-            node = emptiest(await self._cluster.nodes(), avoid=drained, labels=labels or {})
+            nodes = await self._cluster.nodes()
+            node = emptiest(nodes, avoid=drained, labels=labels or {}, takes=takes)
             await self._store.volumes.place(kept.id, node)
         assert node is not None, "one that was used lies somewhere"
         return {"volume": Mount(id=kept.id, is_new=kept.is_new), "node": node}
@@ -176,6 +184,7 @@ def emptiest(
     *,
     avoid: Collection[str] = (),
     labels: Mapping[str, str] = _ANY,
+    takes: Footprint = _NOTHING,
 ) -> str:
     """The name of the node with the most room; of none to ``avoid``, by id or name, and of a
     suspect only if there is no other.
@@ -192,13 +201,26 @@ def emptiest(
             hint="`carrel nodes` shows which labels each has.",
         )
     rooms = [
-        (not node.suspect, node.slots - node.desktops, node.name)
+        (*_room(node, takes), not node.suspect, node.slots - node.desktops, node.name)
         for node in labelled
         if not node.draining
         and node.slots > node.desktops
         and not {node.id, node.name} & set(avoid)
     ]
-    _, room, name = max(rooms, default=(False, 0, ""))
+    *_, room, name = max(rooms, default=(False, False, False, 0, ""))
     if room <= 0:
         raise NoCapacity("No node has a place for a desktop.")
     return name
+
+
+def _room(node: Node, takes: Footprint) -> tuple[bool, bool]:
+    """Whether it could hold so much if it was empty, and whether it can now."""
+    could, can = True, True
+    for amount, whole, taken in (
+        (takes.memory_mib, node.desktops_mib, node.desktops_mib_taken),
+        (takes.millicpus, node.desktops_millicpu, node.desktops_millicpu_taken),
+    ):
+        if whole is not None:
+            could = could and amount <= whole
+            can = can and amount <= whole - (taken or 0)
+    return could, can

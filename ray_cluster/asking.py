@@ -54,6 +54,8 @@ class Asking:
         except asyncio.TimeoutError as error:
             await self.call(lambda: None)
             raise TimedOut(f"The desktop's actor did not answer in {seconds:.0f} s.") from error
+        except exceptions.ActorUnschedulableError as error:  # its node died before Ray placed it
+            raise DesktopLost(f"The actor never ran: {_said(error)}") from error
         except exceptions.RayError as error:
             raise Unavailable(f"Ray failed: {_said(error)}") from error
         if isinstance(said.get("error"), dict):

@@ -180,6 +180,10 @@ class Cluster:
         )
         return await self._starting.start(workspace_id, spec, wish, placed=placed)
 
+    def takes(self, template: Template) -> footprint.Footprint:
+        """What a desktop of the template takes of its node."""
+        return footprint.of(template, self._backends.get(template.backend, {}))
+
     async def extend(self, workspace_id: str, ttl_seconds: float) -> None:
         """The desktop ends ``ttl_seconds`` from now.
 

@@ -20,7 +20,7 @@ from datetime import datetime, timezone
 from typing import Any, Literal
 
 from ray_cluster import labels
-from ray_cluster.capacity import MEMORY, PLACES, Amounts, fullness, has_room
+from ray_cluster.capacity import MEMORY, PLACES, PROCESSORS, Amounts, fullness, has_room
 from ray_cluster.node import Machine
 from workspace.errors import BackendUnavailable, NoCapacity
 from workspace.models import Node
@@ -28,7 +28,8 @@ from workspace.models import Node
 NODE_ID = "ray.io/node-id"  # the label that Ray itself gives each node
 _BACK = "`carrel nodes undrain NODE` takes one back into service."
 _LABELS = "`carrel nodes` shows which labels each has; `carrel ray node --label` gives it some."
-_SMALLEST_MIB = 512  # a desktop of another kind that may well fit
+# A desktop of another kind that may well fit.
+_SMALLEST = {PLACES: 1.0, MEMORY: 512.0, PROCESSORS: 300.0}
 _STATES = ("DEPENDENCIES_UNREADY", "PENDING_CREATION", "ALIVE")
 
 Strategy = Literal["spread", "pack"]
@@ -143,11 +144,11 @@ def _usable(spots: Sequence[Spot], wish: Wish) -> list[Spot]:
         )
     large = [spot for spot in labelled if has_room(spot.offered, {}, wish.needs)]
     if not large:
-        most = max(spot.offered.get(MEMORY, 0) for spot in labelled)
+        most = max(labelled, key=lambda spot: spot.offered.get(MEMORY, 0)).offered
         raise BackendUnavailable(
-            f"{where} could hold a desktop of {wish.needs.get(MEMORY, 0):.0f} MiB, if it was empty:"
-            f" {most:.0f} MiB is the most that one has for desktops.",
-            hint="Give its template less memory, or add a larger node.",
+            f"{where} could hold a desktop of {_size(wish.needs)}, if it was empty:"
+            f" {_size(most)} is the most that one has for desktops.",
+            hint="Give its template less memory (or processors), or add a larger node.",
         )
     return large
 
@@ -171,15 +172,21 @@ def _full(considered: Iterable[Spot], wish: Wish, sound: Iterable[Spot]) -> NoCa
         where = f"the nodes with {labels.told(wish.labels)}"
     must = ", and it must be that one" if wish.name is not None else ""
     if any(has_room(spot.offered, spot.taken, {PLACES: 1}) for spot in spots):
-        memory = wish.needs.get(MEMORY, 0)
-        text = f"Nothing in {where} has {memory:.0f} MiB left for one more desktop{must}."
+        text = f"Nothing in {where} has {_size(wish.needs)} left for one more desktop{must}."
     else:
         slots = sum(spot.offered.get(PLACES, 0) for spot in spots)
         text = f"All {slots:.0f} places for desktops in {where} are taken{must}."
     error = NoCapacity(text)
-    small = {PLACES: 1.0, MEMORY: min(_SMALLEST_MIB, wish.needs.get(MEMORY, 0))}
+    small = {name: min(least, wish.needs.get(name, 0.0)) for name, least in _SMALLEST.items()}
     error.has_room_for_others = any(spot.has_room(small) for spot in sound)
     return error
+
+
+def _size(amounts: Amounts) -> str:
+    size = f"{amounts.get(MEMORY, 0):.0f} MiB"
+    if PROCESSORS in amounts:
+        size += f" and {amounts[PROCESSORS] / 1000:g} processors"
+    return size
 
 
 # What there is.
@@ -277,10 +284,19 @@ def nodes(
                 desktops_mib_taken=None if memory is None else int(taken[MEMORY]),
                 cpus=machine["cpus"] if machine else None,
                 memory_mib=machine["memory_mib"] if machine else None,
-                memory_free_mib=machine["memory_free_mib"] if machine else None,
+                # Where desktops are pods of their own, what is free in Ray's pod says nothing.
+                memory_free_mib=machine["memory_free_mib"]
+                if machine and PROCESSORS not in offered
+                else None,
+                desktops_millicpu=_whole(offered.get(PROCESSORS)),
+                desktops_millicpu_taken=_whole(taken.get(PROCESSORS)),
             )
         )
     return found
+
+
+def _whole(amount: float | None) -> int | None:
+    return None if amount is None else int(amount)
 
 
 def _told(info: Any) -> tuple[Amounts, Amounts, Mapping[str, str]]:  # Any: Ray's message

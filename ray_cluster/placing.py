@@ -18,7 +18,7 @@ from ray_cluster import placement
 from ray_cluster.capacity import Amounts, asked_of
 from ray_cluster.placement import Actor, Seen, Spot, Strategy, Wish
 from ray_cluster.suspects import Suspects
-from workspace.errors import CarrelError
+from workspace.errors import CarrelError, Unavailable
 
 FRESH_SECONDS = 0.2
 # An actor that did not come up for so long is looked for; its process takes a third of a second.
@@ -50,6 +50,7 @@ class Placing:
         self._reserved: dict[str, _Reserved] = {}
         self._looking = asyncio.Lock()
         self._seen: tuple[float, Seen] | None = None  # as it was then, or later
+        self._failed: tuple[float, CarrelError] | None = None  # the last look, if it did
 
     async def reserve(self, workspace_id: str, wish: Wish, *, tried: Collection[str] = ()) -> Spot:
         """A place for one more desktop; until :meth:`release`, or until the table tells of it.
@@ -111,8 +112,15 @@ class Placing:
         asked_at = time.monotonic()
         async with self._looking:
             if self._seen is None or self._seen[0] < asked_at - FRESH_SECONDS:
+                if self._failed is not None and self._failed[0] >= asked_at:
+                    # Whoever waited for that look is told the same, and looks for no longer.
+                    raise Unavailable(self._failed[1].message, hint=self._failed[1].hint)
                 began = time.monotonic()
-                self._seen = (began, await self._look())
+                try:
+                    self._seen = (began, await self._look())
+                except CarrelError as error:
+                    self._failed = (began, error)
+                    raise
                 self._reserved = {
                     name: it
                     for name, it in self._reserved.items()

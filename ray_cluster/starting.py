@@ -196,7 +196,7 @@ class Starting:
                 resources=asked_of(spot.offered, wish.needs),
                 scheduling_strategy=volumes.only_on(spot.id),
                 # By the first others see where it will be, before it is there.
-                label_selector={NODE_ID: spot.id, **wish.labels},
+                label_selector={**wish.labels, NODE_ID: spot.id},
             ).remote(spec)
             if is_abandoned.is_set():
                 self._ray.kill(handle)

@@ -43,8 +43,11 @@ class Suspects:
             del self._doubts[next(iter(self._doubts))]
 
     def clear(self, node: str) -> None:
-        """A desktop came up there."""
-        self._doubts.pop(node, None)
+        """A desktop came up there: its trouble, and the same elsewhere, is over."""
+        if (cleared := self._doubts.pop(node, None)) is not None:
+            self._doubts = {
+                other: doubt for other, doubt in self._doubts.items() if doubt.why != cleared.why
+            }
 
     def now(self) -> dict[str, str]:
         """Those to avoid now, and why."""

@@ -166,7 +166,7 @@ def run(lanes: Sequence[Sequence[str]], given: Sequence[str]) -> int:
             print("\nThe second lane:", flush=True)
             shutil.copyfileobj(said, sys.stdout.buffer)
             sys.stdout.flush()
-    return max(codes)
+    return max(map(abs, codes))  # of one that a signal ended it is negative
 
 
 def main() -> int:

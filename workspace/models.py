@@ -445,6 +445,9 @@ class Node(_Output):
     # The memory that desktops have between them, and how much of it is given; None: not limited.
     desktops_mib: int | None = None
     desktops_mib_taken: int | None = None
+    # The same of processors, in thousandths.
+    desktops_millicpu: int | None = None
+    desktops_millicpu_taken: int | None = None
     # Of the machine, as far as it has told.
     cpus: int | None = None
     memory_mib: int | None = None

@@ -22,6 +22,7 @@ from controller.store.tables import workspaces
 from tests.postgres import Postgres, postgres
 from workspace.backends.base import Endpoint, Mount, PauseResult
 from workspace.backends.fake import FakeBackend
+from workspace.backends.footprint import Footprint
 from workspace.egress import Egress, EgressUse, Secret
 from workspace.errors import NoCapacity, WorkspaceNotFound
 from workspace.models import ErrorInfo, Node, Stats, Template, Workspace
@@ -147,6 +148,9 @@ class LocalCluster:
         if self.is_down:
             raise WorkspaceNotFound("The cluster is gone.")
         return [Node(id="n1", name="here", desktops=len(self.live), slots=8)]
+
+    def takes(self, template: Template) -> Footprint:
+        return Footprint(template.memory_mib, 0)
 
     async def names(self) -> set[str]:
         return self.starting | self.live.keys()

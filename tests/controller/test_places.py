@@ -85,6 +85,25 @@ async def test_those_of_a_full_template_are_passed_over_until_one_of_it_has_gone
             tasks.cancel_scope.cancel()
 
 
+async def test_one_whose_volumes_node_is_full_holds_up_no_other_of_its_template() -> None:
+    places = Places()
+    waiting = Waiting(places, "a/v", "a")
+    with waiting.stack:
+        async with anyio.create_task_group() as tasks:
+            await waiting.wait_all(tasks)
+            places.full("a/v")
+            await anyio.wait_all_tasks_blocked()
+            assert waiting.turns == [("a", "place")]
+            places.full("a")
+            assert not places.has_next
+            assert places.comes_after("a"), "a newcomer overtakes nobody of its own kind"
+            assert not places.comes_after("b")
+            places.freed("a")
+            await anyio.wait_all_tasks_blocked()
+            assert ("a/v", "place") in waiting.turns
+            tasks.cancel_scope.cancel()
+
+
 async def test_time_runs_out_and_the_place_goes_to_the_next() -> None:
     places = Places()
     with places.ticket("me", time.monotonic(), "a", "a") as ticket:

@@ -17,6 +17,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from tests.controller.conftest import Located
 from workspace.backends.base import Endpoint
+from workspace.backends.footprint import Footprint
 from workspace.egress import Egress, EgressUse, Secret
 from workspace.errors import DiskFull
 from workspace.models import ErrorInfo, Node, Stats, Template
@@ -208,6 +209,9 @@ class UpstreamCluster:
 
     async def nodes(self) -> Sequence[Node]:
         return []
+
+    def takes(self, template: Template) -> Footprint:
+        return Footprint(template.memory_mib, 0)
 
     async def names(self) -> set[str]:
         return set()

@@ -10,7 +10,7 @@ import pytest
 from ray_cluster.capacity import PLACES
 from ray_cluster.placement import Actor, Seen, Spot, Strategy, Wish, with_taken
 from ray_cluster.placing import Placing
-from workspace.errors import NoCapacity
+from workspace.errors import NoCapacity, Unavailable
 
 pytestmark = pytest.mark.anyio
 WISH = Wish({PLACES: 1})
@@ -82,3 +82,22 @@ async def test_who_waits_for_what_others_have_is_told() -> None:
     head.actors["ns/mine"] = Actor("a", WISH.needs, is_alive=True)
     placing.release("")
     assert await placing.state("mine", spot, WISH.needs) == (True, False)
+
+
+async def test_a_head_that_does_not_answer_is_asked_once_for_all() -> None:
+    head = Head()
+
+    async def look() -> Seen:
+        head.looks += 1
+        await asyncio.sleep(0.05)
+        raise Unavailable("Ray does not answer.")
+
+    placing = Placing(look, lambda name: f"ns/{name}", "spread")
+    found = await asyncio.gather(
+        *(placing.reserve(f"d{number}", WISH) for number in range(20)), return_exceptions=True
+    )
+    assert all(isinstance(each, Unavailable) for each in found)
+    assert head.looks <= 2
+    with pytest.raises(Unavailable):  # and is asked again by the next
+        await placing.reserve("late", WISH)
+    assert head.looks <= 3

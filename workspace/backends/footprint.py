@@ -33,7 +33,7 @@ def of(
     """Of one desktop of the template, by the backend that it names."""
     if template.backend == "fake":
         return Footprint(0, 0)  # it is a folder and a socket in its actor
-    if template.backend == "kata":
+    if template.backend == "kata" and "options" in settings:
         from workspace.backends.kube.options import Options
 
         options = Options.model_validate(settings["options"])
