@@ -21,6 +21,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from xml.etree import ElementTree
 
 from workspace.backends import cgroups, runtime
 
@@ -28,6 +29,8 @@ ROOT = Path(__file__).parents[1]
 # The first lane's; the second has all others.
 FIRST = ("tests/e2e", "tests/images", "tests/ray_cluster", "tests/workspace/backends")
 KEPT = ("runtime", "ide")  # what set-up made in Carrel's folder
+CACHE = ".pytest_cache"
+MOST_AGAIN = 10  # of more it is not the company that is to blame
 
 # With the lane's groups as arguments: it and all that it starts are in them.
 ENTER = """
@@ -141,20 +144,22 @@ def lane(name: str, *namespaces: str) -> Iterator[list[str]]:
 
 
 def run(lanes: Sequence[Sequence[str]], given: Sequence[str]) -> int:
-    """Both at once; what the first says is seen as it comes, what the second said at the end."""
+    """Both at once; what the first says is seen as it comes, what the second said at the end.
+
+    Tests that failed have to pass alone, as they would without lanes: some wait for what takes a
+    moment on a processor of their own. What was left behind, or broke outside of a test, counts.
+    """
+    first, second = lanes
     pytest = [sys.executable, "-m", "pytest", *given]
     others = [f"--ignore={each}" for each in FIRST]
-    kept = ["-o", "cache_dir=.pytest_cache/lane-2"]  # which of its tests failed, for --last-failed
-    first, second = lanes
+    commands = [
+        [*first, *pytest, *_told(1), *FIRST],
+        [*second, sys.executable, "-c", LOOPBACK, *pytest, *_told(2), *others, "tests"],
+    ]
     with tempfile.TemporaryFile() as said:
         running = [
-            subprocess.Popen([*first, *pytest, *FIRST], cwd=ROOT),
-            subprocess.Popen(
-                [*second, sys.executable, "-c", LOOPBACK, *pytest, *kept, *others, "tests"],
-                cwd=ROOT,
-                stdout=said,
-                stderr=subprocess.STDOUT,
-            ),
+            subprocess.Popen(commands[0], cwd=ROOT),
+            subprocess.Popen(commands[1], cwd=ROOT, stdout=said, stderr=subprocess.STDOUT),
         ]
         try:
             codes = [each.wait() for each in running]
@@ -166,7 +171,25 @@ def run(lanes: Sequence[Sequence[str]], given: Sequence[str]) -> int:
             print("\nThe second lane:", flush=True)
             shutil.copyfileobj(said, sys.stdout.buffer)
             sys.stdout.flush()
+    for number, command in enumerate(commands):
+        if codes[number] == 1 and _only_failed(number + 1):
+            print("\nThose that failed, alone:", flush=True)
+            alone = [*command, "--last-failed", "--last-failed-no-failures=none"]
+            codes[number] = subprocess.run(alone, cwd=ROOT, check=False).returncode
     return max(map(abs, codes))  # of one that a signal ended it is negative
+
+
+def _told(number: int) -> list[str]:
+    """Which tests of a lane failed, and how, is in files of its own."""
+    return ["-o", f"cache_dir={CACHE}/lane-{number}", f"--junitxml={CACHE}/lane-{number}.xml"]
+
+
+def _only_failed(number: int) -> bool:
+    """Whether tests failed, a few of them, and nothing else was wrong."""
+    report = ElementTree.parse(ROOT / CACHE / f"lane-{number}.xml").getroot()
+    suites = list(report.iter("testsuite"))
+    errors, failures = (sum(int(s.get(name, 0)) for s in suites) for name in ("errors", "failures"))
+    return errors == 0 and 0 < failures <= MOST_AGAIN
 
 
 def main() -> int:
