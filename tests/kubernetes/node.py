@@ -157,6 +157,9 @@ pod_annotations = ["io.katacontainers.*"]
     def join(self) -> None:
         """Be a node of the cluster, and ready."""
         self.kubelet.start()
+        self.until_ready()
+
+    def until_ready(self) -> None:
         with self.control.admin() as admin:
             until(lambda: self._is_ready(admin), _READY_SECONDS)
 

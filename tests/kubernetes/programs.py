@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import threading
 from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
@@ -46,6 +47,8 @@ class Program:
         self._started: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
+        main = threading.main_thread()
+        assert threading.current_thread() is main, "it would end with the thread that starts it"
         command = [*END_WITH_ME, *self._command]
         if self._within is not None:
             command = [*END_WITH_ME, *self._within(*self._command)]

@@ -36,7 +36,8 @@ async def test_a_node_that_is_gone(backends: Backends, cluster: Cluster) -> None
         await eventually(lambda: not backends.left(), GONE_SECONDS)
         assert await backend.list() == []
     finally:
-        await asyncio.to_thread(cluster.node.join)
+        cluster.node.kubelet.start()
+        await asyncio.to_thread(cluster.node.until_ready)
     # It is as good as before, and what ran on it does no longer.
     again = new_id()
     await backend.start(again, a_template())
