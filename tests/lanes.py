@@ -30,7 +30,7 @@ ROOT = Path(__file__).parents[1]
 FIRST = ("tests/e2e", "tests/images", "tests/ray_cluster", "tests/workspace/backends")
 KEPT = ("runtime", "ide")  # what set-up made in Carrel's folder
 CACHE = ".pytest_cache"
-MOST_AGAIN = 10  # of more it is not the company that is to blame
+MOST_AGAIN = 20  # of more it is not the company that is to blame
 
 # With the lane's groups as arguments: it and all that it starts are in them.
 ENTER = """
