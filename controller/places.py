@@ -32,7 +32,7 @@ Turn = Literal["place", "warm"]
 
 
 class Ticket:
-    """One claim's wait."""
+    """One claim's wait; its ``template`` is the name of it, and with a volume ``name/volume``."""
 
     def __init__(
         self, places: Places, tenant: str, until: float, template: str, shape: str | None

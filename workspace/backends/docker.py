@@ -224,10 +224,7 @@ class DockerBackend:
         try:
             leftovers.remove(engine, name)
         except Away as error:
-            raise BackendUnavailable(
-                f"Docker or Podman does not answer: {error}.",
-                hint=leftovers.away_hint(engine.path),
-            ) from error
+            raise _away(error, engine) from error
         except OSError as error:
             raise CarrelError(f"{error}.", hint="Stop it again.") from error
 
@@ -245,7 +242,7 @@ class DockerBackend:
         try:
             return self._engine.ask(method, path, body, query=query, seconds=_SHORT_SECONDS)
         except Away as error:
-            raise self._away(error) from error
+            raise _away(error, self._engine) from error
 
     def _look(self, workspace_id: str) -> Mapping[str, Any]:  # Any: JSON values
         """The state of a container."""
@@ -289,18 +286,12 @@ class DockerBackend:
         try:
             answer = self._engine.ask("GET", "/containers/json", query=query)
         except Away as error:
-            raise self._away(error) from error
+            raise _away(error, self._engine) from error
         if answer.status != 200:
             raise BackendUnavailable(f"The engine does not list containers: {answer.message}.")
         found = {str((each.get("Labels") or {}).get(manifests.SANDBOX)) for each in answer.body}
         found |= remains.named(self._run_dir) | remains.named(self._disk_dir)
         return sorted(each for each in found if _ID.match(each))
-
-    def _away(self, error: Away) -> BackendUnavailable:
-        return BackendUnavailable(
-            f"Docker or Podman does not answer: {error}.",
-            hint=leftovers.away_hint(self._engine.path),
-        )
 
     # Its start.
 
@@ -330,7 +321,7 @@ class DockerBackend:
             try:
                 self._known = specs.engine(*self._engine.who())
             except Away as error:
-                raise self._away(error) from error
+                raise _away(error, self._engine) from error
         engine = self._known
         try:
             self._run_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -409,3 +400,9 @@ class DockerBackend:
         runtime.make_folder(self._volume_dir, 0o711)
         check_own(self._volume_dir)
         return {"folder": str(self._volume_dir / mount.id), "is_new": mount.is_new}
+
+
+def _away(error: Away, engine: Engine) -> BackendUnavailable:
+    return BackendUnavailable(
+        f"Docker or Podman does not answer: {error}.", hint=leftovers.away_hint(engine.path)
+    )
