@@ -42,7 +42,7 @@ shift; exec unshare --mount --pid --cgroup --fork --kill-child "$@"
 # waits for the children of those that ended before them.
 INSIDE = """
 set -eu
-tmp=$1 library=$2 place=$3; shift 3
+tmp=$1 library=$2 place=$3 kept=$4; shift 4
 mount --make-rprivate /
 mount -t proc proc /proc
 while [ "$1" != -- ]; do
@@ -55,7 +55,7 @@ while [ "$1" != -- ]; do
   shift 2
 done
 shift
-for each in "$library"/*; do mount --bind "$place/${each##*/}" "$each"; done
+for each in $kept; do mount --bind "$place/$each" "$library/$each"; done
 mount --rbind "$library" "$place"
 mount -t tmpfs -o mode=711 tmpfs /run/carrel
 mount --bind "$tmp" /tmp
@@ -129,16 +129,16 @@ def lane(name: str, *namespaces: str) -> Iterator[list[str]]:
         beside = tempfile.TemporaryDirectory(prefix="lane-", dir=place.parent)
         library = Path(stack.enter_context(beside))  # where volumes lie on the same disk as ever
         library.chmod(0o755)
-        for each in KEPT:
-            if (place / each).is_dir():
-                (library / each).mkdir()
+        kept = [each for each in KEPT if (place / each).is_dir()]
+        for each in kept:
+            (library / each).mkdir()
         folder.chmod(0o755)
         (folder / "tmp").mkdir()
         (folder / "tmp").chmod(0o1777)
         mounted = [word for key, (point, _) in hierarchies().items() for word in (key, point)]
         command = ["bash", "-c", ENTER, "enter", *entered, "--", *namespaces, "bash", "-c"]
         command += [INSIDE, "inside", str(folder / "tmp"), str(library), str(place)]
-        command += [*mounted, "--"]
+        command += [" ".join(kept), *mounted, "--"]
         subprocess.run([*command, "true"], check=True, capture_output=True, timeout=60)
         yield command
 

@@ -125,7 +125,8 @@ class _Running:
         self._stack = AsyncExitStack()
 
     async def start(self) -> Endpoint:
-        await asyncio.to_thread(self._folder.mkdir, mode=0o700, parents=True, exist_ok=True)
+        # Here, as a start that is cancelled leaves a thread to make it afterwards.
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         guard = await asyncio.create_subprocess_exec(
             "/bin/sh",
             "-c",
