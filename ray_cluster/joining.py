@@ -19,6 +19,8 @@ from urllib.parse import unquote, urlsplit
 from ray_cluster.capacity import Amounts
 from workspace.errors import InvalidRequest
 
+# `ray start`, with workers that are there soon.
+RAY_START = (sys.executable, str(Path(__file__).with_name("forkserver.py")), "start")
 OBJECT_STORE_BYTES = 80 << 20  # the smallest Ray accepts is 75 MiB; nothing large goes through Ray
 PORT = 6379
 REDIS_PORT = 6379
@@ -137,8 +139,7 @@ def _kept(where: str) -> tuple[dict[str, str], list[str]]:
 
 def _start(*, block: bool) -> list[str]:
     return [
-        str(Path(sys.executable).with_name("ray")),
-        "start",
+        *RAY_START,
         *(["--block"] if block else []),
         "--num-cpus=0",  # desktops are counted otherwise
         f"--object-store-memory={OBJECT_STORE_BYTES}",

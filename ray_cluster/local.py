@@ -181,8 +181,7 @@ class LocalRay:
 
     def _ray_command(self) -> list[str]:
         return [
-            str(Path(sys.executable).with_name("ray")),
-            "start",
+            *joining.RAY_START,
             "--head",
             "--block",
             "--port=0",

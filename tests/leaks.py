@@ -17,8 +17,8 @@ PROGRAMS = re.compile(
     r"|raylet|gcs_server|ray::.*|at-spi.*)$"
 )
 SCRIPTS = re.compile(
-    r"desktopd\.py|backends/supervisor|ray_cluster/keeper|/ray/.*\.py|bin/ray |carrel-tests"
-    r"|code-server/|/debugpy/|langserver\.index\.js"
+    r"desktopd\.py|backends/supervisor|ray_cluster/(keeper|forkserver)"
+    r"|/ray/.*\.py|bin/ray |carrel-tests|code-server/|/debugpy/|langserver\.index\.js"
 )
 FOLDERS = (
     *("/run/carrel/*/*", "/var/lib/carrel/desktops-*/*", "/tmp/carrel-*", "/tmp/ray/*"),
