@@ -57,7 +57,7 @@ def test_the_demo_does_the_main_job_in_a_container(
     done = service.carrel("doctor")
     assert done.returncode == 0, done.stdout
     done = service.carrel("demo", "--json", "--out", str(tmp_path), timeout=300)
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 0, done.stdout + done.stderr
     result = json.loads(done.stdout)
     assert result["text"] == "Grüße, 世界 🚀"
     for path in result["screenshots"]:

@@ -20,6 +20,7 @@ from pathlib import Path
 
 import psutil
 
+from ray_cluster import joining
 from tests.ray_cluster.two_nodes import raise_loopback
 
 TOKEN = "0123456789abcdef" * 4
@@ -154,6 +155,13 @@ def node(host: Host, to: Host, *options: str) -> None:
     host.run([*_RAY, *joining], environment())
 
 
+def plain_node(host: Host, to: Host, desktops: int) -> None:
+    """Have it be one whose workers start as Ray's own do."""
+    joined = joining.node(f"{to.address}:{PORT}", offers={"desktop": desktops}, labels={})
+    words = [*_PLAIN, *joined.words[len(joining.RAY_START) :], *_here(host)]
+    host.run(words, environment(**joined.settings, RAY_AUTH_TOKEN=TOKEN))
+
+
 @contextmanager
 def own_node(folder: Path, to: Host) -> Iterator[None]:
     """A node without desktops right here, by which this process joins Ray.
@@ -180,6 +188,7 @@ def until_joined(folder: Path) -> None:
 
 
 _RAY = [str(Path(sys.executable).with_name("carrel")), "ray"]
+_PLAIN = [str(Path(sys.executable).with_name("ray")), "start"]
 
 
 def _name(process: psutil.Process) -> str:

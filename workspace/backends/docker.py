@@ -352,10 +352,9 @@ class DockerBackend:
             start_seconds=self._options.start_seconds * patience,
         )
         _, most_files = resource.getrlimit(resource.RLIMIT_NOFILE)
-        _, most_tasks = resource.getrlimit(resource.RLIMIT_NPROC)
         try:
             body = specs.create(
-                wanted, self._options, engine, most_files=most_files, most_tasks=most_tasks
+                wanted, self._options, engine, most_files=most_files, most_tasks=_most_tasks()
             )
         except OSError as error:
             raise BackendUnavailable(
@@ -400,6 +399,16 @@ class DockerBackend:
         runtime.make_folder(self._volume_dir, 0o711)
         check_own(self._volume_dir)
         return {"folder": str(self._volume_dir / mount.id), "is_new": mount.is_new}
+
+
+def _most_tasks() -> int:
+    """How many processes a container may be given at all.
+
+    Podman limits itself to as many as there can be ids.
+    """
+    _, most = resource.getrlimit(resource.RLIMIT_NPROC)
+    ids = int(Path("/proc/sys/kernel/pid_max").read_text())
+    return min(most, ids) if most >= 0 else ids
 
 
 def _away(error: Away, engine: Engine) -> BackendUnavailable:
