@@ -77,7 +77,9 @@ class Simulated:
     ) -> Located:
         return _There(workspace_id)
 
-    async def claimed(self, workspace_id: str, ttl_seconds: float) -> None: ...
+    async def claimed(
+        self, workspace_id: str, ttl_seconds: float, *, whose: Mapping[str, str] | None = None
+    ) -> None: ...
 
     async def set_egress(
         self,

@@ -122,15 +122,20 @@ class Starting:
                 return None
             handed = Handed(located.endpoint, connect(located.endpoint))
         live.endpoint, live.desktop = handed.endpoint, handed.desktop
-        assert self._keeping.tasks is not None, "it runs"
-        self._keeping.tasks.start_soon(self._tell, live)
+        self._spawn_tell(live)
         return handed
 
+    def _spawn_tell(self, live: Live) -> None:
+        assert self._keeping.tasks is not None, "it runs"
+        self._keeping.tasks.start_soon(self._tell, live)
+
     async def _tell(self, live: Live) -> None:
-        """Tell a warm desktop's node of its claim. Should that fail, its lease tells it later."""
+        """Tell a desktop's node whose it is. Should that fail, its lease tells of it later."""
+        workspace = live.workspace
         left = live.deadline - time.monotonic()
+        whose = {"workspace": workspace.id, "tenant": workspace.tenant}
         await self._keeping.quietly(
-            self._keeping.cluster.claimed(live.workspace.sandbox, left), "telling its node"
+            self._keeping.cluster.claimed(workspace.sandbox, left, whose=whose), "telling its node"
         )
 
     async def _placed(
@@ -185,6 +190,7 @@ class Starting:
         )
         await self._keeping.volumes.note_ready(live.workspace)
         live.change(node=located.node_name or None)
+        self._spawn_tell(live)
         return Handed(located.endpoint, connect(located.endpoint))
 
     async def _count_in(self, live: Live, template: Template, ticket: Ticket) -> None:

@@ -236,7 +236,7 @@ class DesktopActor:
 
         return await self._answer(extend())
 
-    async def claimed(self, ttl_seconds: float) -> Wire:
+    async def claimed(self, ttl_seconds: float, whose: dict[str, str]) -> Wire:
         """Somebody has it now, or waits for it: it ends ``ttl_seconds`` from now, and its processor
         time counts as any other's.
         """
@@ -244,7 +244,7 @@ class DesktopActor:
         async def claimed() -> Wire:
             self._life.extend(ttl_seconds)
             if self._backend is not None:
-                await self._backend.foreground(self._spec["workspace_id"])
+                await self._backend.foreground(self._spec["workspace_id"], whose=whose)
             return {}
 
         return await self._answer(claimed())

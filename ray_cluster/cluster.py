@@ -193,11 +193,13 @@ class Cluster:
         """
         await self._handles.tell(workspace_id, "extend", ttl_seconds)
 
-    async def claimed(self, workspace_id: str, ttl_seconds: float) -> None:
+    async def claimed(
+        self, workspace_id: str, ttl_seconds: float, *, whose: Mapping[str, str] | None = None
+    ) -> None:
         """Somebody has this desktop now, or waits for it to be up: it ends ``ttl_seconds`` from
         now, and is no longer in the background. One call to its actor. Raises like :meth:`extend`.
         """
-        await self._handles.tell(workspace_id, "claimed", ttl_seconds)
+        await self._handles.tell(workspace_id, "claimed", ttl_seconds, dict(whose or {}))
 
     async def set_egress(
         self,

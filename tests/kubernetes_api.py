@@ -403,6 +403,14 @@ class KubernetesApi:
             raise Refusal(404, f'{request.resource} "{request.name}" not found')
         if request.verb == "delete":
             return 200, self._delete(key, body or {})
+        if request.verb == "patch":
+            assert body is not None
+            there = self.objects[key]
+            metadata = dict(there["metadata"])
+            metadata["labels"] = metadata.get("labels", {}) | body["metadata"]["labels"]
+            return 200, self.put(
+                request.resource, there | {"metadata": metadata}, request.namespace
+            )
         return 200, self.objects[key]
 
     def _create(self, request: Request, body: Spec) -> Spec:

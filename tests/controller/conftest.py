@@ -56,6 +56,7 @@ class LocalCluster:
         self.live: dict[str, Located] = {}
         self.starting: set[str] = set()
         self.ttl: dict[str, float] = {}
+        self.whose: dict[str, dict[str, str]] = {}
         self.deaths: dict[str, asyncio.Future[ErrorInfo]] = {}
         self.is_down = False
         self.paused: set[str] = set()
@@ -95,8 +96,11 @@ class LocalCluster:
     async def extend(self, workspace_id: str, ttl_seconds: float) -> None:
         self.ttl[workspace_id] = ttl_seconds
 
-    async def claimed(self, workspace_id: str, ttl_seconds: float) -> None:
+    async def claimed(
+        self, workspace_id: str, ttl_seconds: float, *, whose: Mapping[str, str] | None = None
+    ) -> None:
         self.ttl[workspace_id] = ttl_seconds
+        self.whose[workspace_id] = dict(whose or {})
 
     async def set_egress(
         self,

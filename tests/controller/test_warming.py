@@ -101,6 +101,7 @@ async def test_a_claim_has_a_warm_one_at_once_and_the_pool_is_refilled(
     answer = await http.get(f"/v1/workspaces/{made['id']}/screenshot")
     assert answer.status_code == 200
     await eventually(lambda: 0 < cluster.ttl[str(made["sandbox"])] <= 300)  # no longer a pool's
+    assert cluster.whose[str(made["sandbox"])] == {"workspace": made["id"], "tenant": "default"}
     await has(http, state="filled", warm=3, live=1, hits=1, misses=0)
     await eventually(lambda: len(cluster.live) == 4)
     await http.delete(f"/v1/workspaces/{made['id']}")

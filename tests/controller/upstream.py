@@ -176,7 +176,9 @@ class UpstreamCluster:
     ) -> Located:
         return Located(workspace_id, self.endpoint)
 
-    async def claimed(self, workspace_id: str, ttl_seconds: float) -> None: ...
+    async def claimed(
+        self, workspace_id: str, ttl_seconds: float, *, whose: Mapping[str, str] | None = None
+    ) -> None: ...
 
     async def set_egress(
         self,

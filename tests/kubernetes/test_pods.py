@@ -25,6 +25,7 @@ from tests.kubernetes.conftest import (
 )
 from tests.kubernetes.namespaces import ADDRESS
 from tests.kubernetes.node import KATA, NODE, ToldOf
+from workspace.backends import manifests
 from workspace.backends.base import Endpoint, Mount
 from workspace.desktop import Desktop, connect
 from workspace.errors import StartFailed, VolumeInUse
@@ -57,7 +58,11 @@ async def test_a_desktop_from_start_to_end(backends: Backends, audit: Audit) -> 
     mark = audit.mark()
     endpoint = await backend.start(workspace_id, a_template())
     assert len(audit.writes_since(mark)) == 3
+    await backend.foreground(workspace_id, whose={"workspace": "w1", "tenant": "Acme, Inc."})
     pod = backends.cluster.get("Pod", f"desktop-{workspace_id}")
+    labels = pod["metadata"]["labels"]
+    assert labels["carrel.dev/workspace"] == "w1"
+    assert labels["carrel.dev/tenant"] == manifests.label("Acme, Inc.")
     assert endpoint.url == f"http://{pod['status']['podIP']}:7000"
     async with closing(endpoint) as desktop:
         assert (await desktop.health()).ready

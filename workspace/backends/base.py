@@ -7,7 +7,7 @@ sandbox until ``stop`` has removed it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -100,9 +100,12 @@ class Backend(Protocol):
         """Thaw it; one that is not frozen is left as it is. Raises like :meth:`pause`."""
         ...
 
-    async def foreground(self, workspace_id: str) -> None:
-        """Its processor time counts as any other's from now on; where that is not told apart,
-        or nothing of the sandbox is left, nothing happens.
+    async def foreground(
+        self, workspace_id: str, *, whose: Mapping[str, str] | None = None
+    ) -> None:
+        """Somebody has it: its processor time counts as any other's from now on. ``whose`` is
+        shown to those who look at sandboxes by other means, like ``{"tenant": "acme"}``. Where
+        there is no such thing, or nothing of the sandbox is left, nothing happens.
         """
         ...
 

@@ -19,7 +19,7 @@ import secrets
 import ssl
 import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from workspace.backends import (
@@ -186,7 +186,9 @@ class BubblewrapBackend:
         with self._freezing(workspace_id) as state:
             await asyncio.to_thread(pausing.resume, state)
 
-    async def foreground(self, workspace_id: str) -> None:
+    async def foreground(
+        self, workspace_id: str, *, whose: Mapping[str, str] | None = None
+    ) -> None:
         """See :class:`~workspace.backends.base.Backend`."""
         with contextlib.suppress(WorkspaceNotFound):
             state = self._state(workspace_id)

@@ -171,7 +171,9 @@ class DockerBackend:
         """See :class:`~workspace.backends.base.Backend`."""
         await asyncio.to_thread(self._freeze, workspace_id, "unpause", False)
 
-    async def foreground(self, workspace_id: str) -> None:
+    async def foreground(
+        self, workspace_id: str, *, whose: Mapping[str, str] | None = None
+    ) -> None:
         """See :class:`~workspace.backends.base.Backend`. Podman tells it apart since 5.0."""
         self._places(workspace_id)
         with contextlib.suppress(BackendUnavailable):

@@ -19,7 +19,7 @@ import asyncio
 import secrets
 import shutil
 import socket
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -90,7 +90,9 @@ class FakeBackend:
     async def resume(self, workspace_id: str) -> None:
         self._get(workspace_id).awake.set()
 
-    async def foreground(self, workspace_id: str) -> None:
+    async def foreground(
+        self, workspace_id: str, *, whose: Mapping[str, str] | None = None
+    ) -> None:
         pass
 
     async def set_egress(

@@ -188,8 +188,15 @@ class KataBackend:
         """See :class:`~workspace.backends.base.Backend`."""
         raise Unsupported("Kubernetes cannot pause a pod.")
 
-    async def foreground(self, workspace_id: str) -> None:
-        """See :class:`~workspace.backends.base.Backend`. A pod's share of the processor stays."""
+    async def foreground(
+        self, workspace_id: str, *, whose: Mapping[str, str] | None = None
+    ) -> None:
+        """See :class:`~workspace.backends.base.Backend`. A pod's share of the processor
+        stays; whose it is stands in its labels.
+        """
+        _check(workspace_id)
+        if whose:
+            await self._calls.label(workspace_id, whose)
 
     async def set_egress(
         self,

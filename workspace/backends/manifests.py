@@ -107,6 +107,12 @@ def selector(cluster: str, node: str | None = None, sandbox: str | None = None) 
     return ",".join(f"{key}={value}" for key, value in wanted.items())
 
 
+def labelled(labels: Mapping[str, str]) -> Spec:
+    """What is to be merged into an object for it to have these labels of ours."""
+    given = {f"{DOMAIN}/{name}": label(value) for name, value in labels.items()}
+    return {"metadata": {"labels": given}}
+
+
 # Objects.
 
 

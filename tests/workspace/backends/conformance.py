@@ -185,7 +185,7 @@ class Promises:
         endpoint = await subject.backend.start(
             workspace_id, made(subject.template), background=True
         )
-        await subject.backend.foreground(workspace_id)
+        await subject.backend.foreground(workspace_id, whose={"tenant": "acme"})
         assert await answers(endpoint)
         await subject.backend.stop(workspace_id)
         await subject.backend.foreground(workspace_id)  # nothing is left of it

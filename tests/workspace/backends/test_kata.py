@@ -169,11 +169,15 @@ async def test_a_desktop_from_start_to_end(pods: Pods) -> None:
     assert await pods.backend.list() == [workspace_id]
     writes = sum(api.writes().values())
     assert writes == 3
+    await pods.backend.foreground(workspace_id, whose={"tenant": "acme", "workspace": "w1"})
+    labels = api.get("pods", f"desktop-{workspace_id}")["metadata"]["labels"]
+    assert (labels["carrel.dev/tenant"], labels["carrel.dev/workspace"]) == ("acme", "w1")
+    assert labels["carrel.dev/sandbox"] == workspace_id
 
     await pods.backend.stop(workspace_id)
     assert left(api) == []
     assert await pods.backend.list() == []
-    assert sum(api.writes().values()) == 5
+    assert sum(api.writes().values()) == 6
     await pods.backend.stop(workspace_id)  # again: it is gone already
     assert await pods.backend.wait(workspace_id) == "There is no such sandbox."
 
@@ -235,7 +239,7 @@ async def test_what_is_no_id_asks_nothing(pods: Pods, name: str) -> None:
 async def test_what_pods_cannot(pods: Pods) -> None:
     await refused(pods.backend.pause(new_id()), Unsupported)
     await refused(pods.backend.resume(new_id()), Unsupported)
-    await pods.backend.foreground(new_id())
+    await pods.backend.foreground(new_id(), whose={"tenant": "acme"})  # nothing is left of it
     await refused(pods.backend.stats(new_id()), WorkspaceNotFound)
     await refused(pods.backend.set_egress(new_id(), egress="all"), WorkspaceNotFound)
     assert pods.backend.tally(new_id()) is None

@@ -199,7 +199,8 @@ class Api:
             raise Away(self._lacking)
         headers = {"Accept": "application/json"}
         if body is not None:
-            headers["Content-Type"] = "application/json"
+            kind = "merge-patch+json" if method == "PATCH" else "json"
+            headers["Content-Type"] = f"application/{kind}"
         self._client.update_params_for_auth(headers, [], ["BearerToken"], path, method, body)
         url = self.host + path + (f"?{urlencode(query)}" if query else "")
         return self._client.call_api(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from workspace.backends import manifests
 from workspace.backends.base import Mount
@@ -92,6 +92,13 @@ class Calls:
         answer = await self.link.ask("DELETE", path, manifests.DELETE_OPTIONS)
         if answer.status not in (200, 202, 404):
             raise refused(f"{name} cannot be deleted", answer)
+
+    async def label(self, workspace_id: str, labels: Mapping[str, str]) -> None:
+        """Add them to a desktop's pod, where there is one."""
+        path = self.path("", "pods", manifests.name_of(workspace_id))
+        answer = await self.link.ask("PATCH", path, manifests.labelled(labels))
+        if answer.status not in (200, 404):
+            raise refused(f"Pod {manifests.name_of(workspace_id)} cannot be labelled", answer)
 
     async def until_gone(self, name: str, followed: Followed | None) -> None:
         """Its end is on its way in any case; what takes longer, ``list`` goes on naming."""

@@ -20,7 +20,7 @@ class Right(NamedTuple):
 
 
 RUNNING = (
-    Right("", "pods", ("create", "delete", "get", "list", "watch")),
+    Right("", "pods", ("create", "delete", "get", "list", "patch", "watch")),
     Right("", "pods/log", ("get",), is_needed=False),
     Right("", "secrets", ("create",)),
     Right("", "persistentvolumeclaims", ("create", "delete", "get")),
