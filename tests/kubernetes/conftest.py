@@ -26,6 +26,9 @@ from workspace.errors import CarrelError
 from workspace.models import Template
 
 IMAGE = "localhost/carrel-desktop:debian-browser"
+# A pod that is deleted while a container of it fails is there until this kubelet has removed what
+# it left, which it looks for once a minute.
+GONE_SECONDS = 75.0
 TEST_SECONDS = 400  # the first has the cluster started
 PLACE = {"node": NODE, "pod_ip": ADDRESS, "namespace": "carrel"}
 
@@ -145,7 +148,7 @@ async def backends(cluster: Cluster) -> AsyncIterator[Backends]:
         shutil.rmtree(folder)
 
 
-async def eventually_nothing(backends: Backends, seconds: float = 40) -> None:
+async def eventually_nothing(backends: Backends, seconds: float = GONE_SECONDS) -> None:
     for _ in range(int(seconds / 0.1)):
         if not (left := await asyncio.to_thread(backends.left)):
             return

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.kubernetes.cluster import DESKTOPS, Cluster, path
-from tests.kubernetes.conftest import IMAGE
+from tests.kubernetes.conftest import GONE_SECONDS, IMAGE
 from tests.kubernetes.namespaces import ADDRESS
 from tests.kubernetes.node import NODE
 from tests.waiting import until
@@ -26,7 +26,7 @@ RBAC = "rbac.authorization.k8s.io/v1"
 @pytest.fixture(autouse=True)
 def _nothing_is_left(cluster: Cluster) -> Iterator[None]:
     yield
-    until(lambda: cluster.names("Pod") == [], 30)
+    until(lambda: cluster.names("Pod") == [], GONE_SECONDS)
 
 
 def doctor(cluster: Cluster, home: Path, **settings: str) -> tuple[int, dict[str, dict[str, str]]]:

@@ -20,7 +20,7 @@ from PIL import Image
 from ray_cluster.keeper import ACTOR_NAME
 from tests.e2e.conftest import Service, start, stop
 from tests.kubernetes.cluster import Cluster
-from tests.kubernetes.conftest import IMAGE
+from tests.kubernetes.conftest import GONE_SECONDS, IMAGE
 from tests.kubernetes.node import KATA, NODE, ToldOf
 from tests.kubernetes.rays import TOKEN, ray
 from tests.waiting import eventually, until
@@ -67,7 +67,7 @@ def service(home: Path, cluster: Cluster, settings: dict[str, str]) -> Iterator[
         yield running
     finally:
         stop(running)
-    until(lambda: cluster.names("Pod") == [], 40)
+    until(lambda: cluster.names("Pod") == [], GONE_SECONDS)
 
 
 def ask(service: Service, method: str, path: str, **more: Any) -> Any:
@@ -162,7 +162,7 @@ async def test_a_controller_that_is_killed_while_a_pod_starts(
         await eventually(is_settled, 60)
         for each in ask(service, "GET", "/v1/workspaces")["workspaces"]:
             ask(service, "DELETE", f"/v1/workspaces/{each['id']}")
-        await eventually(lambda: cluster.names("Pod") == [], 40)
+        await eventually(lambda: cluster.names("Pod") == [], GONE_SECONDS)
     finally:
         stop(service)
 
@@ -173,7 +173,7 @@ def test_an_actor_that_is_killed(service: Service, cluster: Cluster) -> None:
     assert made["state"] == "ready"
     [actor] = actors()
     actor.kill()
-    until(lambda: cluster.names("Pod") == [], 40)
+    until(lambda: cluster.names("Pod") == [], GONE_SECONDS)
     until(lambda: ask(service, "GET", f"/v1/workspaces/{made['id']}")["state"] == "failed", 40)
 
 
