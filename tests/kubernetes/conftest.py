@@ -26,9 +26,7 @@ from workspace.errors import CarrelError
 from workspace.models import Template
 
 IMAGE = "localhost/carrel-desktop:debian-browser"
-# A pod that is deleted while a container of it fails is there until this kubelet has removed what
-# it left, which it looks for once a minute.
-GONE_SECONDS = 75.0
+GONE_SECONDS = 40.0  # of a pod that is being deleted
 TEST_SECONDS = 400  # the first has the cluster started
 PLACE = {"node": NODE, "pod_ip": ADDRESS, "namespace": "carrel"}
 
