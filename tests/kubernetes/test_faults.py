@@ -15,7 +15,15 @@ from functools import partial
 import pytest
 
 from tests.kubernetes.cluster import DESKTOPS, Cluster, path
-from tests.kubernetes.conftest import IMAGE, PLACE, Backends, a_template, new_id, refused
+from tests.kubernetes.conftest import (
+    IMAGE,
+    PLACE,
+    Backends,
+    a_template,
+    eventually_nothing,
+    new_id,
+    refused,
+)
 from tests.kubernetes.control import URL
 from tests.kubernetes.meddling import Meddling, meddling
 from tests.kubernetes.test_pods import closing
@@ -444,7 +452,7 @@ async def test_who_is_killed_while_it_starts_leaves_no_pod(
     if dies == "actor and agent":
         assert await reaper.list() == [workspace_id]
         await reaper.stop(workspace_id)
-    await eventually(lambda: not backends.left(), 40)
+    await eventually_nothing(backends)
     assert await reaper.list() == []
 
 

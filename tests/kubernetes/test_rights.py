@@ -97,7 +97,7 @@ MERGE = "application/merge-patch+json"
         ("GET", path("v1", "Pod"), None),
         ("POST", path("v1", "Pod", "carrel"), A_POD),
         ("POST", path("v1", "Pod", "kube-system"), A_POD),
-        ("PATCH", path("v1", "Pod", DESKTOPS, "desktop-x"), {"metadata": {"labels": {"a": "b"}}}),
+        ("PUT", path("v1", "Pod", DESKTOPS, "desktop-x"), A_POD),
         ("DELETE", path("v1", "Pod", DESKTOPS), None),
         ("POST", path("v1", "Pod", DESKTOPS, "desktop-x") + "/exec?command=id", None),
         ("POST", path("v1", "Pod", DESKTOPS, "desktop-x") + "/portforward?ports=7000", None),

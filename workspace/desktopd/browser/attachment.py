@@ -86,6 +86,10 @@ class Attachment:
                 await asyncio.wait_for(self._attached.lost.wait(), _END_SECONDS)
         await self._driver.aclose()
 
+    @property
+    def is_attached(self) -> bool:
+        return self._attached is not None and not self._attached.lost.is_set()
+
     async def need(self, *, starts: bool = False, url: str = "about:blank") -> Attached:
         """The browser.
 

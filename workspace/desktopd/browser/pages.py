@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from workspace.desktopd.screen import Screen
 
 _CALM_SECONDS = 2.0
+_PAINT_SECONDS = 3.0
+_PAINTED = "() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))"
 
 
 class Pages:
@@ -67,6 +69,7 @@ class Pages:
             HumanInControl, NoBrowser, TabNotFound, PageFailed, DialogOpen, TimedOut, Unavailable.
         """
         await self._hands.agents_turn()
+        is_first = not self._opened.is_attached
         if wanted.history is not None:
             tab = await self._opened.tab(wanted.tab)
         elif wanted.new_tab:
@@ -77,6 +80,8 @@ class Pages:
             tab = await self._opened.replace(tab)
         with self._hands.acting():
             status = await self._go(tab, wanted)
+            if is_first:
+                await _painted(tab)
         return await tab.state(status=status, notes=self._opened.told())
 
     async def _go(self, tab: Tab, wanted: b.Navigate) -> int | None:
@@ -359,6 +364,14 @@ class Pages:
         path = os.path.join(self._home, f"trace-{int(time.time())}.zip")
         await within(tracing.stop(path=path), 60, "Writing the trace")
         return b.Trace(is_running=False, path=path)
+
+
+async def _painted(tab: Tab) -> None:
+    """Until a browser that has just started shows the page: its first picture comes late, and what
+    is done next would be judged by a screen without it.
+    """
+    with suppress(Exception):  # a page that is held up shows nothing
+        await asyncio.wait_for(tab.page.evaluate(_PAINTED), _PAINT_SECONDS)
 
 
 def _address(url: str) -> str:
