@@ -133,6 +133,8 @@ pod_annotations = ["io.katacontainers.*"]
             "resolvConf": "/dev/null",
             "volumePluginDir": str(own / "plugins"),
             "nodeStatusUpdateFrequency": "2s",
+            # It ends a pod that was deleted while it started no sooner than when it looks again.
+            "syncFrequency": "2s",
             "featureGates": {
                 "LocalStorageCapacityIsolation": False,
                 "SizeMemoryBackedVolumes": True,  # or a /dev/shm of 256Mi has half of the memory
