@@ -17,7 +17,7 @@ test-jetbrains: setup
 # Debian 12. Its programs are built once, and kept beside the checkout ($CARREL_CACHE).
 test-kubernetes: setup
 	@scripts/setup-kubernetes
-	.venv/bin/pytest -m kubernetes tests/kubernetes tests/images
+	.venv/bin/python -m tests.again -m kubernetes tests/kubernetes tests/images
 
 # What a desktop takes there, beside what its pod takes by itself.
 bench-kubernetes: setup

@@ -21,16 +21,14 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from xml.etree import ElementTree
 
+from tests import again
+from tests.again import PYTEST, ROOT
 from workspace.backends import cgroups, runtime
 
-ROOT = Path(__file__).parents[1]
 # The first lane's; the second has all others.
 FIRST = ("tests/e2e", "tests/images", "tests/ray_cluster", "tests/workspace/backends")
 KEPT = ("runtime", "ide")  # what set-up made in Carrel's folder
-CACHE = ".pytest_cache"
-MOST_AGAIN = 20  # of more it is not the company that is to blame
 
 # With the lane's groups as arguments: it and all that it starts are in them.
 ENTER = """
@@ -146,15 +144,14 @@ def lane(name: str, *namespaces: str) -> Iterator[list[str]]:
 def run(lanes: Sequence[Sequence[str]], given: Sequence[str]) -> int:
     """Both at once; what the first says is seen as it comes, what the second said at the end.
 
-    Tests that failed have to pass alone, as they would without lanes: some wait for what takes a
-    moment on a processor of their own. What was left behind, or broke outside of a test, counts.
+    Tests that failed have to pass without the others: see `tests.again`.
     """
     first, second = lanes
-    pytest = [sys.executable, "-m", "pytest", *given]
+    pytest = [*PYTEST, *given]
     others = [f"--ignore={each}" for each in FIRST]
     commands = [
-        [*first, *pytest, *_told(1), *FIRST],
-        [*second, sys.executable, "-c", LOOPBACK, *pytest, *_told(2), *others, "tests"],
+        [*first, *pytest, *again.told("lane-1"), *FIRST],
+        [*second, sys.executable, "-c", LOOPBACK, *pytest, *again.told("lane-2"), *others, "tests"],
     ]
     with tempfile.TemporaryFile() as said:
         running = [
@@ -171,25 +168,10 @@ def run(lanes: Sequence[Sequence[str]], given: Sequence[str]) -> int:
             print("\nThe second lane:", flush=True)
             shutil.copyfileobj(said, sys.stdout.buffer)
             sys.stdout.flush()
-    for number, command in enumerate(commands):
-        if codes[number] == 1 and _only_failed(number + 1):
-            print("\nThose that failed, alone:", flush=True)
-            alone = [*command, "--last-failed", "--last-failed-no-failures=none"]
-            codes[number] = subprocess.run(alone, cwd=ROOT, check=False).returncode
-    return max(map(abs, codes))  # of one that a signal ended it is negative
-
-
-def _told(number: int) -> list[str]:
-    """Which tests of a lane failed, and how, is in files of its own."""
-    return ["-o", f"cache_dir={CACHE}/lane-{number}", f"--junitxml={CACHE}/lane-{number}.xml"]
-
-
-def _only_failed(number: int) -> bool:
-    """Whether tests failed, a few of them, and nothing else was wrong."""
-    report = ElementTree.parse(ROOT / CACHE / f"lane-{number}.xml").getroot()
-    suites = list(report.iter("testsuite"))
-    errors, failures = (sum(int(s.get(name, 0)) for s in suites) for name in ("errors", "failures"))
-    return errors == 0 and 0 < failures <= MOST_AGAIN
+    return max(
+        again.counts(code, command, f"lane-{number}")
+        for number, (code, command) in enumerate(zip(codes, commands, strict=True), start=1)
+    )
 
 
 def main() -> int:
