@@ -74,6 +74,7 @@ class Simulated:
         volume: Mount | None = None,
         avoid: Collection[str] = (),
         placed: Callable[[], None] | None = None,
+        whose: Mapping[str, str] | None = None,
     ) -> Located:
         return _There(workspace_id)
 

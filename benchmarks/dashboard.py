@@ -11,7 +11,7 @@ import asyncio
 import socket
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Callable, Collection, Iterator
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
@@ -83,6 +83,7 @@ class _OneDesktop(Simulated):
         volume: Mount | None = None,
         avoid: Collection[str] = (),
         placed: Callable[[], None] | None = None,
+        whose: Mapping[str, str] | None = None,
     ) -> Located:
         self.sandboxes.add(workspace_id)
         if placed is not None:

@@ -79,6 +79,7 @@ class Cluster(Protocol):
         volume: Mount | None = None,
         avoid: Collection[str] = (),
         placed: Callable[[], None] | None = None,
+        whose: Mapping[str, str] | None = None,
     ) -> Located: ...
     def takes(self, template: Template) -> Footprint: ...
     async def claimed(

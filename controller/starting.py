@@ -122,20 +122,16 @@ class Starting:
                 return None
             handed = Handed(located.endpoint, connect(located.endpoint))
         live.endpoint, live.desktop = handed.endpoint, handed.desktop
-        self._spawn_tell(live)
-        return handed
-
-    def _spawn_tell(self, live: Live) -> None:
         assert self._keeping.tasks is not None, "it runs"
         self._keeping.tasks.start_soon(self._tell, live)
+        return handed
 
     async def _tell(self, live: Live) -> None:
-        """Tell a desktop's node whose it is. Should that fail, its lease tells of it later."""
-        workspace = live.workspace
-        left = live.deadline - time.monotonic()
-        whose = {"workspace": workspace.id, "tenant": workspace.tenant}
+        """Tell a warm desktop's node of its claim. Should that fail, its lease tells it later."""
+        left, whose = live.deadline - time.monotonic(), _whose(live)
+        sandbox = live.workspace.sandbox
         await self._keeping.quietly(
-            self._keeping.cluster.claimed(workspace.sandbox, left, whose=whose), "telling its node"
+            self._keeping.cluster.claimed(sandbox, left, whose=whose), "telling its node"
         )
 
     async def _placed(
@@ -186,11 +182,11 @@ class Starting:
             timeout_seconds=START_SECONDS,
             avoid=await self._keeping.store.operated.draining(),
             placed=ticket.placed,
+            whose=_whose(live),
             **place,
         )
         await self._keeping.volumes.note_ready(live.workspace)
         live.change(node=located.node_name or None)
-        self._spawn_tell(live)
         return Handed(located.endpoint, connect(located.endpoint))
 
     async def _count_in(self, live: Live, template: Template, ticket: Ticket) -> None:
@@ -248,3 +244,8 @@ async def _set_up(desktop: Desktop, command: str, which: str) -> None:
 
 def _tail(result: ProcessResult) -> str:
     return (result.stdout + result.stderr)[-OUTPUT_TAIL:].strip() or "it wrote nothing"
+
+
+def _whose(live: Live) -> dict[str, str]:
+    """What a desktop's node is told of who has it."""
+    return {"workspace": live.workspace.id, "tenant": live.workspace.tenant}

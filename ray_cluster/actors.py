@@ -43,6 +43,7 @@ Wire = dict[str, Any]  # Any: JSON values
 STOP_SECONDS = 10.0
 ANSWER_SECONDS = 2.0
 MAX_WAIT_SECONDS = 60.0
+NAMING_SECONDS = 2.0  # for what a desktop that is ready need not wait for
 
 # Why a desktop has ended: the codes of ``Cluster.ended``. A failed start has its error's own.
 DEADLINE_PASSED = "deadline_passed"
@@ -236,7 +237,7 @@ class DesktopActor:
 
         return await self._answer(extend())
 
-    async def claimed(self, ttl_seconds: float, whose: dict[str, str]) -> Wire:
+    async def claimed(self, ttl_seconds: float, whose: dict[str, str] | None = None) -> Wire:
         """Somebody has it now, or waits for it: it ends ``ttl_seconds`` from now, and its processor
         time counts as any other's.
         """
@@ -350,6 +351,12 @@ class DesktopActor:
         endpoint = await self._backend.start(
             spec["workspace_id"], template, background=spec["background"], volume=volume
         )
+        if spec["whose"]:
+            naming = self._backend.foreground(spec["workspace_id"], whose=spec["whose"])
+            try:
+                await asyncio.wait_for(naming, NAMING_SECONDS)
+            except (CarrelError, asyncio.TimeoutError) as error:  # it is nobody's less for that
+                log.warning("desktop %s does not say whose it is: %s", spec["workspace_id"], error)
         tally = self._backend.tally(spec["workspace_id"])
         if tally is not None and self._controllers is not None:
             self._reports = Reports(tally, self._controllers.tell_connections)

@@ -138,13 +138,14 @@ class Cluster:
         volume: Mount | None = None,
         avoid: Collection[str] = (),
         placed: Callable[[], None] | None = None,
+        whose: Mapping[str, str] | None = None,
     ) -> Located:
         """A new desktop, ready to act; it ends ``ttl_seconds`` from now unless extended.
 
         With ``background`` it yields the processor to the others until :meth:`claimed`. With
         ``node`` it is started on the one of that name; a ``volume`` there is its home. It is on
         none of the nodes to ``avoid`` (their ids). It is ``placed`` once its slot is taken, long
-        before it is ready.
+        before it is ready. ``whose`` it is, if somebody's: see :meth:`Backend.foreground`.
         Where it does not come up for the node's own reason, it is started on another one, once on
         each at most, and that node is avoided for a while.
         When this fails, or is cancelled, no actor and no sandbox is left.
@@ -170,6 +171,7 @@ class Cluster:
             "start_seconds": timeout_seconds,
             "background": background,
             "volume": volume.model_dump() if volume is not None else None,
+            "whose": dict(whose or {}),
             "lease": self._lease.terms(workspace_id) if self._lease is not None else None,
         }
         wish = Wish(
@@ -199,7 +201,10 @@ class Cluster:
         """Somebody has this desktop now, or waits for it to be up: it ends ``ttl_seconds`` from
         now, and is no longer in the background. One call to its actor. Raises like :meth:`extend`.
         """
-        await self._handles.tell(workspace_id, "claimed", ttl_seconds, dict(whose or {}))
+        try:
+            await self._handles.tell(workspace_id, "claimed", ttl_seconds, dict(whose or {}))
+        except TypeError:  # the actor is of an older Carrel
+            await self._handles.tell(workspace_id, "claimed", ttl_seconds)
 
     async def set_egress(
         self,

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import sys
 
-if __name__ == "__main__":
+if __name__ == "__main__" and not getattr(sys.flags, "safe_path", False):
     del sys.path[0]  # this folder, whose modules are no others' by a short name
 
 import fcntl
@@ -28,7 +28,9 @@ import os
 import select
 import signal
 import socket
+import struct
 import subprocess
+import time
 from contextlib import closing, suppress
 from functools import partialmethod
 from importlib.util import find_spec
@@ -45,6 +47,8 @@ _LOADED = (
     *("workspace.backends.kata", "workspace.backends.fake"),
 )
 _ANSWER_SECONDS = 30.0
+_ASK_SECONDS = 2.0  # in which who has connected says what it wants: it is at it
+_ORPHAN_SECONDS = 10.0  # in which workers end that have lost their raylet
 _MOST_STARTS = 3  # in a row: a server that does not come up only costs
 _MESSAGE_BYTES = 1 << 18
 
@@ -125,37 +129,48 @@ def _ask_for(path: str) -> socket.socket:
         return _connect(path)
     except OSError:
         pass  # this is the first one, or it has ended
-    lock = os.open(_starts(path), os.O_CREAT | os.O_RDWR | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    # Ray's folders may be anybody's to write in.
+    flags = os.O_CREAT | os.O_RDWR | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
+    lock = os.open(f"{path}.starts", flags, 0o600)
     try:
+        if os.fstat(lock).st_uid != os.geteuid():
+            raise OSError("this is somebody else's")
         fcntl.flock(lock, fcntl.LOCK_EX)
         with suppress(OSError):
             return _connect(path)  # another one was faster
         if os.fstat(lock).st_size >= _MOST_STARTS:
             raise OSError("there is no fork server")
-        os.write(lock, b".")
-        _begin(path)
+        os.write(lock, b".")  # a byte for each start of one that did not come up
+        _begin(path, lock)
         return _connect(path)
     finally:
         os.close(lock)
 
 
-def _starts(path: str) -> str:
-    """The file that has a byte for each start of a server that did not come up."""
-    return f"{path}.starts"
-
-
 def _connect(path: str) -> socket.socket:
     server = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    server.settimeout(_ANSWER_SECONDS)
     try:
         server.connect(path)
+        peer = server.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+        if struct.unpack("3i", peer)[1] != os.geteuid():
+            raise OSError("another user listens there")
     except OSError:
         server.close()
         raise
     return server
 
 
-def _begin(path: str) -> None:
-    """Start the server. Its socket is there before it is: who comes first waits for it."""
+def _begin(path: str, starts: int) -> None:
+    """Start the server. Its socket is there before it is: who comes first waits for it.
+
+    Raises:
+        OSError: it cannot be made; or the raylet has gone, with which it was to end.
+    """
+    raylet = os.pidfd_open(os.getppid())
+    if os.environ.get("RAY_RAYLET_PID") != str(os.getppid()):
+        os.close(raylet)
+        raise OSError("the raylet has gone")
     with suppress(FileNotFoundError):
         os.unlink(path)
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
@@ -165,11 +180,11 @@ def _begin(path: str) -> None:
         finally:
             os.umask(mask)
         listener.listen(128)
-        raylet = os.pidfd_open(os.getppid())
-        files = (listener.fileno(), raylet)
+        files = (starts, listener.fileno(), raylet)
+        flags = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]
         try:
             subprocess.Popen(
-                [sys.executable, __file__, "serve", path, *map(str, files)],
+                [sys.executable, *flags, __file__, "serve", *map(str, files)],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 pass_fds=files,
@@ -179,7 +194,7 @@ def _begin(path: str) -> None:
             os.close(raylet)
 
 
-def serve(path: str, listener: socket.socket, raylet: int) -> CodeType:
+def serve(starts: int, listener: socket.socket, raylet: int) -> CodeType:
     """Fork for whoever asks. What returns is a fork, to be that worker."""
     gc.disable()  # nothing that is to be shared is moved, or marked, afterwards
     for name in _LOADED:
@@ -190,19 +205,24 @@ def serve(path: str, listener: socket.socket, raylet: int) -> CodeType:
     if len(os.listdir("/proc/self/task")) > 1:  # what they hold would be held for ever
         raise RuntimeError("something that a worker loads has begun a thread")
     _title(TITLE)
-    os.truncate(_starts(path), 0)
+    os.truncate(starts, 0)
+    os.close(starts)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     asked = select.poll()
     asked.register(listener, select.POLLIN)
     asked.register(raylet, select.POLLIN)
     while True:
         ready = dict(asked.poll(IDLE_SECONDS * 1000))
+        if raylet in ready:
+            _end_children()
         if raylet in ready or (not ready and not _has_children()):
             os._exit(0)
         if not ready:
             continue
         client, _ = listener.accept()
-        with client:
+        files: list[int] = []
+        with client, suppress(OSError):  # who asks then starts as it would without us
+            client.settimeout(_ASK_SECONDS)
             wish, files, _, _ = socket.recv_fds(client, _MESSAGE_BYTES, 3)
             if wish and os.fork() == 0:
                 listener.close()
@@ -221,12 +241,26 @@ def _has_children() -> bool:
     return True
 
 
+def _end_children() -> None:
+    """What has lost its raylet ends by itself, unless it hangs."""
+    until = time.monotonic() + _ORPHAN_SECONDS
+    while _has_children() and time.monotonic() < until:
+        time.sleep(0.1)
+    with suppress(OSError), open("/proc/thread-self/children") as children:
+        for child in children.read().split():
+            with suppress(ProcessLookupError):
+                os.kill(int(child), signal.SIGKILL)
+
+
 def _take_over(client: socket.socket, wish: list[Any], files: list[int]) -> None:  # Any: JSON
     """Be in every respect the process that asks, which ends now, if it still waits."""
-    client.settimeout(_ANSWER_SECONDS)
-    if client.send(b"?") != 1 or client.recv(1) != b"!":
+    try:
+        client.settimeout(_ANSWER_SECONDS)
+        if client.send(b"?") != 1 or client.recv(1) != b"!":
+            os._exit(1)
+        client.close()
+    except OSError:
         os._exit(1)
-    client.close()
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     os.setpgid(0, 0)  # whoever ends it ends it alone
     for standard, file in enumerate(files):
@@ -242,7 +276,7 @@ if __name__ == "__main__":
     match sys.argv[1:]:
         case ["start", *_]:
             start()
-        case ["serve", path, listener, raylet]:
-            _become(serve(path, socket.socket(fileno=int(listener)), int(raylet)))
+        case ["serve", starts, listener, raylet]:
+            _become(serve(int(starts), socket.socket(fileno=int(listener)), int(raylet)))
         case _:
             work()

@@ -16,29 +16,35 @@ from xml.etree import ElementTree
 ROOT = Path(__file__).parents[1]
 CACHE = ".pytest_cache"
 MOST = 20  # of more it is not the others that are to blame
+STOPS = {"-x", "--exitfirst"}  # with one of these not all tests have run
 PYTEST = [sys.executable, "-m", "pytest"]
 
 
 def told(name: str) -> list[str]:
-    """Which tests of this run failed, and how, is in files of its own."""
+    """Which tests of this run failed, and how, is in files of its own; none of a run before."""
+    (ROOT / CACHE / f"{name}.xml").unlink(missing_ok=True)
     return ["-o", f"cache_dir={CACHE}/{name}", f"--junitxml={CACHE}/{name}.xml"]
 
 
 def counts(code: int, command: Sequence[str], name: str) -> int:
     """The exit code of a run by ``command``, which ended with ``code``, after a second one."""
-    if code != 1 or not _only_failed(name):
+    if code != 1 or not (ROOT / CACHE / f"{name}.xml").exists() or STOPS & set(command):
         return abs(code)  # of one that a signal ended it is negative
+    first = _counted(name)
+    if first["errors"] or not 0 < first["failures"] <= MOST:
+        return code
     print("\nThose that failed, alone:", flush=True)
-    alone = [*command, "--last-failed", "--last-failed-no-failures=none"]
-    return abs(subprocess.run(alone, cwd=ROOT, check=False).returncode)
+    alone = [*command, *told(name), "--last-failed", "--last-failed-no-failures=none"]
+    code = abs(subprocess.run(alone, cwd=ROOT, check=False).returncode)
+    passed = {"tests": first["failures"], "errors": 0, "failures": 0, "skipped": 0}
+    return code or int(_counted(name) != passed)
 
 
-def _only_failed(name: str) -> bool:
-    """Whether tests failed, a few of them, and nothing else was wrong."""
-    report = ElementTree.parse(ROOT / CACHE / f"{name}.xml").getroot()
-    suites = list(report.iter("testsuite"))
-    errors, failures = (sum(int(s.get(kind, 0)) for s in suites) for kind in ("errors", "failures"))
-    return errors == 0 and 0 < failures <= MOST
+def _counted(name: str) -> dict[str, int]:
+    """How many tests a run had, and of them those that were not passed."""
+    suites = list(ElementTree.parse(ROOT / CACHE / f"{name}.xml").getroot().iter("testsuite"))
+    kinds = ("tests", "errors", "failures", "skipped")
+    return {kind: sum(int(suite.get(kind, 0)) for suite in suites) for kind in kinds}
 
 
 def main() -> int:

@@ -17,6 +17,15 @@ def test_once():
     assert was_there
 """
 ALWAYS = "def test_always():\n    assert False\n"
+SKIPPED = """
+import pathlib, pytest
+def test_skipped():
+    seen = pathlib.Path(__file__).with_suffix(".seen")
+    if seen.exists():
+        pytest.skip("not this time")
+    seen.touch()
+    assert False
+"""
 LEAVES = """
 import pytest
 @pytest.fixture
@@ -39,6 +48,7 @@ MANY = (
         (LEFT, 1, 1),
         (MANY.format(MOST + 1), 1, 1),
         ("this is no Python", 2, 1),
+        (SKIPPED, 1, 2),
     ],
 )
 def test_what_failed_has_to_pass_alone(tmp_path: Path, tests: str, code: int, runs: int) -> None:

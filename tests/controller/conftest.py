@@ -76,6 +76,7 @@ class LocalCluster:
         volume: Mount | None = None,
         avoid: Collection[str] = (),
         placed: Callable[[], None] | None = None,
+        whose: Mapping[str, str] | None = None,
     ) -> Located:
         if "n1" in avoid:
             raise NoCapacity("Every node of this cluster is being taken out of service.")
@@ -91,6 +92,7 @@ class LocalCluster:
         finally:
             self.starting.discard(workspace_id)
         self.ttl[workspace_id] = ttl_seconds
+        self.whose[workspace_id] = dict(whose or {})
         return located
 
     async def extend(self, workspace_id: str, ttl_seconds: float) -> None:

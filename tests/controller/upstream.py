@@ -173,6 +173,7 @@ class UpstreamCluster:
         background: bool = False,
         avoid: Collection[str] = (),
         placed: Callable[[], None] | None = None,
+        whose: Mapping[str, str] | None = None,
     ) -> Located:
         return Located(workspace_id, self.endpoint)
 

@@ -22,7 +22,8 @@ pytestmark = pytest.mark.anyio
 PROGRAM = forkserver.__file__
 # What the first worker's parent is to it: the raylet. It stays until it is told to go.
 PARENT = """
-import subprocess, sys
+import os, subprocess, sys
+os.environ["RAY_RAYLET_PID"] = str(os.getpid())
 print(subprocess.run(sys.argv[1:], stdin=subprocess.DEVNULL).returncode, flush=True)
 sys.stdin.read()
 """
@@ -66,7 +67,7 @@ async def test_another_takes_the_place_of_one_that_was_killed(
 ) -> None:
     await cluster.start(new_id(), template(), ttl_seconds=60)
     [before] = local_ray.actors()
-    kill_server(local_ray)
+    kill_server(before)
     await cluster.start(new_id(), template(), ttl_seconds=60)
     assert before.is_running(), "a worker outlives whom it was forked from"
     [after] = (actor for actor in local_ray.actors() if actor != before)
@@ -78,7 +79,7 @@ async def test_workers_start_as_rays_own_where_there_is_none(
 ) -> None:
     await cluster.start(new_id(), template(), ttl_seconds=60)
     [before] = local_ray.actors()
-    kill_server(local_ray)
+    kill_server(before)
     starts = await the_only(local_ray.run_dir, f"ray/session_2*/sockets/fork{job()}.starts")
     await starts.write_bytes(b"...")  # as if none had come up so often
     await cluster.start(new_id(), template(), ttl_seconds=60)
@@ -141,9 +142,11 @@ def parent(process: psutil.Process) -> str:
     return named(above) if above is not None else ""
 
 
-def kill_server(local_ray: Running) -> None:
-    below = local_ray.keeper.children(recursive=True)
-    [server] = (process for process in below if named(process) == forkserver.TITLE)
+def kill_server(actor: psutil.Process) -> None:
+    """The one that it was forked from: other jobs' are beside it."""
+    server = actor.parent()
+    assert server is not None
+    assert named(server) == forkserver.TITLE
     server.kill()
     until(lambda: not server.is_running(), 10)
 

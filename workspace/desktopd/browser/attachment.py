@@ -68,6 +68,7 @@ class Attachment:
         self._restarted_at = float("-inf")
         self._why_none = ""
         self.is_tracing = False
+        self.has_just_started = False  # and nobody has waited for its first picture yet
         self._is_closed = False
         self._tasks: set[asyncio.Task[Any]] = set()  # Any: what they bring is of no use
 
@@ -85,10 +86,6 @@ class Attachment:
             with suppress(Exception):
                 await asyncio.wait_for(self._attached.lost.wait(), _END_SECONDS)
         await self._driver.aclose()
-
-    @property
-    def is_attached(self) -> bool:
-        return self._attached is not None and not self._attached.lost.is_set()
 
     async def need(self, *, starts: bool = False, url: str = "about:blank") -> Attached:
         """The browser.
@@ -112,6 +109,7 @@ class Attachment:
             raise NoBrowser(self._why_none or "No browser is open in this desktop.")
         if endpoint is None:
             starting = asyncio.ensure_future(self._driver.start())  # while the browser does
+            self.has_just_started = True
             try:
                 endpoint, _ = await self._chromium.ready(url)
             finally:

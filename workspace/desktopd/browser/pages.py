@@ -69,7 +69,6 @@ class Pages:
             HumanInControl, NoBrowser, TabNotFound, PageFailed, DialogOpen, TimedOut, Unavailable.
         """
         await self._hands.agents_turn()
-        is_first = not self._opened.is_attached
         if wanted.history is not None:
             tab = await self._opened.tab(wanted.tab)
         elif wanted.new_tab:
@@ -80,8 +79,9 @@ class Pages:
             tab = await self._opened.replace(tab)
         with self._hands.acting():
             status = await self._go(tab, wanted)
-            if is_first:
-                await _painted(tab)
+        if self._opened.has_just_started:
+            self._opened.has_just_started = False
+            await _painted(tab)
         return await tab.state(status=status, notes=self._opened.told())
 
     async def _go(self, tab: Tab, wanted: b.Navigate) -> int | None:
@@ -370,8 +370,8 @@ async def _painted(tab: Tab) -> None:
     """Until a browser that has just started shows the page: its first picture comes late, and what
     is done next would be judged by a screen without it.
     """
-    with suppress(Exception):  # a page that is held up shows nothing
-        await asyncio.wait_for(tab.page.evaluate(_PAINTED), _PAINT_SECONDS)
+    with suppress(CarrelError):  # a page that is held up shows nothing
+        await tab.bounded(tab.page.evaluate(_PAINTED), _PAINT_SECONDS, "Its first picture")
 
 
 def _address(url: str) -> str:
