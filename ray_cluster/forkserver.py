@@ -31,7 +31,7 @@ import socket
 import struct
 import subprocess
 import time
-from contextlib import closing, suppress
+from contextlib import ExitStack, closing, suppress
 from functools import partialmethod
 from importlib.util import find_spec
 from types import CodeType, ModuleType
@@ -167,13 +167,14 @@ def _begin(path: str, starts: int) -> None:
     Raises:
         OSError: it cannot be made; or the raylet has gone, with which it was to end.
     """
-    raylet = os.pidfd_open(os.getppid())
-    if os.environ.get("RAY_RAYLET_PID") != str(os.getppid()):
-        os.close(raylet)
-        raise OSError("the raylet has gone")
-    with suppress(FileNotFoundError):
-        os.unlink(path)
-    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
+    with ExitStack() as stack:
+        raylet = os.pidfd_open(os.getppid())
+        stack.callback(os.close, raylet)
+        if os.environ.get("RAY_RAYLET_PID") != str(os.getppid()):
+            raise OSError("the raylet has gone")
+        with suppress(FileNotFoundError):
+            os.unlink(path)
+        listener = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET))
         mask = os.umask(0o177)
         try:
             listener.bind(path)
@@ -182,16 +183,13 @@ def _begin(path: str, starts: int) -> None:
         listener.listen(128)
         files = (starts, listener.fileno(), raylet)
         flags = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]
-        try:
-            subprocess.Popen(
-                [sys.executable, *flags, __file__, "serve", *map(str, files)],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                pass_fds=files,
-                start_new_session=True,
-            )
-        finally:
-            os.close(raylet)
+        subprocess.Popen(
+            [sys.executable, *flags, __file__, "serve", *map(str, files)],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            pass_fds=files,
+            start_new_session=True,
+        )
 
 
 def serve(starts: int, listener: socket.socket, raylet: int) -> CodeType:

@@ -16,7 +16,7 @@ from xml.etree import ElementTree
 ROOT = Path(__file__).parents[1]
 CACHE = ".pytest_cache"
 MOST = 20  # of more it is not the others that are to blame
-STOPS = {"-x", "--exitfirst"}  # with one of these not all tests have run
+STOPS = ("-x", "--exitfirst", "--maxfail")  # with one of these not all tests have run
 PYTEST = [sys.executable, "-m", "pytest"]
 
 
@@ -28,7 +28,8 @@ def told(name: str) -> list[str]:
 
 def counts(code: int, command: Sequence[str], name: str) -> int:
     """The exit code of a run by ``command``, which ended with ``code``, after a second one."""
-    if code != 1 or not (ROOT / CACHE / f"{name}.xml").exists() or STOPS & set(command):
+    stops = any(word.startswith(STOPS) for word in command)
+    if code != 1 or not (ROOT / CACHE / f"{name}.xml").exists() or stops:
         return abs(code)  # of one that a signal ended it is negative
     first = _counted(name)
     if first["errors"] or not 0 < first["failures"] <= MOST:
